@@ -1,0 +1,36 @@
+"""Answers whether a convolution is still right, whether it is slower, and how sure that is.
+
+The pipeline is described by :class:`PipelineSpec`, computed by a backend through :func:`run`, and
+checked against a float64 oracle by ``convbench verify``. Importing this package imports no array
+library at all: ``run`` is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from convbench.errors import BackendUnavailable, ConvbenchError, SpecError, Unsupported
+from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
+
+if TYPE_CHECKING:
+    from convbench.running import run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailable",
+    "ConvSpec",
+    "ConvbenchError",
+    "PipelineSpec",
+    "PoolSpec",
+    "SpecError",
+    "Unsupported",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":  # it needs NumPy, which `convbench --help` should not wait for
+        return import_module("convbench.running").run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

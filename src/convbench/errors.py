@@ -1,0 +1,85 @@
+"""Everything convbench raises on purpose.
+
+::
+
+    ConvbenchError
+    +-- InputError              the caller's mistake: exit code 4
+    |   +-- SpecError           a pipeline that cannot be computed
+    |   +-- WorkloadError       a workload row or list that cannot be read
+    |   +-- TargetError         a target that no backend answers to
+    |   +-- ArrayError          an array whose shape or dtype does not fit the pipeline
+    +-- BackendUnavailable      not installed, import failed, or no device
+    +-- Unsupported             a hole in a backend that it has declared, with the reason
+
+An exception that a library raises while it computes is none of these: it is caught where cells are
+run and becomes a failed cell (:mod:`convbench.failures`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class ConvbenchError(Exception):
+    """Base of every exception that convbench raises on purpose."""
+
+
+class InputError(ConvbenchError, ValueError):
+    """The caller asked for something that cannot be done as asked."""
+
+    @classmethod
+    def of(cls, where: str, what: str, got: object, expected: str, to_do: str) -> Self:
+        """Build the message of the one shape that all of these have."""
+        return cls(f"{where}: {what} is {got}; expected {expected}. {to_do}")
+
+
+class SpecError(InputError):
+    """A pipeline that cannot be computed."""
+
+
+class WorkloadError(InputError):
+    """A workload file, row, name or list that cannot be read."""
+
+
+class TargetError(InputError):
+    """A target that is malformed, or that no backend answers to."""
+
+
+class ArrayError(InputError):
+    """An array whose shape or dtype does not fit the pipeline."""
+
+
+class Unavailability(StrEnum):
+    """Why a backend is absent on this machine."""
+
+    NOT_INSTALLED = "not installed"
+    IMPORT_FAILED = "import failed"
+    NO_DEVICE = "no device"
+
+
+class BackendUnavailable(ConvbenchError, RuntimeError):
+    """A backend cannot be used here.
+
+    Parameters
+    ----------
+    kind : Unavailability
+        Which of the three reasons it is.
+    reason : str
+        What was found, in words.
+    remedy : str
+        What a person can do about it.
+    """
+
+    def __init__(self, kind: Unavailability, reason: str, remedy: str) -> None:
+        super().__init__(kind, reason, remedy)
+        self.kind = kind
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}. {self.remedy}"
+
+
+class Unsupported(ConvbenchError, NotImplementedError):
+    """A backend has declared that it does not compute this, and why."""
