@@ -1,0 +1,73 @@
+"""The backends of this machine, found through the entry-point group ``convbench.backends``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import cache
+
+from convbench.backends.base import Backend
+from convbench.errors import BackendUnavailable, TargetError, Unavailability
+from convbench.targets import Target
+
+GROUP = "convbench.backends"
+
+
+@cache
+def registered() -> dict[str, importlib.metadata.EntryPoint]:
+    """Every registered backend by name; nothing is imported."""
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
+
+
+def find_backend(name: str) -> importlib.metadata.EntryPoint:
+    """The entry point of a name; nothing is imported.
+
+    Raises
+    ------
+    TargetError
+        If no installed distribution registers it.
+    """
+    entry = registered().get(name)
+    if entry is None:
+        raise TargetError.of(
+            "target", "the backend", repr(name), f"one of {', '.join(sorted(registered()))}",
+            f"Others are registered by an entry point of the group {GROUP!r}.",
+        )  # fmt: skip
+    return entry
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class behind a name. Its library is not imported.
+
+    Raises
+    ------
+    TargetError
+        If no installed distribution registers the name.
+    BackendUnavailable
+        If the module that holds the class cannot be imported.
+    """
+    entry = find_backend(name)
+    try:
+        loaded = entry.load()
+    except Exception as error:  # somebody else's module: anything may be raised
+        raise BackendUnavailable(
+            Unavailability.IMPORT_FAILED,
+            f"loading {entry.value} raised {type(error).__name__}: {error}",
+            f"Reinstall or remove the distribution that registers {name!r}.",
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
+        raise BackendUnavailable(
+            Unavailability.IMPORT_FAILED,
+            f"{entry.value} is not a convbench.backends.base.Backend",
+            f"Correct the entry point {name!r}.",
+        )
+    return loaded
+
+
+def open_backend(target: Target) -> Backend:
+    """Import the library and take the device that a target names.
+
+    Raises
+    ------
+    TargetError, BackendUnavailable
+    """
+    return backend_class(target.backend)(target.device, target.variant)

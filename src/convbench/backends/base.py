@@ -1,0 +1,262 @@
+"""The contract of a backend. Adding one is a class like this and an entry point.
+
+A backend is a class whose variables can be read without its library, whose ``__init__`` imports the
+library and takes a device, and whose :meth:`Backend.build` turns a pipeline and its weights into
+something that can be called again and again::
+
+    backend = NumpyBackend("cpu")
+    run = backend.build(pipeline, weights)  # placing, permuting, compiling: untimed
+    x = backend.to_device(array)
+    y = run(x)                              # timed, with the synchronisation
+    backend.synchronize()
+    array = backend.to_numpy(y)
+
+It is registered by one line of its distribution's ``pyproject.toml``::
+
+    [project.entry-points."convbench.backends"]
+    numpy = "convbench.backends.numpy:NumpyBackend"
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
+from convbench.spec import PipelineSpec
+
+Array = NDArray[Any]
+DeviceArray = Any
+"""Whatever the backend's library calls an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a pipeline is given besides its input: NumPy arrays, or the device's once placed.
+
+    Attributes
+    ----------
+    dtype : str
+        The format that everything is computed in; of the input and the output too.
+    filters : array of shape (R, S, C // groups, K), optional
+    bias : array of shape (K,), optional
+    """
+
+    dtype: str
+    filters: DeviceArray | None = None
+    bias: DeviceArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A pipeline that is ready to run: ``y = run(x)``, on arrays of the device.
+
+    Attributes
+    ----------
+    function : callable
+        The input is (N, H, W, C), the output (N, P, Q, K). It never changes its input, and every
+        call returns an array of its own.
+    algorithm : str
+        What really computes, for the evidence: "im2col", "1x1 GEMM", a cuDNN engine.
+    """
+
+    function: Callable[[DeviceArray], DeviceArray]
+    algorithm: str
+
+    def __call__(self, x: DeviceArray) -> DeviceArray:
+        """Compute once."""
+        return self.function(x)
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Something that a backend does not compute, always with its reason.
+
+    Attributes
+    ----------
+    what : str
+        In a few words, for the table in the README.
+    reason : str
+        Why not, and what would change it.
+    applies : callable
+        ``(pipeline, dtype) -> bool``.
+    variants, devices : tuple of str
+        Where it applies; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
+    """
+
+    what: str
+    reason: str
+    applies: Callable[[PipelineSpec, str], bool]
+    variants: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do; it drives test marks, asv skips and the README's table.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        The kinds of device: ``cpu``, ``gpu``.
+    dtypes : tuple of str
+    variants : mapping of str to str
+        Each name after the dot in a target, with one line about it; "" is the default.
+    holes : tuple of Hole
+    """
+
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    variants: Mapping[str, str] = field(default_factory=lambda: {"": "the default"})
+    holes: tuple[Hole, ...] = ()
+
+    def missing(
+        self, pipeline: PipelineSpec, dtype: str, variant: str = "", device: str = "cpu"
+    ) -> str | None:
+        """Why this cannot be computed, or None if it can."""
+        if dtype not in self.dtypes:
+            return f"{dtype} is not computed by this backend; it has {', '.join(self.dtypes)}"
+        kind = device.partition(":")[0]
+        for hole in self.holes:
+            here = (not hole.variants or variant in hole.variants) and (
+                not hole.devices or kind in hole.devices
+            )
+            if here and hole.applies(pipeline, dtype):
+                return f"{hole.what}: {hole.reason}"
+        return None
+
+
+class Backend(ABC):
+    """One array library. See the module's text for how it is used.
+
+    Parameters
+    ----------
+    device : str
+        One of :meth:`devices`.
+    variant : str
+        A key of ``capabilities.variants``.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the library or the device is not there.
+    TargetError
+        If there is no such variant.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]]
+    """Modules that must be importable, the one that is `pip install`ed first."""
+    install: ClassVar[str]
+    """The command that would install it."""
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, device: str, variant: str = "") -> None:
+        if variant not in self.capabilities.variants:
+            known = ", ".join(v for v in self.capabilities.variants if v) or "none"
+            raise TargetError.of(
+                self.name, "the variant", repr(variant), f"one of: {known}",
+                "Leave it out for the default.",
+            )  # fmt: skip
+        if device not in (present := self.devices()):
+            raise BackendUnavailable(
+                Unavailability.NO_DEVICE,
+                f"{self.name} has no {device} here, only {', '.join(present)}",
+                "Choose one of those, or see `convbench backends` for what hides the others.",
+            )
+        self.device = device
+        self.variant = variant
+
+    @classmethod
+    @abstractmethod
+    def devices(cls) -> tuple[str, ...]:
+        """The devices that can compute here, as in ``("cpu", "gpu:0")``.
+
+        Raises
+        ------
+        BackendUnavailable
+            If there is none, with the reason.
+        """
+
+    @classmethod
+    def library(cls) -> ModuleType:
+        """Import the library, or say why that cannot be done."""
+        for module in cls.requires:
+            try:
+                imported = importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] != module.partition(".")[0]:
+                    raise cls._import_failed(module, error) from error
+                raise BackendUnavailable(
+                    Unavailability.NOT_INSTALLED,
+                    f"there is no module named {module}",
+                    f"Install it: {cls.install}",
+                ) from error
+            except Exception as error:  # an import runs anything, and may raise anything
+                raise cls._import_failed(module, error) from error
+        return imported
+
+    @classmethod
+    def _import_failed(cls, module: str, error: Exception) -> BackendUnavailable:
+        return BackendUnavailable(
+            Unavailability.IMPORT_FAILED,
+            f"`import {module}` raised {type(error).__name__}: {error}",
+            f"Its installation is broken or does not fit this machine; reinstall it: {cls.install}",
+        )
+
+    @abstractmethod
+    def to_device(self, array: Array) -> DeviceArray:
+        """Copy a NumPy array to the device."""
+
+    @abstractmethod
+    def to_numpy(self, array: DeviceArray) -> Array:
+        """Copy an array of the device to NumPy, waiting for it."""
+
+    @abstractmethod
+    def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
+        """Place, permute and compile everything that does not depend on the input.
+
+        Raises
+        ------
+        Unsupported
+            If `capabilities` says so; :meth:`check` does it.
+        """
+
+    def place(self, weights: Weights) -> Weights:
+        """Copy weights to the device."""
+        filters, bias = (
+            None if array is None else self.to_device(array)
+            for array in (weights.filters, weights.bias)
+        )
+        return Weights(weights.dtype, filters, bias)
+
+    def check(self, pipeline: PipelineSpec, dtype: str) -> None:
+        """Raise Unsupported if this pipeline is in one of the declared holes."""
+        reason = self.capabilities.missing(pipeline, dtype, self.variant, self.device)
+        if reason is not None:
+            raise Unsupported(reason)
+
+    def synchronize(self) -> None:  # noqa: B027  # a default: the CPU has nothing to wait for
+        """Wait until everything that was asked for is done."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions and settings that decide the result, for the evidence."""
+        return {"numpy": np.__version__}
+
+
+def installed_version(*distributions: str) -> str:
+    """The version of the first of these distributions that is installed, or ""."""
+    for name in distributions:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""

@@ -1,0 +1,41 @@
+"""What the tests share: which targets are here, and why the others are not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+from convbench.backends import backend_class, open_backend, registered
+from convbench.backends.base import Backend
+from convbench.errors import BackendUnavailable
+from convbench.targets import Target
+
+# Two cores and noisy neighbours: a slow example is not a wrong one.
+settings.register_profile("convbench", deadline=None, print_blob=True)
+settings.load_profile("convbench")
+
+OWN = ("cupy", "numpy", "tensorflow")
+
+
+def every_target() -> list[Target]:
+    """All variants of our backends on one device of each kind, present or not."""
+    return [
+        Target(name, variant, device if device == "cpu" else f"{device}:0")
+        for name in OWN
+        for device in backend_class(name).capabilities.devices
+        for variant in backend_class(name).capabilities.variants
+    ]
+
+
+@pytest.fixture(scope="session", params=every_target(), ids=str)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every target, one after the other; one that is not here is skipped with the reason."""
+    try:
+        return open_backend(request.param)
+    except BackendUnavailable as error:
+        pytest.skip(f"{request.param}: {error}")
+
+
+def pytest_report_header() -> list[str]:
+    """Say which backends the run covers."""
+    return [f"backends registered: {', '.join(sorted(registered()))}"]
