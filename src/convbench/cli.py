@@ -1,0 +1,370 @@
+"""The command ``convbench``: reads arguments, calls one function, prints what it returns.
+
+Everything that takes time to import is imported by the command that needs it, so that ``--help``
+answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from convbench import __version__
+from convbench.errors import ConvbenchError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from convbench.verify import Check
+    from convbench.workloads import Workload
+
+EXIT_OK, EXIT_WRONG, EXIT_NOTHING, EXIT_INPUT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
+
+_DESCRIPTION = """\
+Is the convolution still right, is it slower, and how sure are we?
+
+  convbench backends          what can compute here, and why the rest cannot
+  convbench notebook          the 5x5x3 example, on everything that is present
+  convbench verify            every target against the float64 oracle
+  asv run -b Smoke            measure; `make bench` does it and shows the results
+  convbench results           the table of what asv measured
+"""
+
+_EXIT_CODES = """\
+exit codes: 0 fine, 2 something is wrong or failed, 3 nothing was measured,
+4 bad input or could not set up, 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("convbench: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except InputError as error:
+        print(f"convbench: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except (ConvbenchError, OSError) as error:
+        print(f"convbench: {type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    return code
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave with 4: argparse's own 2 means "wrong" here."""
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_INPUT, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "convbench",
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"convbench {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Any, text: str, epilog: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", epilog=epilog,
+            formatter_class=_Formatter,
+        )  # fmt: skip
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="print JSON, for programs")
+        return sub
+
+    sub = command(
+        "notebook", _notebook, "do what the notebook meant to do, on every backend present"
+    )
+    sub.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    _add_target(sub)
+
+    command("backends", _backends, "list backends and devices, or why they cannot be used")
+
+    sub = command("workloads", _workloads, "list the workloads with their sizes")
+    _add_selection(sub, default="full")
+
+    sub = command(
+        "verify",
+        _verify,
+        "check targets against the float64 oracle",
+        "examples:\n  convbench verify --list standard\n"
+        "  convbench verify --target numpy@cpu --target tensorflow.xla@cpu --fill integers\n\n"
+        + _EXIT_CODES,
+    )
+    _add_selection(sub, default="smoke")
+    _add_target(sub)
+    sub.add_argument(
+        "--dtype", action="append", choices=("float32", "float64"),
+        help="repeatable; default: both",
+    )  # fmt: skip
+    sub.add_argument(
+        "--fill", action="append", choices=("integers", "normal"),
+        help="repeatable; default: both. Integers must come out bit for bit",
+    )  # fmt: skip
+    sub.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    sub.add_argument(
+        "--timeout", type=_positive, default=600.0, metavar="SECONDS",
+        help="a cell that takes longer has failed; default: 600",
+    )  # fmt: skip
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--list", choices=("smoke", "standard", "full"), default=default,
+        help=f"each contains the one before; default: {default}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workload", action="append", metavar="NAME", help="only this one; repeatable"
+    )
+    parser.add_argument(
+        "--workloads", type=Path, metavar="FILE",
+        help="default: benchmarks/workloads.toml, here or in a folder above",
+    )  # fmt: skip
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target", action="append", metavar="TARGET",
+        help="backend[.variant]@device, as in tensorflow.xla@cpu; repeatable; default: all",
+    )  # fmt: skip
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def _notebook(arguments: argparse.Namespace) -> int:
+    from convbench.notebook import render, run_notebook
+    from convbench.verify import choose_targets
+
+    _say("looking for backends ...")
+    notebook = run_notebook(arguments.seed, choose_targets(arguments.target))
+    _show(arguments, "notebook", notebook.to_dict, lambda: render(notebook))
+    return notebook.exit_code()
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    from convbench.workers import survey
+
+    _say("looking for backends ...")
+    presences = survey()
+
+    def listed() -> dict[str, Any]:
+        return {
+            "backends": [
+                {
+                    "name": p.name,
+                    "devices": list(p.devices),
+                    "variants": list(p.variants),
+                    "versions": dict(p.versions),
+                    "targets": [str(target) for target in p.targets()],
+                    "missing": [
+                        {"target": str(t), "reason": a.reason, "remedy": a.remedy}
+                        for t, a in p.missing().items()
+                    ],
+                }
+                for p in presences
+            ]
+        }
+
+    def table() -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        parts: list[RenderableType] = []
+        for p in presences:
+            parts.append(Text(p.name, style="bold"))
+            parts += [Text(f"  {target}", style="green") for target in p.targets()]
+            if p.versions:
+                versions = ", ".join(f"{name} {value}" for name, value in p.versions.items())
+                parts.append(Text(f"    {versions}"))
+            for target, absence in p.missing().items():
+                parts.append(Text(f"  {target}  {absence.reason}", style="yellow"))
+                parts += [Text(f"    {absence.remedy}")] if absence.remedy else []
+        return Group(*parts)
+
+    _show(arguments, "backends", listed, table)
+    return EXIT_OK if any(p.devices for p in presences) else EXIT_NOTHING
+
+
+def _workloads(arguments: argparse.Namespace) -> int:
+    chosen = _chosen_workloads(arguments)
+
+    def listed() -> dict[str, Any]:
+        return {
+            "workloads": [
+                {
+                    "name": w.name,
+                    "tier": w.tier,
+                    "source": w.source,
+                    "pipeline": w.pipeline.to_dict(),
+                    "output_shape": list(w.pipeline.output_shape),
+                    "flops": w.pipeline.flops,
+                    "bytes_float32": w.pipeline.bytes(4),
+                }
+                for w in chosen
+            ]
+        }
+
+    def table() -> RenderableType:
+        from rich.table import Table
+
+        rows = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("workload", "tier", "pipeline", "output"):
+            rows.add_column(title, no_wrap=True)
+        for title in ("GFLOP", "MB"):
+            rows.add_column(title, justify="right")
+        for w in chosen:
+            rows.add_row(
+                w.name, w.tier, str(w.pipeline), "x".join(map(str, w.pipeline.output_shape)),
+                f"{w.pipeline.flops / 1e9:.3g}", f"{w.pipeline.bytes(4) / 1e6:.3g}",
+            )  # fmt: skip
+        return rows
+
+    _show(arguments, "workloads", listed, table)
+    return EXIT_OK
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from convbench.inputs import Fill
+    from convbench.verify import choose_targets, exit_code, render, verify
+
+    workloads = _chosen_workloads(arguments)
+    dtypes = arguments.dtype or ["float32", "float64"]
+    fills = [Fill(fill) for fill in arguments.fill or Fill]
+    _say("looking for backends ...")
+    targets = choose_targets(arguments.target)
+    total = len(workloads) * len(targets) * len(dtypes) * len(fills)
+    checks: list[Check] = []
+    interrupted = False
+    started = time.monotonic()
+    try:
+        running = verify(workloads, targets, dtypes, fills, arguments.seed, arguments.timeout)
+        checks.extend(_with_progress(running, total))
+    except KeyboardInterrupt:  # what is finished is shown all the same
+        interrupted = True
+    elapsed_s = time.monotonic() - started
+
+    def listed() -> dict[str, Any]:
+        return {
+            "interrupted": interrupted,
+            "elapsed_s": elapsed_s,
+            "checks": [check.to_dict() for check in checks],
+        }
+
+    _show(arguments, "verify", listed, lambda: render(checks))
+    _say(f"{elapsed_s:.1f} s")
+    return EXIT_INTERRUPTED if interrupted else exit_code(checks)
+
+
+# -- what they share -------------------------------------------------------------------------------
+
+
+def _chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
+    from convbench.workloads import find, load, select
+
+    workloads = load(arguments.workloads)
+    if arguments.workload:
+        return tuple(find(workloads, arguments.workload))
+    return tuple(select(workloads, arguments.list))
+
+
+def _show(arguments: argparse.Namespace, name: str, listed: Any, rendered: Any) -> None:
+    """Print the one or the other; only that which is printed is made."""
+    if arguments.json:
+        document = {"schema": f"convbench.{name}/1", "convbench": __version__, **listed()}
+        print(json.dumps(_finite(document), indent=2, allow_nan=False))
+    else:
+        _console().print(rendered())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A pipe has no width: nothing is cut to one.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000, soft_wrap=False)
+
+
+def _say(text: str) -> None:
+    """Tell how it goes, where it disturbs no one."""
+    print(f"convbench: {text}", file=sys.stderr, flush=True)
+
+
+def _with_progress(checks: Iterator[Check], total: int) -> Iterator[Check]:
+    """Show which cell was the last, on standard error: a bar on a terminal, else some lines."""
+    if not sys.stderr.isatty():
+        shown = 0.0
+        for done, check in enumerate(checks, start=1):
+            if time.monotonic() - shown > 5 or done == total:
+                shown = time.monotonic()
+                _say(f"{done}/{total} {check.target} {check.workload}")
+            yield check
+        return
+
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+        console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=total)
+        for check in checks:
+            bar.update(task, advance=1, description=f"{check.target} {check.workload}")
+            yield check
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON has no number for by the strings "inf", "-inf" and "nan"."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError("must be at least 0 and below 2**32")
+    return seed
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("must be a number greater than 0")
+    return number
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,287 @@
+"""One process a target: what raises, crashes, hangs or runs out of memory costs one cell.
+
+The parent sends a pipeline with its inputs and gets the output back. It computes the oracle itself,
+so that no backend judges its own result, and it starts a new process after one has died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self
+
+from convbench.backends import backend_class, open_backend, registered
+from convbench.errors import BackendUnavailable, TargetError, Unsupported
+from convbench.failures import Failure, explain, explain_exit, explain_timeout
+from convbench.inputs import Inputs
+from convbench.running import Computed, compute
+from convbench.spec import PipelineSpec
+from convbench.targets import Target
+
+START_TIMEOUT_S = 180.0
+"""For importing a library; the first import of TensorFlow from a cold disk takes up to 20 s."""
+
+_STDERR_KEPT_BYTES = 4096
+
+
+class Status(StrEnum):
+    """What became of a cell."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class NotComputed:
+    """Why there is no output: skipped (absent, or a declared hole) or failed."""
+
+    status: Status
+    reason: str
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, cause: Failure | Exception) -> Self:
+        """Describe a failure, or an exception of :mod:`convbench.errors` as what it means."""
+        match cause:
+            case BackendUnavailable():
+                return cls(Status.SKIPPED, f"{cause.kind}: {cause.reason}", cause.remedy)
+            case Unsupported():
+                return cls(Status.SKIPPED, str(cause))
+            case Exception():
+                cause = explain(cause)
+        return cls(Status.FAILED, cause.reason, cause.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One registered backend, as it is on this machine.
+
+    Attributes
+    ----------
+    name : str
+    variants : tuple of str
+    kinds : tuple of str
+        The kinds of device that it knows: ``cpu``, ``gpu``.
+    devices : tuple of str
+        Those that are there; empty if it cannot be used.
+    versions : dict of str to str
+    absence : NotComputed, optional
+        Why it cannot be used.
+    """
+
+    name: str
+    variants: tuple[str, ...] = ("",)
+    kinds: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    absence: NotComputed | None = None
+
+    def targets(self) -> list[Target]:
+        """Every variant on every device that is present."""
+        return [Target(self.name, v, device) for device in self.devices for v in self.variants]
+
+    def missing(self) -> dict[Target, NotComputed]:
+        """The default variant on each kind of device that is not present, and why it is not."""
+        present = {device.partition(":")[0] for device in self.devices}
+        absence = self.absence or NotComputed(
+            Status.SKIPPED,
+            f"no device: {self.name} finds no GPU here",
+            "If the machine has one, see whether `nvidia-smi` finds it and whether this build of"
+            f" {self.name} supports CUDA.",
+        )
+        return {
+            Target(self.name, "", kind if kind == "cpu" else f"{kind}:0"): absence
+            for kind in self.kinds or ("cpu",)
+            if kind not in present
+        }
+
+    def check(self, target: Target) -> None:
+        """See that there are such a variant and such a kind of device, present or not.
+
+        Raises
+        ------
+        TargetError
+        """
+        kind = target.device.partition(":")[0]
+        for what, value, known, to_do in (
+            ("variant", target.variant, self.variants, "Leave it and its dot out for the default."),
+            ("device", kind, self.kinds, "Write it as in cpu or gpu:0."),
+        ):
+            if known and value not in known:
+                raise TargetError.of(
+                    str(target), f"the {what}", repr(value),
+                    f"one of {', '.join(v or '(none)' for v in known)}", to_do,
+                )  # fmt: skip
+
+
+def survey(names: Iterable[str] | None = None) -> list[Presence]:
+    """Look at every registered backend, each in a process of its own, all at the same time."""
+    chosen = sorted(registered()) if names is None else list(names)
+    processes = {name: _Child(_look, name) for name in chosen}
+    return [_seen(name, child) for name, child in processes.items()]
+
+
+class Worker:
+    """A process that computes on one target; use it as a context manager.
+
+    Parameters
+    ----------
+    target : Target
+    timeout_s : float
+        A cell that takes longer has failed.
+    absence : NotComputed, optional
+        What is known already of a target that is not there: no process is started.
+    """
+
+    def __init__(
+        self, target: Target, timeout_s: float = 600.0, absence: NotComputed | None = None
+    ) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self._child: _Child | None = None
+        self._absence = absence
+
+    def compute(self, pipeline: PipelineSpec, inputs: Inputs) -> Computed | NotComputed:
+        """Compute one cell. It never raises for what goes wrong in the process."""
+        if self._child is None and self._absence is None:
+            self._start()
+        if self._child is None:
+            assert self._absence is not None
+            return self._absence
+        answer = self._child.ask((pipeline, inputs), self.timeout_s)
+        if isinstance(answer, Failure):
+            self.close()  # the next cell gets a new process
+            return NotComputed.of(answer)
+        assert isinstance(answer, Computed | NotComputed)
+        return answer
+
+    def _start(self) -> None:
+        child = _Child(_serve, str(self.target))
+        ready = child.receive(START_TIMEOUT_S)
+        if ready is None:
+            self._child = child
+            return
+        child.close()
+        self._absence = ready if isinstance(ready, NotComputed) else NotComputed.of(ready)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Child:
+    """A spawned process, a pipe to it, and the file that its standard error goes to."""
+
+    def __init__(self, function: Callable[[str, Connection], None], argument: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
+            self._stderr = Path(file.name)
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_run_child, args=(function, argument, theirs, str(self._stderr)), daemon=True
+        )
+        self._process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+
+    def ask(self, question: object, timeout_s: float) -> Any:
+        """Send something and wait for the answer."""
+        with contextlib.suppress(OSError):  # it is dead already; receiving tells how it died
+            self._pipe.send(question)
+        return self.receive(timeout_s)
+
+    def receive(self, timeout_s: float) -> Any:
+        """Wait for what the process sends; a Failure if it dies or is late."""
+        try:
+            if self._pipe.poll(timeout_s):
+                return self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self._process.join(timeout=10)
+            return explain_exit(self._process.exitcode or 0, self._last_words())
+        self._process.kill()
+        return explain_timeout(timeout_s)
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+        self._stderr.unlink(missing_ok=True)
+
+    def _last_words(self) -> str:
+        with self._stderr.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _STDERR_KEPT_BYTES))
+            return file.read().decode(errors="replace")
+
+
+def _run_child(
+    function: Callable[[str, Connection], None], argument: str, pipe: Connection, stderr: str
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends us
+    with Path(stderr).open("ab") as file:
+        os.dup2(file.fileno(), 2)
+        os.dup2(file.fileno(), 1)  # a library that prints must not disturb --json
+    function(argument, pipe)
+
+
+def _serve(target: str, pipe: Connection) -> None:
+    """Open the backend, say None (or why not), and answer until the pipe is closed."""
+    try:
+        backend = open_backend(Target.parse(target))
+    except Exception as error:  # whatever a library raises is the answer
+        pipe.send(NotComputed.of(error))
+        return
+    pipe.send(None)
+    while True:
+        try:
+            pipeline, inputs = pipe.recv()
+        except EOFError:
+            return
+        answer: Computed | NotComputed
+        try:
+            answer = compute(backend, pipeline, inputs)
+        except Exception as error:  # likewise
+            answer = NotComputed.of(error)
+        pipe.send(answer)
+
+
+def _look(name: str, pipe: Connection) -> None:
+    """Say what a backend knows, then which devices and versions there are, or why there is none."""
+    try:
+        kind = backend_class(name)
+        pipe.send((tuple(kind.capabilities.variants), kind.capabilities.devices))
+        devices = kind.devices()
+        pipe.send((devices, kind(devices[0]).versions()))
+    except Exception as error:  # likewise
+        pipe.send(NotComputed.of(error))
+
+
+def _seen(name: str, child: _Child) -> Presence:
+    """Listen to the two messages of :func:`_look`; either may be the reason for an absence."""
+    presence = Presence(name)
+    answer = child.receive(START_TIMEOUT_S)
+    if isinstance(answer, tuple):
+        presence = replace(presence, variants=answer[0], kinds=answer[1])
+        answer = child.receive(START_TIMEOUT_S)
+    child.close()
+    if isinstance(answer, tuple):
+        return replace(presence, devices=answer[0], versions=answer[1])
+    absence = NotComputed.of(answer) if isinstance(answer, Failure) else answer
+    return replace(presence, absence=absence)
