@@ -177,7 +177,7 @@ def render(checks: Sequence[Check]) -> RenderableType:
             bad.setdefault((check.target, check.status, check.reason), []).append(check)
     for (target, status, reason), (check, *others) in bad.items():
         where = f"{target} {check.workload} {check.dtype} {check.fill}"
-        where += f" and {len(others)} cells more" if others else ""
+        where += f" and {len(others)} more cells" if others else ""
         parts.append(Text(f"{status.upper()} {where}: {reason}", style="bold red"))
         parts += [Text(f"  {line}") for line in (check.remedy, check.command()) if line]
     if rows:
