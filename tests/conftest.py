@@ -27,7 +27,12 @@ def every_target() -> list[Target]:
     ]
 
 
-@pytest.fixture(scope="session", params=every_target(), ids=str)
+def _parameter(target: Target):
+    marks = [pytest.mark.gpu] if target.device.startswith("gpu") else []
+    return pytest.param(target, id=str(target), marks=marks)
+
+
+@pytest.fixture(scope="session", params=map(_parameter, every_target()))
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every target, one after the other; one that is not here is skipped with the reason."""
     try:

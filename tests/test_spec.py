@@ -247,7 +247,7 @@ def test_specs_do_not_change():
 
 def test_text():
     assert str(WHOLE) == (
-        "2x9x17x6 -> conv 3x5x4 stride 2x3 dilation 1x2 groups 2 1x0x2x4 -> bias"
+        "2x9x17x6 -> conv 3x5x4 stride 2x3 dilation 1x2 groups 2 pad 1,0,2,4 -> bias"
         " -> avg pool 2x1 stride 1 VALID"
     )
     pool = PoolSpec("avg", 3, 2, "SAME", dilation=2, count_include_pad=True, ceil_mode=True)

@@ -1,0 +1,168 @@
+"""What a fresh machine relies on: the locks, the Makefile, asv's configuration, a light import."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import convbench
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCKS = ("cpu", "gpu", "dev", "uv")
+LIBRARIES = ("asv", "cupy", "jax", "numpy", "pandas", "rich", "tensorflow", "torch")
+
+
+def lock_text(lock):
+    return (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8")
+
+
+def pins(lock):
+    """Each pinned name with its version and the number of its hashes."""
+    found = {}
+    # A pin is a line that starts in column one, and the indented lines after it.
+    for entry in re.findall(r"^[^\s#].*(?:\n[ \t].*)*", lock_text(lock), flags=re.MULTILINE):
+        match = re.match(r"([\w.-]+)==([^\s;]+)", entry)
+        assert match, f"{lock}.txt: {entry.splitlines()[0]!r} is not a pin"
+        found[canonicalize_name(match[1])] = Version(match[2]), entry.count("--hash=sha256:")
+    return found
+
+
+def python(*arguments):
+    """Run this interpreter away from the source tree, so that only what is installed counts."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd="/", capture_output=True, text=True, check=False
+    )
+
+
+def make(*arguments):
+    """Run make as from a shell, also where `make test` runs this."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_a_hash_for_every_pin_and_names_no_host(lock):
+    assert pins(lock)
+    assert [name for name, (_, hashes) in pins(lock).items() if hashes == 0] == []
+    assert "://" not in lock_text(lock)
+    assert "--index" not in lock_text(lock)
+    assert "--find-links" not in lock_text(lock)
+
+
+@pytest.mark.parametrize("other", ["cpu", "dev"])
+def test_the_locks_agree_with_the_gpu_lock(other):
+    gpu, these = pins("gpu"), pins(other)
+    common = gpu.keys() & these.keys()
+    assert common
+    assert {name: these[name] for name in common} == {name: gpu[name] for name in common}
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [
+        ("cpu", ("tensorflow", "cupy", "asv")),
+        ("gpu", ("tensorflow", "tensorflow-gpu", "cupy", "cupy-gpu", "asv")),
+        ("dev", ("dev",)),
+    ],
+)
+def test_the_pins_are_what_pyproject_asks_for(lock, extras):
+    """A stale lock fails here: run `make lock` after an edit of pyproject.toml."""
+    locked = pins(lock)
+    for text in sum((EXTRAS[extra] for extra in extras), PROJECT["dependencies"]):
+        wanted = Requirement(text)
+        version, _ = locked[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(version), f"{lock}.txt has {version}, not {wanted}"
+
+
+@pytest.mark.parametrize("name", ["asv", "asv-runner"])
+def test_asv_is_pinned_exactly(name):
+    (wanted,) = (
+        wanted
+        for wanted in map(Requirement, EXTRAS["asv"])
+        if canonicalize_name(wanted.name) == name
+    )
+    for lock in ("cpu", "gpu"):
+        assert wanted.specifier == SpecifierSet(f"=={pins(lock)[name][0]}")
+
+
+def test_the_makefile_locks_with_the_uv_of_its_lock():
+    (wanted,) = re.findall(r"^UV := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert pins("uv")["uv"][0] == Version(wanted)
+
+
+def test_one_range_of_python_versions():
+    assert PROJECT["requires-python"] == ">=3.11,<3.14"
+    installer = (ROOT / "requirements" / "install.py").read_text("utf-8")
+    assert "OLDEST, TOO_NEW = (3, 11), (3, 14)" in installer
+    assert "(3, 11) <= sys.version_info[:2] < (3, 14)" in (ROOT / "Makefile").read_text("utf-8")
+
+
+def test_the_installer_refuses_a_lock_it_does_not_know(monkeypatch):
+    monkeypatch.setenv("CONVBENCH_LOCK", "tpu")
+    refused = python(str(ROOT / "requirements" / "install.py"))
+    assert refused.returncode == 1
+    assert "CONVBENCH_LOCK is 'tpu'; expected cpu or gpu" in refused.stderr
+
+
+def test_importing_convbench_loads_no_library():
+    code = f"import sys, convbench; print([m for m in {LIBRARIES} if m in sys.modules])"
+    imported = python("-W", "error", "-c", code)
+    assert (imported.stdout, imported.stderr) == ("[]\n", "")
+
+
+def test_that_check_notices_a_library():
+    noticed = python(
+        "-c", f"import sys, numpy; print([m for m in {LIBRARIES} if m in sys.modules])"
+    )
+    assert noticed.stdout == "['numpy']\n"
+
+
+def test_one_version():
+    assert PROJECT["version"] == convbench.__version__
+
+
+def test_asv_reads_its_configuration():
+    code = (
+        "import json, sys; from asv.config import Config;"
+        "print(json.dumps(Config.load(sys.argv[1]).__dict__))"
+    )
+    loaded = python("-c", code, str(ROOT / "asv.conf.json"))
+    config = json.loads(loaded.stdout)
+    assert config["project"] == PROJECT["name"]
+    assert (ROOT / config["benchmark_dir"]).is_dir()
+    for directory in ("repo", "benchmark_dir", "env_dir", "results_dir", "html_dir"):
+        assert not Path(config[directory]).is_absolute()
+    # A commit is measured with its own lock, and that lock comes before the commit's wheel.
+    lock, wheel = config["install_command"]
+    assert "{build_dir}" in lock
+    assert lock.endswith("requirements/install.py")
+    assert wheel.endswith("{wheel_file}")
+
+
+def test_the_makefile_explains_every_target():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^\.PHONY: (\S+)$", makefile, re.MULTILINE))
+    explained = set(re.findall(r"^([a-z-]+):.*  ## \S", makefile, re.MULTILINE))
+    assert targets == explained
+    assert {"help", "test", "check", "bench", "lock", "clean"} <= targets
+    listed = make()
+    assert set(re.findall(r"^  make (\S+) +\S", listed.stdout, re.MULTILINE)) == targets
+
+
+def test_the_makefile_refuses_an_unknown_list():
+    refused = make("bench", "LIST=tiny")
+    assert refused.returncode == 2
+    assert "LIST is 'tiny'; expected smoke, standard or full" in refused.stderr
