@@ -99,7 +99,7 @@ bench: $(INSTALLED)  ## Measure HEAD with asv: LIST=smoke (the default), standar
 	fi; \
 	if [ '$(LIST)' = full ]; then export CONVBENCH_FULL=1; fi; \
 	$(BIN)/asv run --environment existing:$(BIN)/python --set-commit-hash "$$commit" \
-		--launch-method $(LAUNCH) --bench '\.($(CLASSES))\.' --show-stderr; measured=$$?; \
+		--launch-method $(LAUNCH) --bench '\.($(CLASSES))\.'; measured=$$?; \
 	$(BIN)/asv publish; published=$$?; \
 	$(BIN)/convbench results "$$commit"; printed=$$?; \
 	echo "The page is in .asv/html; to open it: $(BIN)/asv preview --browser"; \

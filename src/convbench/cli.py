@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -127,6 +128,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--timeout", type=_positive, default=600.0, metavar="SECONDS",
         help="a cell that takes longer has failed; default: 600",
+    )  # fmt: skip
+    sub = command(
+        "results",
+        _results,
+        "show what asv measured: time, GFLOP/s, error over bound, status",
+        "examples:\n  convbench results            the commit that was measured last\n"
+        "  convbench results HEAD --json\n\n" + _EXIT_CODES,
+    )
+    sub.add_argument("commit", nargs="?", help="default: the one that was measured last")
+    sub.add_argument(
+        "--results-dir", type=Path, default=Path(".asv", "results"), metavar="FOLDER",
+        help="default: .asv/results",
     )  # fmt: skip
     return parser
 
@@ -279,6 +292,40 @@ def _verify(arguments: argparse.Namespace) -> int:
     return EXIT_INTERRUPTED if interrupted else exit_code(checks)
 
 
+def _results(arguments: argparse.Namespace) -> int:
+    from convbench.results import exit_code, latest_commit, load, render, summarise, to_dict
+
+    loaded = load(arguments.results_dir)
+    for problem in loaded.problems:
+        _say(problem)
+    measured = sorted({record.commit for record in loaded.records})
+    latest = latest_commit(loaded.records)
+    if arguments.commit is None:
+        commits = [latest] if latest else []
+    else:
+        name = _full_hash(arguments.commit) or arguments.commit
+        commits = [commit for commit in measured if commit.startswith(name)]
+    if len(commits) > 1:
+        raise InputError.of(
+            "results", "the commit", repr(arguments.commit),
+            f"the start of one of {', '.join(c[:12] for c in commits)}", "Give more of the hash.",
+        )  # fmt: skip
+    rows = summarise(record for record in loaded.records if record.commit in commits)
+    if not rows:
+        _say(
+            f"nothing measured for {arguments.commit or 'any commit'} in {arguments.results_dir};"
+            f" it has {', '.join(c[:8] for c in measured) or 'no results'}. `make bench` measures."
+        )
+    terminal = _console()
+    _show(
+        arguments,
+        "results",
+        lambda: to_dict(rows, loaded.problems),
+        lambda: render(rows, width=terminal.width, color=terminal.is_terminal),
+    )
+    return exit_code(rows)
+
+
 # -- what they share -------------------------------------------------------------------------------
 
 
@@ -291,13 +338,29 @@ def _chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
     return tuple(select(workloads, arguments.list))
 
 
+def _full_hash(revision: str) -> str | None:
+    """What git makes of a name; None if it does not know it, or there is no git."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
 def _show(arguments: argparse.Namespace, name: str, listed: Any, rendered: Any) -> None:
     """Print the one or the other; only that which is printed is made."""
     if arguments.json:
         document = {"schema": f"convbench.{name}/1", "convbench": __version__, **listed()}
         print(json.dumps(_finite(document), indent=2, allow_nan=False))
     else:
-        _console().print(rendered())
+        made = rendered()
+        if isinstance(made, str):
+            print(made, end="")
+        else:
+            _console().print(made)
 
 
 def _console() -> Console:

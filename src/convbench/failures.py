@@ -9,8 +9,18 @@ from __future__ import annotations
 import re
 import signal
 from dataclasses import dataclass
+from enum import StrEnum
 
 _LONGEST_MESSAGE = 500
+
+
+class Status(StrEnum):
+    """What became of a cell, the worst first."""
+
+    WRONG = "wrong"
+    FAILED = "failed"
+    OK = "ok"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ from rich.text import Text
 from convbench.accuracy import Accuracy, Reference, compare, refer
 from convbench.backends.base import Array
 from convbench.errors import SpecError
+from convbench.failures import Status
 from convbench.inputs import Inputs, make_notebook_inputs
 from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.targets import Target
-from convbench.workers import NotComputed, Status, Worker
+from convbench.workers import NotComputed, Worker
 
 CONV = ConvSpec(k=6, r=5, s=5, stride=(2, 2))
 MAX_POOL = PoolSpec("max", window=(2, 2))

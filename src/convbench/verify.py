@@ -16,10 +16,11 @@ from rich.text import Text
 from convbench.accuracy import Accuracy, Reference, compare, is_exact, refer
 from convbench.backends import find_backend
 from convbench.errors import ArrayError
+from convbench.failures import Status
 from convbench.inputs import Fill, make_inputs
 from convbench.running import Computed
 from convbench.targets import Target
-from convbench.workers import NotComputed, Presence, Status, Worker, survey
+from convbench.workers import NotComputed, Presence, Worker, survey
 from convbench.workloads import Workload
 
 

@@ -13,14 +13,13 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
 from convbench.backends import backend_class, open_backend, registered
 from convbench.errors import BackendUnavailable, TargetError, Unsupported
-from convbench.failures import Failure, explain, explain_exit, explain_timeout
+from convbench.failures import Failure, Status, explain, explain_exit, explain_timeout
 from convbench.inputs import Inputs
 from convbench.running import Computed, compute
 from convbench.spec import PipelineSpec
@@ -30,15 +29,6 @@ START_TIMEOUT_S = 180.0
 """For importing a library; the first import of TensorFlow from a cold disk takes up to 20 s."""
 
 _STDERR_KEPT_BYTES = 4096
-
-
-class Status(StrEnum):
-    """What became of a cell."""
-
-    OK = "ok"
-    WRONG = "wrong"
-    FAILED = "failed"
-    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)

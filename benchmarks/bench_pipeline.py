@@ -1,0 +1,28 @@
+"""How long a whole pipeline takes."""
+
+from .common import FULL, TARGETS, cell, names, pipeline_of, timed
+
+
+class _Pipeline:
+    param_names = ("target", "workload")
+    type = "time"
+    unit = "seconds"
+    version = "1"
+
+    @cell
+    def track_time(self, target, workload):
+        return timed(target, pipeline_of(workload))
+
+
+class Smoke(_Pipeline):
+    params = (TARGETS, names("smoke"))
+
+
+class Standard(_Pipeline):
+    params = (TARGETS, names("standard"))
+
+
+if FULL:
+
+    class Full(_Pipeline):
+        params = (TARGETS, names("full"))

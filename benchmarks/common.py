@@ -1,0 +1,163 @@
+"""What the suites share: targets, names of workloads, and the life of a cell.
+
+asv takes this folder from the working tree and `src/` from each commit that it measures, so what is
+called of convbench here is an interface that every old commit has to answer. It is only ever added
+to: the imports below are all there is, and tests/test_benchmarks.py holds the list.
+
+A cell is one workload on one target. Parameters are passed by index and are therefore the same on
+every machine: a target that is absent is skipped in the body, which asv stores as n/a.
+"""
+
+import contextlib
+import functools
+import os
+import tomllib
+from pathlib import Path
+
+from asv_runner.benchmarks.mark import SkipNotImplemented
+
+from convbench import evidence
+from convbench.accuracy import compare, refer
+from convbench.backends import backend_class, open_backend
+from convbench.environment import nvidia_devices
+from convbench.errors import ArrayError, TargetError
+from convbench.inputs import make_inputs
+from convbench.running import compute
+from convbench.spec import PipelineSpec
+from convbench.targets import Target
+from convbench.timing import measure
+from convbench.workers import NotComputed
+
+OUR_TARGETS = (
+    "numpy@cpu",
+    "tensorflow@cpu",
+    "tensorflow.eager@cpu",
+    "tensorflow.xla@cpu",
+    "tensorflow@gpu:0",
+    "tensorflow.xla@gpu:0",
+    "cupy@gpu:0",
+)
+# Those of backends that other distributions register, separated by commas. Constant on a machine as
+# every parameter is: set the variable for each run of asv, or for none.
+EXTRA_TARGETS = os.environ.get("CONVBENCH_EXTRA_TARGETS", "").replace(",", " ").split()
+TARGETS = tuple(str(Target.parse(target)) for target in (*OUR_TARGETS, *EXTRA_TARGETS))
+
+STAGES = ("conv", "bias", "pool")
+
+# `asv run` by itself ends within the hour; the long list has to be asked for.
+FULL = os.environ.get("CONVBENCH_FULL") == "1"
+
+DTYPE = "float32"
+FILL = "normal"  # zeros and small integers draw less power and flatter a GPU
+SEED = 20240607
+BUDGET_S = 0.5
+
+# `asv publish` breaks on infinity, which is what a NaN in the output or a wrong shape amounts to.
+WORST = 1e30
+
+_ROWS = {
+    row["name"]: row
+    for row in tomllib.loads(
+        Path(__file__).with_name("workloads.toml").read_text(encoding="utf-8")
+    )["workload"]
+}  # fmt: skip
+
+
+def names(tier):
+    """Workloads of exactly this tier, so that no cell stands in two classes."""
+    return tuple(name for name, row in _ROWS.items() if row["tier"] == tier)
+
+
+def pipeline_of(workload):
+    """Built only where it is used: a row that an old commit cannot read costs its own cells."""
+    return PipelineSpec.from_dict(_ROWS[workload]["pipeline"])
+
+
+def stages_of(workload):
+    """Those of `STAGES` that the row has."""
+    return [stage for stage in STAGES if _ROWS[workload]["pipeline"].get(stage)]
+
+
+def cell(body):
+    """Wrap a method that returns (value, facts): its evidence, and skips instead of errors.
+
+    What raises is stored by asv as failed. What kills the process is too, and the evidence that it
+    has started is then all there is.
+    """
+
+    @functools.wraps(body)
+    def run(suite, *params):
+        module = type(suite).__module__.partition(".")[2]
+        benchmark = f"{module}.{type(suite).__name__}.{body.__name__}"
+        note = functools.partial(evidence.write, benchmark, params)
+        note("started")
+        try:
+            value, facts = body(suite, *params)
+        except Exception as error:
+            why = NotComputed.of(error)
+            # A commit from before a backend was added does not know its name: that is an absence.
+            absent = why.status == "skipped" or isinstance(error, TargetError)
+            note(
+                "skipped" if absent else "failed",
+                error=type(error).__name__,
+                reason=why.reason,
+                remedy=why.remedy,
+            )
+            if absent:
+                raise SkipNotImplemented(str(error)) from error
+            raise
+        note("ok", **facts)
+        return value
+
+    return run
+
+
+def timed(target, pipeline):
+    """Samples of a pipeline on a target as asv wants them, and the facts about them."""
+    backend = _open(target)
+    inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
+    run = backend.build(pipeline, inputs.weights)
+    x = backend.to_device(inputs.x)
+    timing = measure(run, x, backend.synchronize, budget_s=BUDGET_S)
+    return {"samples": list(timing.samples_s), "number": timing.number}, {
+        "algorithm": run.algorithm,
+        "versions": backend.versions(),
+        "method": timing.method,
+        "launch": evidence.asv_mode(),  # forked and fresh processes can differ by a few per cent
+        "warmup_calls": timing.warmup_calls,
+        "sampled_s": round(timing.number * sum(timing.samples_s), 6),
+        "flops": pipeline.flops,
+        "bytes": pipeline.bytes(inputs.x.itemsize),
+    }
+
+
+def error_over_bound(target, pipeline):
+    """The largest error over its bound, a finite number, and the facts about it."""
+    backend = _open(target)
+    inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
+    computed = compute(backend, pipeline, inputs)
+    facts = {"algorithm": computed.algorithm, "versions": backend.versions()}
+    try:
+        worst = compare(computed.output, refer(pipeline, inputs))
+    except ArrayError as error:  # the output has another shape: as wrong as can be
+        return WORST, facts | {"worst": str(error)}
+    return min(worst.ratio, WORST), facts | {"worst": str(worst)}
+
+
+def _open(target):
+    # Importing TensorFlow to learn that there is no GPU would cost seconds, once a cell.
+    if target in OUR_TARGETS and "@gpu" in target:
+        nvidia_devices()
+    return open_backend(Target.parse(target))
+
+
+def import_libraries():
+    """Import what takes seconds once, before the forks; those time like fresh processes.
+
+    Nothing is run: no thread and no CUDA context may exist when the server forks. An import that
+    kills the process is the one thing that costs every cell; `--launch-method spawn` avoids it.
+    """
+    targets = [Target.parse(target) for target in OUR_TARGETS]
+    for name in {target.backend for target in targets if target.device == "cpu"}:
+        with contextlib.suppress(Exception):  # each of its cells will say why
+            backend_class(name).library()

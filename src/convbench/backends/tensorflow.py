@@ -1,0 +1,362 @@
+"""TensorFlow, as a traced graph, operation by operation, or compiled by XLA.
+
+What TensorFlow 2.21 does differently from the definition, found by running it on a CPU:
+
+- A max pool passes over a NaN, except over dilated windows, for which TensorFlow has no operation:
+  there it is propagated, by XLA not always. Without XLA the maximum of nothing but -inf is the
+  lowest finite number.
+- oneDNN's float32 convolution gives an empty batch the shape of its input, so an empty batch is
+  not computed by it.
+- XLA multiplies by the reciprocal where an average is divided: it may differ in the last digits.
+
+The GPU side is not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from convbench.backends.base import Array, Backend, Capabilities, DeviceArray, Run, Weights
+from convbench.spec import PipelineSpec, PoolSpec, Window
+
+Function = Callable[[Any], Any]
+Stage = tuple[str, Function]
+Windows = tuple[Window, Window]
+Pads = list[tuple[int, int]]
+Padding = str | Pads
+
+# TensorFlow reads these once, from C++. What the user has set stays.
+_ENVIRONMENT = {
+    # Errors only. It cannot silence what the libraries say about oneDNN and CUDA while they load.
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    # Keep cuDNN to direct methods: Winograd and FFT have another error law.
+    "TF_ENABLE_WINOGRAD_NONFUSED": "0",
+    "TF_ENABLE_FFT_TILING_FORWARD": "0",
+}
+
+# Further variables that change what is computed, or how.
+_SETTINGS = (
+    "TF_ENABLE_WINOGRAD_NONFUSED",
+    "TF_ENABLE_FFT_TILING_FORWARD",
+    "TF_SET_ONEDNN_FPMATH_MODE",
+    "TF_CUDNN_USE_AUTOTUNE",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+)
+
+
+class TensorFlowBackend(Backend):
+    """The operations of ``tf.nn``, with the weights as constants of the device.
+
+    Float32 means IEEE float32: TF32 is off. Soft placement is off too, so that what the device
+    cannot run is an error and not a silent run on the CPU; both hold for the whole process.
+    """
+
+    name = "tensorflow"
+    requires = ("tensorflow",)
+    install = 'pip install "convbench[tensorflow]"'
+    capabilities = Capabilities(
+        devices=("cpu", "gpu"),
+        variants={
+            "": "a graph: the concrete function of a tf.function",
+            "eager": "operation by operation",
+            "xla": "the graph compiled by XLA",
+        },
+    )
+
+    def __init__(self, device: str, variant: str = "") -> None:
+        super().__init__(device, variant)
+        tf: Any = self.library()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        tf.config.set_soft_device_placement(False)
+        kind, _, index = device.partition(":")
+        self._tf = tf
+        self._logical_device = f"{kind.upper()}:{index or 0}"
+
+    @classmethod
+    def library(cls) -> ModuleType:
+        """Import TensorFlow, with fewer messages on stderr."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        return super().library()
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """The CPU, and every GPU that TensorFlow sees."""
+        tf: Any = cls.library()
+        gpus = tf.config.list_physical_devices("GPU")
+        return ("cpu", *(f"gpu:{i}" for i in range(len(gpus))))
+
+    def to_device(self, array: Array) -> DeviceArray:
+        """Copy to the device, in native byte order and C order."""
+        with self._tf.device(self._logical_device):
+            return self._tf.constant(
+                np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+            )
+
+    def to_numpy(self, array: DeviceArray) -> Array:
+        """Copy to NumPy, waiting for it."""
+        result: Array = array.numpy()
+        return result
+
+    def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
+        """Trace and compile the pipeline, and run it once to see where it runs.
+
+        Raises
+        ------
+        RuntimeError
+            If the output is on another device.
+        """
+        self.check(pipeline, weights.dtype)
+        with self._tf.device(self._logical_device):
+            names, stages = zip(*self._stages(pipeline, weights), strict=True)
+            function = self._on_device(self._compile(pipeline, weights.dtype, stages))
+            y = function(self._tf.zeros(pipeline.input_shape, weights.dtype))
+        if not y.device.endswith(f"/device:{self._logical_device}"):
+            raise RuntimeError(
+                f"tensorflow: the output is on {y.device}; expected {self._logical_device}."
+                " Choose the device that computes it."
+            )
+        compiler = "XLA: " if self.variant == "xla" else ""
+        return Run(function, compiler + " + ".join(names))
+
+    def synchronize(self) -> None:
+        """Wait for the GPU. On the CPU every call returns when its result is there."""
+        if self.device != "cpu":
+            # tf.test.experimental.sync_devices() does the same to every device of the machine.
+            with self._tf.device(self._logical_device):
+                self._tf.raw_ops.SyncDevice()
+
+    def versions(self) -> dict[str, str]:
+        """TensorFlow, the libraries under it, and the settings that decide the result."""
+        threads = self._tf.config.threading
+        versions = {
+            **super().versions(),
+            "tensorflow": self._tf.__version__,
+            "onednn": _onednn(),
+            "tf32": _switch(self._tf.config.experimental.tensor_float_32_execution_enabled()),
+            "inter_op_threads": str(threads.get_inter_op_parallelism_threads() or "automatic"),
+            "intra_op_threads": str(threads.get_intra_op_parallelism_threads() or "automatic"),
+            **{name: value for name in _SETTINGS if (value := os.environ.get(name))},
+        }
+        if self.device != "cpu":
+            build = self._tf.sysconfig.get_build_info()
+            versions["cuda"] = str(build["cuda_version"])
+            versions["cudnn"] = str(build["cudnn_version"])
+        return versions
+
+    def _stages(self, pipeline: PipelineSpec, weights: Weights) -> list[Stage]:
+        """Choose an operation for every stage that is present, in their order."""
+        if pipeline.n == 0:
+            shape = pipeline.output_shape
+            return [("empty batch", lambda x: self._tf.reshape(x, shape))]
+        placed = self.place(weights)
+        onednn = self._uses_onednn(weights.dtype)
+        stages: list[Stage] = []
+        if pipeline.conv is not None:
+            stages.append(_conv(self._tf, pipeline, placed.filters, onednn=onednn))
+        if pipeline.bias:
+            stages.append(_bias(self._tf, pipeline, placed.bias, onednn=onednn))
+        if (pool := pipeline.pool) is not None:
+            if pool.op == "max":
+                xla = self.variant == "xla"
+                stages.append(_max_pool(self._tf, pool, pipeline.pool_windows, xla=xla))
+            else:
+                stages.append(_avg_pool(self._tf, pool, pipeline.pool_windows, weights.dtype))
+        return stages
+
+    def _uses_onednn(self, dtype: str) -> bool:
+        return (
+            self.device == "cpu"
+            and self.variant != "xla"
+            and dtype == "float32"
+            and _onednn() == "on"
+        )
+
+    def _compile(self, pipeline: PipelineSpec, dtype: str, stages: Sequence[Function]) -> Function:
+        """Make one function of the stages."""
+
+        def compute(x: DeviceArray) -> DeviceArray:
+            for stage in stages:
+                x = stage(x)
+            return x
+
+        if self.variant == "eager":
+            return compute
+        concrete = self._tf.function(
+            compute,
+            input_signature=[self._tf.TensorSpec(pipeline.input_shape, dtype)],
+            autograph=False,
+            jit_compile=self.variant == "xla",
+        ).get_concrete_function()
+        # Calling `concrete` itself binds the arguments to the signature first, for 25 us and more.
+        call, captured = concrete.inference_fn.call_preflattened, concrete.captured_inputs
+        return lambda x: call([x, *captured])
+
+    def _on_device(self, function: Function) -> Function:
+        """Run a function under the device; where there is no other, the scope only costs 8 us."""
+        if len(self.devices()) == 1:
+            return function
+
+        def scoped(x: DeviceArray) -> DeviceArray:
+            with self._tf.device(self._logical_device):
+                return function(x)
+
+        return scoped
+
+
+# -- convolution and bias --------------------------------------------------------------------------
+
+
+def _conv(tf: Any, pipeline: PipelineSpec, filters: DeviceArray, *, onednn: bool) -> Stage:
+    conv = pipeline.conv
+    assert conv is not None
+    rows, columns = pipeline.conv_windows
+    padding = _padding((rows, columns))
+
+    # Grouped, tf.nn.conv2d is depthwise too, but up to 18 times slower where it is not oneDNN's.
+    # tf.nn.depthwise_conv2d has no unequal strides, and for dilation moves pixels into the batch.
+    plain = conv.dilation == (1, 1) and conv.stride[0] == conv.stride[1]
+    if 1 < conv.groups == pipeline.c and plain and not onednn:
+        depthwise = tf.reshape(filters, (conv.r, conv.s, pipeline.c, conv.k // pipeline.c))
+        strides = (1, *conv.stride, 1)
+        return (
+            "tf.nn.depthwise_conv2d",
+            lambda x: tf.nn.depthwise_conv2d(x, depthwise, strides, padding),
+        )
+
+    def convolve(x: DeviceArray, padding: Padding) -> DeviceArray:
+        return tf.nn.conv2d(x, filters, conv.stride, padding, dilations=conv.dilation)
+
+    if onednn and pipeline.c == 1 and columns.out == 1 < columns.stride:
+        # oneDNN 3.7 is wrong here from the second image on, unless there is another column.
+        wider = _explicit((rows, replace(columns, after=columns.after + columns.stride)))
+        return "tf.nn.conv2d of two columns", lambda x: convolve(x, wider)[:, :, :1]
+    # TensorFlow takes the number of groups from the shapes.
+    name = "tf.nn.conv2d" if conv.groups == 1 else f"tf.nn.conv2d in {conv.groups} groups"
+    return name, lambda x: convolve(x, padding)
+
+
+def _bias(tf: Any, pipeline: PipelineSpec, bias: DeviceArray, *, onednn: bool) -> Stage:
+    if pipeline.conv is not None and _fusing_fails(pipeline, onednn=onednn):
+        negated = -bias
+        return "tf.subtract", lambda x: tf.subtract(x, negated)
+    return "tf.nn.bias_add", lambda x: tf.nn.bias_add(x, bias)
+
+
+def _fusing_fails(pipeline: PipelineSpec, *, onednn: bool) -> bool:
+    """Whether the one kernel that a graph makes of a convolution and its bias is broken.
+
+    oneDNN's ends the process by a segmentation fault where a window lies in the padding entirely;
+    the other has no groups. A subtraction is not recognised as a bias and so not fused.
+    """
+    conv = pipeline.conv
+    assert conv is not None
+    outside = any(max(w.before, w.after) >= w.extent for w in pipeline.conv_windows)
+    return outside or (conv.groups > 1 and not onednn)
+
+
+# -- pooling ---------------------------------------------------------------------------------------
+
+
+def _max_pool(tf: Any, pool: PoolSpec, windows: Windows, *, xla: bool) -> Stage:
+    padding = _padding(windows)
+    pad = _pad(tf, windows, -np.inf)
+    if pool.dilation != (1, 1):
+        return "tf.maximum over taps", lambda x: _over_taps(tf.maximum, pad(x), windows)
+    if xla and not isinstance(padding, str):  # XLA "does not support [...] explicit padding"
+        return (
+            "tf.pad + tf.nn.max_pool2d",
+            lambda x: tf.nn.max_pool2d(pad(x), pool.window, pool.stride, "VALID"),
+        )
+    return (
+        "tf.nn.max_pool2d",
+        lambda x: tf.nn.max_pool2d(x, pool.window, pool.stride, padding),
+    )
+
+
+def _avg_pool(tf: Any, pool: PoolSpec, windows: Windows, dtype: str) -> Stage:
+    """tf.nn.avg_pool2d pads only for SAME, and never counts its padding."""
+    padding = _padding(windows)
+    pad = _pad(tf, windows, 0)
+    rows, columns = (window.counts(include_pad=pool.count_include_pad) for window in windows)
+    if pool.dilation == (1, 1):
+        if {*rows} == {pool.window[0]} and {*columns} == {pool.window[1]}:
+            return (
+                "tf.nn.avg_pool2d" if padding == "VALID" else "tf.pad + tf.nn.avg_pool2d",
+                lambda x: tf.nn.avg_pool2d(pad(x), pool.window, pool.stride, "VALID"),
+            )
+        if padding == "SAME" and not pool.count_include_pad:
+            return (
+                "tf.nn.avg_pool2d",
+                lambda x: tf.nn.avg_pool2d(x, pool.window, pool.stride, "SAME"),
+            )
+    counts = tf.constant(np.outer(rows, columns)[:, :, np.newaxis], dtype)
+    return "tf.add over taps", lambda x: _over_taps(tf.add, pad(x), windows) / counts
+
+
+def _over_taps(combine: Callable[[Any, Any], Any], x: DeviceArray, windows: Windows) -> DeviceArray:
+    """Combine the taps of every window, first over the height and then over the width."""
+    for axis, window in enumerate(windows, start=1):
+        length = (window.out - 1) * window.stride + 1
+        starts = range(0, window.extent, window.dilation)
+        taps = (
+            x[(slice(None),) * axis + (slice(start, start + length, window.stride),)]
+            for start in starts
+        )
+        x = functools.reduce(combine, taps)
+    return x
+
+
+# -- padding ---------------------------------------------------------------------------------------
+
+
+def _padding(windows: Windows) -> Padding:
+    """Describe the padding in TensorFlow's words: by name wherever a name means the same."""
+    if not any(window.before or window.after for window in windows):
+        return "VALID"
+    if all(map(_is_same, windows)):
+        return "SAME"
+    return _explicit(windows)
+
+
+def _is_same(window: Window) -> bool:
+    everywhere = window.out == -(-window.size // window.stride)
+    return everywhere and window.before == (window.before + window.after) // 2
+
+
+def _explicit(windows: Windows) -> Pads:
+    return [(0, 0), *((window.before, window.after) for window in windows), (0, 0)]
+
+
+def _pad(tf: Any, windows: Windows, value: float) -> Function:
+    if _padding(windows) == "VALID":
+        return lambda x: x
+    return lambda x: tf.pad(x, _explicit(windows), constant_values=value)
+
+
+# -- evidence --------------------------------------------------------------------------------------
+
+
+def _onednn() -> str:
+    """Whether oneDNN computes on the CPU. TensorFlow tells it only to its own tests."""
+    try:
+        port = importlib.import_module("tensorflow.python.util._pywrap_util_port")
+        return _switch(port.IsMklEnabled())
+    except (ImportError, AttributeError):
+        return "unknown"
+
+
+def _switch(on: bool) -> str:
+    return "on" if on else "off"

@@ -1,0 +1,416 @@
+"""The suites as asv sees them, and a real `asv run` with faulty backends among its targets."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from asv.runner import BENCHMARK_RUN_SCRIPT
+from asv_runner.benchmarks.mark import SkipNotImplemented
+from benchmarks import common
+
+from convbench import results, workloads
+from convbench.errors import BackendUnavailable, Unavailability, Unsupported
+from convbench.failures import Status
+
+from .plugin import write_plugin
+
+ROOT = Path(__file__).parents[1]
+SUITES = ROOT / "benchmarks"
+
+# What old commits must answer. Only ever add to it.
+FROZEN = {
+    "convbench.accuracy.compare",
+    "convbench.accuracy.refer",
+    "convbench.backends.backend_class",
+    "convbench.backends.open_backend",
+    "convbench.environment.nvidia_devices",
+    "convbench.errors.ArrayError",
+    "convbench.errors.TargetError",
+    "convbench.evidence.asv_mode",
+    "convbench.evidence.write",
+    "convbench.inputs.make_inputs",
+    "convbench.running.compute",
+    "convbench.spec.PipelineSpec",
+    "convbench.targets.Target",
+    "convbench.timing.measure",
+    "convbench.workers.NotComputed",
+}
+
+
+def discover(folder, **variables):
+    """What asv discovers, by name, in a process as asv starts it."""
+    command = [sys.executable, BENCHMARK_RUN_SCRIPT, "discover", str(SUITES)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CONVBENCH_")}
+    subprocess.run(
+        [*command, str(folder / "found.json")], env=environment | variables, check=True, cwd=folder
+    )
+    return {b["name"]: b for b in json.loads((folder / "found.json").read_text())}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return discover(tmp_path_factory.mktemp("discovery"), CONVBENCH_FULL="1")
+
+
+# -- What asv discovers ---------------------------------------------------------------------------
+
+
+def test_the_suites_are_these(found, tmp_path):
+    suites = {
+        "bench_accuracy.{}.track_error_over_bound",
+        "bench_pipeline.{}.track_time",
+        "bench_stages.{}.track_time",
+    }
+    assert set(found) == {s.format(c) for s in suites for c in ("Smoke", "Standard", "Full")}
+    assert set(discover(tmp_path)) == {s.format(c) for s in suites for c in ("Smoke", "Standard")}
+
+
+def test_every_workload_stands_in_one_class_of_its_tier(found):
+    rows = workloads.load(SUITES / "workloads.toml")
+    for benchmark in found.values():
+        tier = benchmark["name"].split(".")[1].lower()
+        expected = [
+            repr(row.name)
+            for row in rows
+            if row.tier == tier
+            and (len(row.pipeline.stages()) > 1 or "bench_stages" not in benchmark["name"])
+        ]
+        assert benchmark["params"][1] == expected, benchmark["name"]
+
+
+def test_versions_are_explicit_and_units_are_what_asv_expects(found):
+    for benchmark in found.values():
+        assert len(benchmark["version"]) < 8, "a digest: an edit would drop the history"
+        timed = benchmark["name"].endswith("track_time")
+        assert (benchmark["type"], benchmark["unit"]) == (
+            ("time", "seconds") if timed else ("track", "error / bound")
+        )
+
+
+def test_targets_are_the_same_everywhere_but_for_those_that_are_asked_for(found, tmp_path):
+    extra = discover(tmp_path, CONVBENCH_EXTRA_TARGETS="raises@cpu, wrong.variant@gpu:1")
+    for name, benchmark in extra.items():
+        assert found[name]["params"][0] == [repr(target) for target in common.OUR_TARGETS]
+        assert benchmark["params"][0] == [
+            *found[name]["params"][0], "'raises@cpu'", "'wrong.variant@gpu:1'",
+        ]  # fmt: skip
+
+
+def test_stages_that_a_workload_lacks_are_skipped_by_asv():
+    from benchmarks import bench_stages
+
+    rows = {row.name: row.pipeline for row in workloads.load(SUITES / "workloads.toml")}
+    suite = bench_stages.Smoke
+    for workload in suite.params[1]:
+        stages = rows[workload].stages()
+        assert common.stages_of(workload) == list(stages)
+        for stage in common.STAGES:
+            absent = ("numpy@cpu", workload, stage) in suite.skip_params
+            assert absent == (stage not in stages)
+
+
+def test_discovery_imports_no_library():
+    code = "import benchmarks, sys; print({'tensorflow', 'cupy'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_what_the_suites_call_is_frozen():
+    used = set()
+    for path in SUITES.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("convbench"):
+                used |= {f"{node.module}.{alias.name}" for alias in node.names}
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "evidence":
+                used.add(f"convbench.{ast.unparse(node)}")
+            assert not isinstance(node, ast.Import) or "convbench" not in ast.unparse(node)
+    assert used - {"convbench.evidence"} == FROZEN
+
+
+def test_asv_is_configured_as_the_evidence_expects():
+    configuration = (ROOT / "asv.conf.json").read_text()
+    assert '"benchmark_dir": "benchmarks"' in configuration
+    assert '"results_dir": ".asv/results"' in configuration
+
+
+# -- The life of a cell ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notes(monkeypatch):
+    """What would be written as evidence: (params, status, facts)."""
+    written = []
+    monkeypatch.setattr(
+        common.evidence,
+        "write",
+        lambda benchmark, params, status, **facts: written.append((params, status, facts)),
+    )
+    return written
+
+
+def run_cell(outcome):
+    """A cell whose body returns or raises `outcome`."""
+
+    class Suite:
+        @common.cell
+        def track_it(self, target, workload):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+    return Suite().track_it("numpy@cpu", "net.conv")
+
+
+def test_a_cell_that_is_ok(notes):
+    assert run_cell((0.5, {"algorithm": "im2col"})) == 0.5
+    params = ("numpy@cpu", "net.conv")
+    assert notes == [(params, "started", {}), (params, "ok", {"algorithm": "im2col"})]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BackendUnavailable(Unavailability.NO_DEVICE, "none", "Buy one."), "no device: none"),
+        (Unsupported("a hole"), "a hole"),
+        (common.TargetError("no backend is called torch"), "torch"),
+    ],
+)
+def test_a_cell_that_cannot_be_computed_here_is_skipped(notes, error, reason):
+    with pytest.raises(SkipNotImplemented):
+        run_cell(error)
+    assert [status for _, status, _ in notes] == ["started", "skipped"]
+    assert reason in notes[1][2]["reason"]
+
+
+def test_a_cell_that_fails_is_explained_and_raises(notes):
+    with pytest.raises(RuntimeError, match="Blas"):
+        run_cell(RuntimeError("Blas SGEMM launch failed"))
+    assert [status for _, status, _ in notes] == ["started", "failed"]
+    assert notes[1][2]["error"] == "RuntimeError"
+    assert "cuBLAS could not start" in notes[1][2]["reason"]
+    assert "nvidia-smi" in notes[1][2]["remedy"]
+
+
+def test_a_cell_that_is_interrupted_has_only_started(notes):
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(KeyboardInterrupt())
+    assert [status for _, status, _ in notes] == ["started"]
+
+
+PIPELINE = common.pipeline_of("notebook.conv")
+
+
+def test_timing_gives_what_asv_takes_and_the_facts():
+    value, facts = common.timed("numpy@cpu", PIPELINE)
+    assert set(value) == {"samples", "number"}
+    assert all(0 < sample < 1 for sample in value["samples"])
+    assert facts["flops"] == PIPELINE.flops == 906
+    assert facts["bytes"] == PIPELINE.bytes(4)
+    assert {"algorithm", "versions", "method"} <= set(facts)
+    json.dumps([value, facts])
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high"),
+    [
+        (lambda y: y, 0, 1),
+        (lambda y: y * 1.01, 1, 1e30),
+        (lambda y: y * math.nan, 1e30, 1e30),
+        (lambda y: y[..., :-1], 1e30, 1e30),
+    ],
+)
+def test_a_wrong_output_is_a_large_but_finite_number(monkeypatch, change, low, high):
+    def compute(backend, pipeline, inputs):
+        computed = real(backend, pipeline, inputs)
+        return type(computed)(change(computed.output), computed.algorithm)
+
+    real = common.compute
+    monkeypatch.setattr(common, "compute", compute)
+    value, facts = common.error_over_bound("numpy@cpu", PIPELINE)
+    assert low <= value <= high
+    assert facts["worst"]
+    json.dumps([value, facts], allow_nan=False)
+
+
+def test_a_gpu_target_asks_the_driver_before_any_library(monkeypatch):
+    def absent():
+        raise BackendUnavailable(Unavailability.NO_DEVICE, "no driver", "")
+
+    monkeypatch.setattr(common, "nvidia_devices", absent)
+    monkeypatch.setattr(common, "open_backend", pytest.fail)
+    for target in ("tensorflow@gpu:0", "cupy@gpu:0"):
+        with pytest.raises(BackendUnavailable, match="no driver"):
+            common.timed(target, PIPELINE)
+
+
+def test_a_library_that_cannot_be_imported_does_not_stop_the_server(monkeypatch):
+    asked = []
+
+    def broken(name):
+        asked.append(name)
+        raise OSError("libfaulty.so.3: cannot open")
+
+    monkeypatch.setattr(common, "backend_class", broken)
+    common.import_libraries()
+    assert sorted(asked) == ["numpy", "tensorflow"]
+
+
+# -- A real run -----------------------------------------------------------------------------------
+
+FAULTY = ("raises", "killed", "wrong", "misshapen", "not_installed")
+GPU_TARGETS = [target for target in common.OUR_TARGETS if "@gpu" in target]
+
+
+def has_gpu():
+    try:
+        return common.nvidia_devices() > 0
+    except BackendUnavailable:
+        return False
+
+
+HAS_GPU = has_gpu()
+
+
+class Checkout:
+    """A small checkout with the real suites and configuration, and asv's commands in it."""
+
+    def __init__(self, folder):
+        self.folder = folder / "project"
+        cache = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(SUITES, self.folder / "benchmarks", ignore=cache)
+        shutil.copy(ROOT / "asv.conf.json", self.folder)
+        plugin = folder / "plugin"
+        plugin.mkdir()
+        described = dict.fromkeys(("os", "arch", "cpu", "num_cpu", "ram"), "x")
+        machine = {"machine": "bench", **described}
+        (folder / ".asv-machine.json").write_text(json.dumps({"version": 1, "bench": machine}))
+        self.environment = os.environ | {
+            "HOME": str(folder),
+            "ASV_PYTHONPATH": str(write_plugin(plugin)),
+            "CONVBENCH_EXTRA_TARGETS": ",".join(f"{name}@cpu" for name in FAULTY),
+        }
+        self.git("init", "--quiet", "--initial-branch", "main")
+
+    def git(self, *words):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *identity, *words],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def commit(self):
+        self.git("commit", "--quiet", "--allow-empty", "-m", "a commit")
+        return self.git("rev-parse", "HEAD")
+
+    def asv(self, *words):
+        return subprocess.run(
+            [sys.executable, "-m", "asv", *words],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300,
+            check=False,
+        )  # fmt: skip
+
+    def run(self, commit, bench):
+        return self.asv(
+            "run", "-E", f"existing:{sys.executable}", "--set-commit-hash", commit,
+            "--machine", "bench", "--launch-method", "forkserver", "--bench", bench,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """Two commits measured: the first on all targets, the second on one."""
+    made = Checkout(tmp_path_factory.mktemp("asv"))
+    device = "cpu" if HAS_GPU else ""  # CUDA does not survive the fork server
+    made.first = made.commit()
+    made.first_run = made.run(
+        made.first, rf"(pipeline|accuracy)\.Smoke\..*@{device}.*'notebook\.pool'"
+    )
+    made.second = made.commit()
+    made.second_run = made.run(made.second, r"pipeline\.Smoke\..*'numpy@cpu', 'notebook\.pool'")
+    return made
+
+
+@pytest.fixture(scope="module")
+def rows(checkout):
+    loaded = results.load(checkout.folder / ".asv" / "results")
+    assert loaded.problems == (), checkout.first_run.stdout
+    chosen = [record for record in loaded.records if record.commit == checkout.first]
+    return {row.target: row for row in results.summarise(chosen)}
+
+
+def test_asv_says_that_something_failed_and_goes_on(checkout):
+    assert checkout.first_run.returncode == 2, checkout.first_run.stdout
+    assert checkout.second_run.returncode == 0, checkout.second_run.stdout
+
+
+def test_every_fault_costs_its_own_cells_only(rows):
+    tensorflow = Status.OK if find_spec("tensorflow") else Status.SKIPPED
+    assert {name: row.status for name, row in rows.items() if name not in GPU_TARGETS} == {
+        "wrong@cpu": Status.WRONG,
+        "misshapen@cpu": Status.WRONG,
+        "numpy@cpu": Status.OK,
+        "tensorflow@cpu": tensorflow,
+        "tensorflow.eager@cpu": tensorflow,
+        "tensorflow.xla@cpu": tensorflow,
+        "raises@cpu": Status.FAILED,
+        "killed@cpu": Status.FAILED,
+        "not_installed@cpu": Status.SKIPPED,
+    }
+
+
+@pytest.mark.skipif(HAS_GPU, reason="it is about a machine without a GPU")
+@pytest.mark.parametrize("target", GPU_TARGETS)
+def test_targets_on_a_gpu_are_skipped_where_there_is_none(rows, target):
+    assert rows[target].status is Status.SKIPPED
+    assert "no device" in rows[target].causes[0].reason
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("raises@cpu", "cuBLAS could not start on the GPU"),
+        ("killed@cpu", "the process ended in the middle"),
+        ("wrong@cpu", "times its bound: at ["),
+        ("misshapen@cpu", "the shape is"),
+        ("not_installed@cpu", "not installed: there is no module named no_such_module_at_all"),
+    ],
+)
+def test_the_evidence_tells_why(rows, target, reason):
+    causes = rows[target].causes
+    assert causes
+    assert all(reason in cause.reason and cause.remedy for cause in causes), causes
+
+
+def test_what_was_measured_has_statistics_and_evidence(rows):
+    row = rows["numpy@cpu"]
+    assert 0 < row.quartiles_s[0] <= row.time_s <= row.quartiles_s[1] < 1
+    assert row.gflops > 0
+    assert row.error_over_bound == 0.0
+    assert row.algorithm
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "{second}"), ("compare", "{first}", "{second}"), ("publish",)]
+)
+def test_asv_reads_its_results(checkout, words):
+    done = checkout.asv(*(w.format(first=checkout.first, second=checkout.second) for w in words))
+    assert done.returncode == 0, done.stdout + done.stderr
+    if words != ("publish",):
+        assert "bench_pipeline.Smoke.track_time" in done.stdout
+        return
+    graphs = list((checkout.folder / ".asv" / "html" / "graphs").rglob("bench_*.json"))
+    points = [json.loads(path.read_text()) for path in graphs]
+    assert len(graphs) >= 2
+    assert any(len(series) == 2 for series in points)
