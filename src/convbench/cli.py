@@ -7,9 +7,11 @@ answers at once.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -137,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "  convbench results HEAD --json\n\n" + _EXIT_CODES,
     )
     sub.add_argument("commit", nargs="?", help="default: the one that was measured last")
+    sub.add_argument("--svg", type=Path, metavar="FILE", help="also draw the table as a picture")
     sub.add_argument(
         "--results-dir", type=Path, default=Path(".asv", "results"), metavar="FOLDER",
         help="default: .asv/results",
@@ -316,6 +319,8 @@ def _results(arguments: argparse.Namespace) -> int:
             f"nothing measured for {arguments.commit or 'any commit'} in {arguments.results_dir};"
             f" it has {', '.join(c[:8] for c in measured) or 'no results'}. `make bench` measures."
         )
+    if arguments.svg:
+        _write(arguments.svg, _picture(render(rows, width=160, color=True)).encode())
     terminal = _console()
     _show(
         arguments,
@@ -361,6 +366,29 @@ def _show(arguments: argparse.Namespace, name: str, listed: Any, rendered: Any) 
             print(made, end="")
         else:
             _console().print(made)
+
+
+def _picture(text: str) -> str:
+    """Draw what a terminal would show, as SVG."""
+    from rich._export_format import CONSOLE_SVG_FORMAT
+    from rich.console import Console
+    from rich.text import Text
+
+    # Rich's own template loads its font from elsewhere; any monospaced one does.
+    template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    console = Console(record=True, width=160, file=io.StringIO())
+    console.print(Text.from_ansi(text), end="")
+    return console.export_svg(title="convbench results", code_format=template)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _console() -> Console:

@@ -390,7 +390,10 @@ def render(rows: Sequence[Row], *, width: int | None = None, color: bool = False
     for row in rows:
         origins.setdefault((row.machine, row.commit, row.environment), []).append(row)
     for (machine, commit, environment), group in origins.items():
-        console.print(Text(f"{machine}, commit {commit[:8]}, {environment}", style="italic"))
+        # The rest of the name of an existing environment is the path of its interpreter.
+        only = len({origin[2] for origin in origins}) == 1 and environment.startswith("existing-py")
+        name = "existing environment" if only else environment
+        console.print(Text(f"{machine}, commit {commit[:8]}, {name}", style="italic"))
         present = {row.target for row in group if row.status is not Status.SKIPPED}
         if shown := [row for row in group if row.target in present]:
             table = _table(shown, _numbers(shown) | _stages(shown))

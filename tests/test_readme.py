@@ -1,0 +1,64 @@
+"""What the README says about the backends, the commands and the workloads is so."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from convbench.backends import backend_class
+from convbench.cli import _parser
+from convbench.workloads import load
+
+from .conftest import OWN
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def capabilities_row(name: str) -> str:
+    """The row of the table, from what the backend declares."""
+    declared = backend_class(name).capabilities
+    variants = ", ".join(f"`{variant}`" for variant in declared.variants if variant)
+    holes = "; ".join(f"{hole.what} ({hole.reason})" for hole in declared.holes)
+    cells = (f"`{name}`", variants, ", ".join(declared.devices), ", ".join(declared.dtypes), holes)
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_table_of_capabilities(name: str) -> None:
+    assert capabilities_row(name) in README.splitlines()
+
+
+def test_every_command_is_named() -> None:
+    (choices,) = (a.choices for a in _parser()._actions if a.choices and a.dest != "json")
+    named = set(re.findall(r"^\| `convbench (\w+)`", README, re.MULTILINE))
+    assert named == set(choices)
+
+
+def test_the_numbers_of_workloads() -> None:
+    tiers = Counter(row.tier for row in load(ROOT / "benchmarks" / "workloads.toml"))
+    assert (
+        f"measures {tiers['smoke'] + tiers['standard']} layers instead of {tiers['smoke']}"
+        in README
+    )
+    assert f"has {tiers['full']} layers more" in README
+
+
+def test_the_examples() -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        names: dict = {}
+        exec(block.replace('backend="tensorflow"', 'backend="numpy"'), names)
+        assert names["y"].shape == (1, 1, 1, 6)
+    (example,) = re.findall(r"^```pycon\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    test = doctest.DocTestParser().get_doctest(example, {}, "README.md", None, None)
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links)
