@@ -85,7 +85,8 @@ def test_outside_a_checkout(tmp_path: Path) -> None:
 def test_numpy_verifies() -> None:
     done = run("verify", "--target", "numpy@cpu")
     assert done.returncode == 0
-    assert "0 wrong, 0 failed, 0 skipped" in done.stdout
+    for nothing in ("0 wrong", "0 failed", "0 skipped"):
+        assert nothing in done.stdout
     assert "\x1b" not in done.stdout
 
 
