@@ -18,6 +18,10 @@ FAULTS = {
     "nan": "return y * np.nan",
     "misshapen": "return y[..., :-1]",
     "prints": "print('noise'); return y",
+    "double": "return y.astype('f8')",
+    "returns_none": "return None",
+    "changes_input": "x[...] = 0; return y",
+    "one_buffer": "self.kept = getattr(self, 'kept', y); self.kept[...] = y; return self.kept",
 }
 """Backend name -> what happens to every pipeline that has a pool; others are computed right."""
 
@@ -33,7 +37,7 @@ class Broken(NumpyBackend):
         run = super().build(pipeline, weights)
         if pipeline.pool is None:
             return run
-        return Run(lambda x: self.fault(run(x)), "faulty")
+        return Run(lambda x: self.fault(run(x), x), "faulty")
 
 class DiesAtImport(NumpyBackend):
     name = "dies_at_import"
@@ -59,7 +63,7 @@ class BrokenImport(NotInstalled):
 _FAULTY = """
 class {name}(Broken):
     name = "{name}"
-    def fault(self, y):
+    def fault(self, y, x):
         {fault}
 """
 

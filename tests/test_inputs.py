@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -16,6 +17,15 @@ from convbench.numerics import FLOAT32, FLOAT64, FORMATS, format_of
 PIPELINE = PipelineSpec(2, 7, 5, 3, ConvSpec(6, 3, 2), True, PoolSpec("avg", 2))
 
 
+DIGESTS = {
+    Fill.INTEGERS: "09290a975a6867b8",
+    Fill.NORMAL: "e5bf9350e4179892",
+    Fill.ADVERSARIAL: "5d6c14150d055420",
+    Fill.DENORMAL: "4ac27959636f4983",
+    Fill.NONFINITE: "b8ad5de508b8b145",
+}
+
+
 @pytest.mark.parametrize("fill", Fill)
 def test_the_bits_are_frozen(fill: Fill) -> None:
     """Results of different years are compared: these digests may never change."""
@@ -23,13 +33,7 @@ def test_the_bits_are_frozen(fill: Fill) -> None:
     digest = hashlib.sha256()
     for array in (inputs.x, inputs.weights.filters, inputs.weights.bias):
         digest.update(array.tobytes())
-    assert (
-        digest.hexdigest()[:16]
-        == {
-            Fill.INTEGERS: "09290a975a6867b8",
-            Fill.NORMAL: "e5bf9350e4179892",
-        }[fill]
-    )
+    assert digest.hexdigest()[:16] == DIGESTS[fill]
 
 
 def test_integers_are_small_and_never_zero() -> None:
@@ -88,11 +92,50 @@ def test_the_notebook() -> None:
 
 def test_formats() -> None:
     for fmt in FORMATS.values():
-        info = np.finfo(fmt.name)
-        assert fmt.unit_roundoff == info.eps / 2
-        assert fmt.itemsize == np.dtype(fmt.name).itemsize
-        exact = np.array(fmt.exact_limit, dtype=fmt.name)
-        assert exact + exact.dtype.type(1) == exact
-        assert exact - exact.dtype.type(1) != exact
-    with pytest.raises(ArrayError, match="the dtype is int8; expected one of float32, float64"):
+        info = ml_dtypes.finfo(fmt.storage)
+        assert fmt.unit_roundoff == float(info.eps) / 2
+        assert fmt.tiny == float(info.smallest_normal)
+        assert fmt.smallest == float(info.smallest_subnormal)
+        assert fmt.itemsize == np.dtype(fmt.storage).itemsize
+        exact = np.array(fmt.exact_limit, dtype=fmt.storage)
+        one = exact.dtype.type(1)
+        assert exact + one == exact
+        assert exact - one != exact
+    with pytest.raises(ArrayError, match="the dtype is int8; expected one of float64, float32"):
         format_of("int8")
+
+
+def test_the_formats_that_round_factors() -> None:
+    assert FORMATS["tf32"].factor_digits == 11
+    assert all(f.factor_digits == f.digits for f in FORMATS.values() if f.name != "tf32")
+
+
+def test_adversarial_inputs_are_what_they_say() -> None:
+    spec = PipelineSpec(2, 19, 17, 8, ConvSpec(6, 3, 3), True)
+    inputs = make_inputs(spec, "float32", Fill.ADVERSARIAL, 0)
+    size = np.abs(inputs.x)
+    assert (size == 1e6).any()
+    assert ((size > 0) & (size < FLOAT32.tiny)).any()
+    assert ((inputs.x == 0) & np.signbit(inputs.x)).any()
+    assert np.isfinite(inputs.x).all()
+    assert np.abs(inputs.weights.filters.sum(axis=(0, 1, 2))).max() < 1e-4
+    half = make_inputs(spec, "float16", Fill.ADVERSARIAL, 0)
+    assert np.isfinite(half.x).all()
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_denormal_inputs_are_below_every_normal_number(dtype: str) -> None:
+    x = make_inputs(PIPELINE, dtype, Fill.DENORMAL, 0).x.astype("f8")
+    assert (x != 0).all()
+    assert (np.abs(x) < FORMATS[dtype].tiny).all()
+    assert np.array_equal(x / FORMATS[dtype].smallest, np.rint(x / FORMATS[dtype].smallest))
+
+
+def test_nonfinite_inputs_have_all_three() -> None:
+    spec = PipelineSpec(2, 19, 17, 8, ConvSpec(6, 3, 3))
+    inputs = make_inputs(spec, "float32", Fill.NONFINITE, 0)
+    assert {"inf", "-inf", "nan"} <= set(map(str, np.unique(inputs.x)))
+    assert 0.9 < np.isfinite(inputs.x).mean() < 1
+    assert np.isfinite(inputs.weights.filters).all()
+    tiny = make_inputs(PipelineSpec(1, 1, 1, 1, ConvSpec(1, 1, 1)), "float32", Fill.NONFINITE, 0)
+    assert not np.isfinite(tiny.x).any(), "one element at least"

@@ -360,7 +360,7 @@ def test_the_latest_commit_is_the_one_measured_last(project):
     [
         ([], 3),
         ([("skipped", None)], 3),
-        ([("failed", None), ("skipped", None)], 3),
+        ([("failed", None), ("skipped", None)], 2),
         ([("ok", 0.1), ("skipped", None)], 0),
         ([("ok", 0.1), ("failed", None)], 2),
         ([("failed", 0.1)], 2),  # only a stage of it has failed

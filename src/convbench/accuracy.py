@@ -1,15 +1,16 @@
 r"""How far a correct result may lie from the oracle, and how far a result does lie.
 
-For a sum of n products that is accumulated with unit roundoff :math:`u_{acc}` and rounded once to
-the format of the output,
+For a sum of n products whose factors are rounded with unit roundoff :math:`u_{in}` (zero where they
+are used as they are stored), added with :math:`u_{acc}` and stored s times with :math:`u_{out}`,
 
-.. math:: |got - ref| \le (2 \sqrt{n}\, u_{acc} + u_{out})\, S + tiny,
+.. math:: |got - ref| \le (2 u_{in} + \lambda \sqrt{n}\, u_{acc} + s\, u_{out})\, S + slack,
           \qquad S = |x| * |w| + |b|
 
-where the factor :math:`\sqrt{n}` is the probabilistic error bound of Higham and Mary, "A New
-Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019, with
+where the factor :math:`\lambda \sqrt{n}` is the probabilistic error bound of Higham and Mary, "A
+New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019, with
 lambda = 2. Relative error is the wrong measure: where the terms cancel, a correct float32
-result shows a relative error of 0.1.
+result shows a relative error of 0.1. The page docs/accuracy.md derives the bound and says what it
+cannot see.
 
 A max pool takes the largest bound of its window, since max(a) and max(b) differ by no more than the
 largest difference; by itself it is bitwise. An average takes the mean of the bounds, and rounds
@@ -21,26 +22,53 @@ is zero: every direct method must agree bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convbench import reference
-from convbench.backends.base import Array, Weights
+from convbench.backends.base import Array
 from convbench.errors import ArrayError
 from convbench.inputs import Fill, Inputs, exact_magnitude
-from convbench.numerics import Format, format_of
+from convbench.numerics import FORMATS, Format, format_of
 from convbench.reference import Float64
 from convbench.spec import PipelineSpec
+
+LAMBDA = 2.0
+"""How many times the root of n the rounding errors of a sum may amount to."""
+
+Positions = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+"""Indices (n, p, q) into an output, one array each."""
+
+SAMPLE_FLOPS, SAMPLE_ELEMENTS = 500_000_000, 2_000_000
+"""An output that costs more operations, or has more elements, is checked at a sample only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The oracle's output and, per element, how far a correct result may lie from it."""
+    """The oracle's output and, per element, how far a correct result may lie from it.
+
+    Attributes
+    ----------
+    output, bound : array of shape (N, P, Q, K), or (samples, 1, 1, K)
+    shape : tuple of int
+        Shape of the whole output.
+    positions : tuple of array, optional
+        Where the samples lie; None if `output` is the whole.
+    """
 
     output: Float64
     bound: Float64
+    shape: tuple[int, ...]
+    positions: Positions | None = None
+
+    @property
+    def zeros(self) -> float:
+        """Share of the expected results that are zero: many of them prove little."""
+        return float(np.mean(self.output == 0)) if self.output.size else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +83,10 @@ class Accuracy:
     index : tuple of int, optional
         (n, p, q, k) of that element; None if the output is empty.
     got, expected, bound : float
+    wrong : int
+        How many of the elements that were looked at are not within their bounds.
+    of : int
+        How many were looked at.
     """
 
     ratio: float
@@ -62,6 +94,8 @@ class Accuracy:
     got: float = math.nan
     expected: float = math.nan
     bound: float = math.nan
+    wrong: int = 0
+    of: int = 0
 
     @property
     def ok(self) -> bool:
@@ -75,30 +109,102 @@ class Accuracy:
         return f"at {list(self.index)} got {self.got!r}, expected {expected}"
 
 
-def refer(pipeline: PipelineSpec, inputs: Inputs, *, exact: bool = False) -> Reference:
+def refer(
+    pipeline: PipelineSpec,
+    inputs: Inputs,
+    *,
+    exact: bool = False,
+    strict: bool = False,
+    accumulation: str | None = None,
+    positions: Positions | None = None,
+    confidence: float = LAMBDA,
+) -> Reference:
     """Compute the oracle's output and the bound of every element.
 
     Parameters
     ----------
     exact : bool
         The bound is zero: only for inputs whose partial sums are exact.
+    strict : bool
+        Do not allow a result below the smallest normal number to be flushed to zero.
+    accumulation : str, optional
+        The format in which products are added, where it is not the usual one.
+    positions : tuple of array, optional
+        Only these elements; see :func:`sample`.
+    confidence : float
+        The factor lambda before the root of n.
     """
     fmt = format_of(inputs.weights.dtype)
-    y = inputs.x.astype(np.float64)
-    bound = np.zeros_like(y)
-    if pipeline.conv is not None or pipeline.bias:
-        y, magnitude = _conv_and_bias(pipeline, y, inputs.weights)
-        bound = _bound(magnitude, max(pipeline.reduction, 1), fmt)
-    if pipeline.pool is not None:
-        if pipeline.pool.op == "max":
-            y = reference.max_pool(pipeline, y)
-            bound = reference.max_pool(pipeline, bound)
-        else:
-            magnitude = reference.avg_pool(pipeline, np.abs(y))
-            y = reference.avg_pool(pipeline, y)
-            taps = math.prod(pipeline.pool.window)
-            bound = reference.avg_pool(pipeline, bound) + _bound(magnitude, taps, fmt)
-    return Reference(y, np.zeros_like(bound) if exact else bound)
+    rule = _Rule.of(fmt, accumulation, confidence, strict=strict)
+    x = inputs.x.astype(np.float64)
+    filters, bias = (
+        None if array is None else array.astype(np.float64)
+        for array in (inputs.weights.filters, inputs.weights.bias)
+    )
+    # nan - nan and 0 * inf are results here, not accidents.
+    with np.errstate(invalid="ignore", over="ignore"):
+        if exact:  # nobody asks how large the terms were
+            y = reference.compute(pipeline, x, filters, bias, positions)
+            return Reference(y, np.zeros_like(y), pipeline.output_shape, positions)
+        y = reference.conv_and_bias(pipeline, x, filters, bias, positions)
+        filters, bias = (None if array is None else np.abs(array) for array in (filters, bias))
+        magnitude = reference.conv_and_bias(pipeline, np.abs(x), filters, bias, positions)
+        bound = np.zeros_like(y)
+        if pipeline.conv is not None or pipeline.bias:
+            stores = (pipeline.conv is not None) + pipeline.bias
+            bound = rule.bound(magnitude, max(pipeline.reduction, 1), stores)
+        if pipeline.pool is not None:
+            if pipeline.pool.op == "max":
+                y = reference.max_pool(pipeline, y, positions)
+                bound = reference.max_pool(pipeline, bound, positions)
+                if not strict:
+                    bound = np.where(np.abs(y) < rule.slack, rule.slack, bound)
+            else:
+                taps = math.prod(pipeline.pool.window)
+                magnitude = reference.avg_pool(pipeline, np.abs(y), positions)
+                y = reference.avg_pool(pipeline, y, positions)
+                bound = reference.avg_pool(pipeline, bound, positions)
+                bound = bound + rule.bound(magnitude, taps, stores=1)
+    return Reference(y, bound, pipeline.output_shape, positions)
+
+
+def sample(
+    pipeline: PipelineSpec,
+    seed: int,
+    flops: float = SAMPLE_FLOPS,
+    elements: float = SAMPLE_ELEMENTS,
+) -> Positions | None:
+    """Choose output positions whose oracle costs about so much; None if that is all of them.
+
+    The corners of the first and the last image are always among them, then positions along the
+    edges, and the rest is drawn at random without replacement. A fault that touches a share f of
+    the positions is missed with probability (1 - f)**samples, at most.
+
+    Parameters
+    ----------
+    flops, elements : float
+        What the oracle may spend, and how large its output may be.
+    """
+    n, p, q, k = pipeline.output_shape
+    whole = n * p * q
+    if pipeline.flops <= flops and whole * k <= elements:
+        return None
+    number = max(int(min(flops / pipeline.window_flops, elements / k)), _FEWEST_SAMPLES)
+    if number >= whole // 2:
+        return None
+    random = np.random.RandomState([seed, 3])
+    corners = [(i, j, k) for i in {0, n - 1} for j in {0, p - 1} for k in {0, q - 1}]
+    edges = [
+        position
+        for i, j, k in zip(
+            *(random.randint(0, size, number // 8) for size in (n, p, q)), strict=True
+        )
+        for position in ((i, 0, k), (i, p - 1, k), (i, j, 0), (i, j, q - 1))
+    ]
+    chosen = {int(np.ravel_multi_index(position, (n, p, q))) for position in corners + edges}
+    chosen.update(random.randint(0, whole, number).tolist())
+    first, second, third = np.unravel_index(np.array(sorted(chosen)), (n, p, q))
+    return first, second, third
 
 
 def compare(got: Array, expected: Reference) -> Accuracy:
@@ -109,49 +215,110 @@ def compare(got: Array, expected: Reference) -> Accuracy:
     ArrayError
         If the shape is not the oracle's.
     """
-    if got.shape != expected.output.shape:
+    if got.shape != expected.shape:
         raise ArrayError.of(
-            "output", "the shape", got.shape, f"{expected.output.shape}",
+            "output", "the shape", got.shape, f"{expected.shape}",
             "A stage is missing or its padding or stride is wrong.",
         )  # fmt: skip
     if got.size == 0:
         return Accuracy(0.0)
+    if expected.positions is not None:
+        got = got[expected.positions][:, np.newaxis, np.newaxis]
     values = got.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         error = np.abs(values - expected.output)
         # Equal infinities give nan - nan; so do two nans, which are right where one is expected.
         same = (values == expected.output) | (np.isnan(values) & np.isnan(expected.output))
         ratio = np.where(same, 0.0, error / expected.bound)
     ratio[np.isnan(ratio)] = math.inf
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+    worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    index = tuple(int(i) for i in worst)
+    where = index
+    if expected.positions is not None:
+        where = (*(int(axis[index[0]]) for axis in expected.positions), index[3])
     return Accuracy(
         ratio=float(ratio[index]),
-        index=index,
+        index=where,
         got=float(values[index]),
         expected=float(expected.output[index]),
         bound=float(expected.bound[index]),
+        wrong=int(np.count_nonzero(ratio > 1)),
+        of=ratio.size,
+    )
+
+
+def refer_for(
+    pipeline: PipelineSpec,
+    inputs: Inputs,
+    fill: Fill,
+    accumulation: str | None = None,
+    positions: Positions | None = None,
+) -> Reference:
+    """Compute the reference with the rules that belong to a fill."""
+    confidence = LAMBDA
+    if fill is Fill.ADVERSARIAL:
+        # One term can dominate a sum, and then every addition after it rounds as much as it can:
+        # with so many elements, some come further than twice the root. Hoeffding's inequality gives
+        # the factor that all of them together exceed once in a million runs.
+        confidence = math.sqrt(2 * math.log(2e6 * max(math.prod(pipeline.conv_shape), 1)))
+    return refer(
+        pipeline,
+        inputs,
+        exact=is_exact(pipeline, inputs.weights.dtype, fill),
+        strict=fill is Fill.DENORMAL,
+        accumulation=accumulation,
+        positions=positions,
+        confidence=confidence,
     )
 
 
 def is_exact(pipeline: PipelineSpec, dtype: str, fill: Fill | str) -> bool:
     """Whether inputs of this fill leave no room for rounding."""
-    return Fill(fill) is Fill.INTEGERS and exact_magnitude(pipeline, format_of(dtype)) is not None
+    fill = Fill(fill)
+    if fill in {Fill.NORMAL, Fill.ADVERSARIAL}:
+        return False
+    if fill is Fill.DENORMAL and pipeline.pool is not None and pipeline.pool.op == "avg":
+        return False  # not even a half of the smallest number exists
+    return exact_magnitude(pipeline, format_of(dtype)) is not None
 
 
-def _conv_and_bias(pipeline: PipelineSpec, x: Float64, weights: Weights) -> tuple[Float64, Float64]:
-    """Output and magnitude sum of the convolution and the bias."""
-    y, magnitude = x, np.abs(x)
-    if weights.filters is not None:
-        filters = weights.filters.astype(np.float64)
-        y = reference.convolve(pipeline, x, filters)
-        magnitude = reference.convolve(pipeline, magnitude, np.abs(filters))
-    if weights.bias is not None:
-        bias = weights.bias.astype(np.float64)
-        y, magnitude = y + bias, magnitude + np.abs(bias)
-    return y, magnitude
+def digest(output: Array) -> str:
+    """A name for the very bits of an output: equal if and only if shape, dtype and bits are."""
+    plain = np.ascontiguousarray(output, dtype=output.dtype.newbyteorder("<"))
+    text = hashlib.sha256(f"{plain.shape} {plain.dtype.name} ".encode())
+    text.update(plain.view(np.uint8).data if plain.size else b"")
+    return text.hexdigest()[:16]
 
 
-def _bound(magnitude: Float64, terms: int, fmt: Format) -> Float64:
-    # The smallest normal number covers results that a device flushes to zero.
-    tiny = float(np.finfo(fmt.name).tiny)
-    return (2 * math.sqrt(terms) * fmt.unit_roundoff + fmt.unit_roundoff) * magnitude + tiny
+_FEWEST_SAMPLES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """The unit roundoffs of the bound, and what is allowed where everything is tiny."""
+
+    u_in: float
+    u_acc: float
+    u_out: float
+    slack: float
+    confidence: float
+
+    @classmethod
+    def of(cls, fmt: Format, accumulation: str | None, confidence: float, *, strict: bool) -> _Rule:
+        acc = FORMATS[accumulation or fmt.accumulation]
+        return cls(
+            u_in=2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0,
+            u_acc=acc.unit_roundoff,
+            u_out=fmt.unit_roundoff,
+            # A device may flush a result below the smallest normal number to zero.
+            slack=fmt.smallest if strict else fmt.tiny,
+            confidence=confidence,
+        )
+
+    def bound(self, magnitude: Float64, terms: int, stores: int) -> Float64:
+        if self.u_out <= self.u_acc:
+            stores = 1  # a second store is one addition more, which the root covers
+        added = self.confidence * math.sqrt(terms) * self.u_acc
+        factor = 2 * self.u_in + added + stores * self.u_out
+        bound: Float64 = factor * magnitude + self.slack
+        return bound

@@ -9,6 +9,7 @@
     |   +-- TargetError         a target that no backend answers to
     |   +-- ArrayError          an array whose shape or dtype does not fit the pipeline
     +-- BackendUnavailable      not installed, import failed, or no device
+    +-- BrokenContract          a backend that does what the contract forbids
     +-- Unsupported             a hole in a backend that it has declared, with the reason
 
 An exception that a library raises while it computes is none of these: it is caught where cells are
@@ -79,6 +80,10 @@ class BackendUnavailable(ConvbenchError, RuntimeError):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}. {self.remedy}"
+
+
+class BrokenContract(ConvbenchError, RuntimeError):
+    """A backend changed its input or an earlier output, or returned no array."""
 
 
 class Unsupported(ConvbenchError, NotImplementedError):

@@ -19,6 +19,8 @@ class Status(StrEnum):
 
     WRONG = "wrong"
     FAILED = "failed"
+    DEVIATES = "deviates"
+    """Wrong, and the backend declares it, with the reason."""
     OK = "ok"
     SKIPPED = "skipped"
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
+import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
 
 from convbench.backends.base import Array, Weights
-from convbench.numerics import Format, format_of
+from convbench.numerics import FORMATS, Format, format_of
 from convbench.spec import PipelineSpec, Shape
 
 LARGEST_INTEGER = 8
@@ -31,6 +31,12 @@ class Fill(StrEnum):
     """Small integers, none of them zero, whose partial sums are all exact."""
     NORMAL = "normal"
     """N(0, 1), for the input, the filters and the bias."""
+    ADVERSARIAL = "adversarial"
+    """Sums that cancel, outliers of 1e6, denormal numbers and -0.0, all in one input."""
+    DENORMAL = "denormal"
+    """Every result is below the smallest normal number, and must not be flushed to zero."""
+    NONFINITE = "nonfinite"
+    """Integers with some inf, -inf and nan, which must reach the results that see them only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +59,36 @@ def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int)
     seed : int
         At least 0 and below 2**32. The input, the filters and the bias have streams of their own.
     """
-    largest = exact_magnitude(pipeline, format_of(dtype)) or 1
-    draw = _normal if Fill(fill) is Fill.NORMAL else partial(_integers, largest)
+    fmt = format_of(dtype)
+    shapes = (pipeline.input_shape, pipeline.filter_shape, pipeline.bias_shape)
+    streams = [np.random.RandomState([seed, stream]) for stream in range(len(shapes))]
+    largest = exact_magnitude(pipeline, fmt) or 1
 
-    def array(stream: int, shape: tuple[int, ...] | None) -> Array | None:
+    def draw(which: int) -> Array | None:
+        shape, random = shapes[which], streams[which]
         if shape is None:
             return None
-        return draw(np.random.RandomState([seed, stream]), shape).astype(dtype)
+        if Fill(fill) in {Fill.NORMAL, Fill.ADVERSARIAL}:
+            return random.standard_normal(shape)
+        return _integers(random, shape, largest)
 
-    x = array(0, pipeline.input_shape)
+    x, filters, bias = draw(0), draw(1), draw(2)
     assert x is not None
-    return Inputs(x, Weights(dtype, array(1, pipeline.filter_shape), array(2, pipeline.bias_shape)))
+    match Fill(fill):
+        case Fill.ADVERSARIAL:
+            x = _harden(streams[0], x, fmt)
+            if filters is not None:  # over each output channel they add up to nothing
+                filters -= filters.mean(axis=(0, 1, 2))
+        case Fill.DENORMAL:
+            x = x * fmt.smallest  # products with integers stay multiples of the smallest number
+            bias = None if bias is None else bias * fmt.smallest
+        case Fill.NONFINITE:
+            x = _sprinkle(streams[0], x, (np.inf, -np.inf, np.nan), share=0.02)
+    x, filters, bias = (
+        None if array is None else array.astype(fmt.storage) for array in (x, filters, bias)
+    )
+    assert x is not None
+    return Inputs(x, Weights(dtype, filters, bias))
 
 
 def make_notebook_inputs(pipeline: PipelineSpec, seed: int) -> Inputs:
@@ -87,7 +112,8 @@ def exact_magnitude(pipeline: PipelineSpec, fmt: Format) -> int | None:
 
     Whatever the order of the additions, no partial sum exceeds
     (reduction * m**2 + m) * (taps of an average pool); below 2**digits it is exact, so all direct
-    methods must agree bit for bit.
+    methods must agree bit for bit. It must fit the stored format too, since a method may store
+    what one stage gives before the next.
 
     Returns
     -------
@@ -99,25 +125,41 @@ def exact_magnitude(pipeline: PipelineSpec, fmt: Format) -> int | None:
     if pipeline.pool is not None and pipeline.pool.op == "avg":
         taps = math.prod(pipeline.pool.window)
         counts = (
-            w.counts(include_pad=pipeline.pool.count_include_pad) for w in pipeline.pool_windows
+            window.counts(include_pad=pipeline.pool.count_include_pad)
+            for window in pipeline.pool_windows
         )
         if any(count & (count - 1) for axis in counts for count in axis):
             return None
+    limit = min(fmt.exact_limit, FORMATS[fmt.accumulation].exact_limit)
     products = max(pipeline.reduction, 1)
     for magnitude in range(LARGEST_INTEGER, 0, -1):
-        if (products * magnitude**2 + magnitude) * taps <= fmt.exact_limit:
+        if (products * magnitude**2 + magnitude) * taps <= limit:
             return magnitude
     return None
 
 
-def _normal(random: np.random.RandomState, shape: tuple[int, ...]) -> Array:
-    return random.standard_normal(shape)
-
-
-def _integers(largest: int, random: np.random.RandomState, shape: tuple[int, ...]) -> Array:
+def _integers(random: np.random.RandomState, shape: tuple[int, ...], largest: int) -> Array:
     # -largest..largest without 0: a zero would hide a dropped tap.
     values = random.randint(-largest, largest, size=shape)
-    return values + (values >= 0)
+    return (values + (values >= 0)).astype(np.float64)
+
+
+def _harden(random: np.random.RandomState, x: Array, fmt: Format) -> Array:
+    """Turn reals into what arithmetic finds hard: see `Fill.ADVERSARIAL`."""
+    outlier = 1e6 if fmt.tiny < 1e-30 else 1e2  # float16 ends at 65504
+    x = x + outlier**0.5 * (random.random_sample((*x.shape[:3], 1)) < 0.5)
+    x = _sprinkle(random, x, (outlier, -outlier), share=0.01)
+    return _sprinkle(random, x, (fmt.smallest, -3 * fmt.smallest, -0.0), share=0.1)
+
+
+def _sprinkle(
+    random: np.random.RandomState, x: Array, values: tuple[float, ...], share: float
+) -> Array:
+    """Replace a share of the elements, and at least one if there is any, by one of the values."""
+    chosen = random.random_sample(x.shape) < share
+    if chosen.size:
+        chosen.flat[random.randint(chosen.size)] = True
+    return np.where(chosen, random.choice(values, size=x.shape), x)
 
 
 def _truncated_normal(random: np.random.RandomState, shape: Shape) -> Array:

@@ -22,7 +22,7 @@ from convbench.failures import Status
 from convbench.inputs import Inputs, make_notebook_inputs
 from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.targets import Target
-from convbench.workers import NotComputed, Worker
+from convbench.workers import NotComputed, Task, Worker
 
 CONV = ConvSpec(k=6, r=5, s=5, stride=(2, 2))
 MAX_POOL = PoolSpec("max", window=(2, 2))
@@ -122,7 +122,7 @@ def run_notebook(seed: int, targets: Mapping[Target, NotComputed | None]) -> Not
     for target, absence in targets.items():
         with Worker(target, absence=absence) as worker:
             for name, spec in PIPELINES.items():
-                answer = worker.compute(spec, inputs[name])
+                answer = worker.compute(Task(spec, inputs[name]))
                 if isinstance(answer, NotComputed):
                     agreement = Agreement(
                         target, name, answer.status, reason=answer.reason, remedy=answer.remedy

@@ -9,48 +9,78 @@ from convbench.errors import ArrayError
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A floating-point format.
+    """How numbers are stored, multiplied and added.
 
     Attributes
     ----------
     name : str
-        As NumPy calls it.
+    storage : str
+        The dtype of the input, the weights and the output, as NumPy (with ml_dtypes) calls it.
     digits : int
-        Bits of the significand, the hidden one included.
+        Bits of the significand of a stored number, the hidden one included.
+    factor_digits : int
+        Bits that are left of a factor when it is multiplied: fewer than `digits` in TF32.
+    accumulation : str
+        The format in which products are added, unless a backend says otherwise.
     itemsize : int
-        Bytes of one element.
+        Bytes of one stored number.
+    tiny, smallest : float
+        The smallest normal and the smallest positive number of the storage.
     """
 
     name: str
+    storage: str
     digits: int
+    factor_digits: int
+    accumulation: str
     itemsize: int
+    tiny: float
+    smallest: float
 
     @property
     def unit_roundoff(self) -> float:
-        """Largest relative error of one rounding to nearest: u = 2^-digits."""
+        """Largest relative error of one rounding to nearest on storing: u = 2^-digits."""
         return 2.0**-self.digits
 
     @property
     def exact_limit(self) -> int:
-        """Every integer of magnitude up to this one is represented exactly."""
+        """Every integer of magnitude up to this one is stored exactly."""
         return 1 << self.digits
 
 
-FLOAT32 = Format("float32", digits=24, itemsize=4)
-FLOAT64 = Format("float64", digits=53, itemsize=8)
-FORMATS = {f.name: f for f in (FLOAT32, FLOAT64)}
+def _format(name: str, digits: int, exponent: int, itemsize: int, accumulation: str = "") -> Format:
+    return Format(
+        name,
+        storage=name,
+        digits=digits,
+        factor_digits=digits,
+        accumulation=accumulation or name,
+        itemsize=itemsize,
+        tiny=2.0**exponent,
+        smallest=2.0 ** (exponent - digits + 1),
+    )
 
 
-def format_of(dtype: str) -> Format:
-    """Look a format up by its NumPy name.
+FLOAT64 = _format("float64", 53, -1022, 8)
+FLOAT32 = _format("float32", 24, -126, 4)
+FLOAT16 = _format("float16", 11, -14, 2, "float32")
+BFLOAT16 = _format("bfloat16", 8, -126, 2, "float32")
+TF32 = Format("tf32", "float32", 24, 11, "float32", 4, FLOAT32.tiny, FLOAT32.smallest)
+"""NVIDIA's: float32 arrays whose elements are rounded to 11 bits when they are multiplied."""
+
+FORMATS = {f.name: f for f in (FLOAT64, FLOAT32, TF32, FLOAT16, BFLOAT16)}
+
+
+def format_of(name: str) -> Format:
+    """Look a format up.
 
     Raises
     ------
     ArrayError
-        If convbench does not know the format.
+        If convbench does not know it.
     """
-    if dtype not in FORMATS:
+    if name not in FORMATS:
         raise ArrayError.of(
-            "pipeline", "the dtype", dtype, f"one of {', '.join(FORMATS)}", "Convert the arrays."
+            "pipeline", "the dtype", name, f"one of {', '.join(FORMATS)}", "Convert the arrays."
         )
-    return FORMATS[dtype]
+    return FORMATS[name]

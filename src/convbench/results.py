@@ -323,6 +323,10 @@ def _row(parts: Sequence[Record]) -> Row:
     time_s = time.value if time else None
     flops = time.facts.get("flops") if time else None
     present = {part.status for part in parts}
+    if present == {Status.OK, Status.SKIPPED} and all(
+        part.value is None for part in whole.values()
+    ):
+        present = {Status.SKIPPED}  # of the whole pipeline there is neither a time nor a check
     return Row(
         machine=any_part.machine,
         commit=any_part.commit,
@@ -351,10 +355,11 @@ def _part(record: Record) -> str:
 
 
 def exit_code(rows: Sequence[Row]) -> int:
-    """3 if nothing was measured, 2 if anything is wrong or failed, else 0."""
-    if all(row.time_s is None and row.error_over_bound is None for row in rows):
-        return 3
-    return 2 if {Status.WRONG, Status.FAILED} & {row.status for row in rows} else 0
+    """2 if anything is wrong or failed, 3 if nothing was measured, else 0."""
+    statuses = {row.status for row in rows}
+    if {Status.WRONG, Status.FAILED} & statuses:
+        return 2
+    return 0 if Status.OK in statuses else 3
 
 
 def to_dict(rows: Iterable[Row], problems: Iterable[str] = ()) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from convbench.backends import open_backend
-from convbench.backends.base import Array, Backend, Weights
-from convbench.errors import ArrayError
+from convbench.backends.base import Array, Backend, DeviceArray, Run, Weights
+from convbench.errors import ArrayError, BrokenContract
 from convbench.inputs import Inputs
-from convbench.numerics import format_of
+from convbench.numerics import Format, format_of
 from convbench.spec import PipelineSpec
 from convbench.targets import Target
 
@@ -59,31 +59,92 @@ def run(
            [13., 15.]])
     """
     x = np.asarray(x)
-    format_of(x.dtype.name)
-    _check("x", x, pipeline.input_shape, x.dtype)
-    weights = Weights(
-        x.dtype.name,
-        _check("filters", filters, pipeline.filter_shape, x.dtype),
-        _check("bias", bias, pipeline.bias_shape, x.dtype),
-    )
+    inputs = checked_inputs(pipeline, x, filters, bias, format_of(x.dtype.name))
     opened = open_backend(Target.parse(f"{backend}@{device}"))
-    return compute(opened, pipeline, Inputs(x, weights)).output
+    return compute(opened, pipeline, inputs).output
+
+
+def checked_inputs(
+    pipeline: PipelineSpec, x: Array, filters: Array | None, bias: Array | None, fmt: Format
+) -> Inputs:
+    """See that arrays fit a pipeline and a format.
+
+    Raises
+    ------
+    ArrayError
+        If one is missing, superfluous, or of the wrong shape or dtype.
+    """
+    dtype = np.dtype(fmt.storage)
+    checked = (
+        _check("x", x, pipeline.input_shape, dtype),
+        _check("filters", filters, pipeline.filter_shape, dtype),
+        _check("bias", bias, pipeline.bias_shape, dtype),
+    )
+    assert checked[0] is not None
+    return Inputs(checked[0], Weights(fmt.name, *checked[1:]))
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """The output of a pipeline as (N, P, Q, K), and the algorithm that computed it."""
+    """The output of a pipeline, and how it was made.
+
+    Attributes
+    ----------
+    output : array of shape (N, P, Q, K)
+    algorithm, accumulation : str
+        As :class:`Run` says.
+    deviation : str
+        Why the backend declares that it differs from the definition here; empty if it does not.
+    """
 
     output: Array
     algorithm: str
+    accumulation: str | None = None
+    deviation: str = ""
 
 
-def compute(backend: Backend, pipeline: PipelineSpec, inputs: Inputs) -> Computed:
-    """Build, copy there, run, and copy back."""
+def compute(
+    backend: Backend, pipeline: PipelineSpec, inputs: Inputs, *, poison: bool = False
+) -> Computed:
+    """Build, copy there, run, and copy back.
+
+    Parameters
+    ----------
+    poison : bool
+        Run on an input of nothing but nan first. Whatever of it is left in a workspace, a border
+        or a recycled output that the second run does not write is then seen in the result. And
+        hold the backend to the rest of its contract: it may change neither its input nor an
+        earlier output.
+
+    Raises
+    ------
+    BrokenContract
+    """
     run = backend.build(pipeline, inputs.weights)
-    output = run(backend.to_device(inputs.x))
+    with np.errstate(invalid="ignore", over="ignore"):  # nan and inf are inputs like any other
+        if not poison:
+            return _computed(backend, run, run(backend.to_device(inputs.x)))
+        earlier = run(backend.to_device(np.full_like(inputs.x, np.nan)))
+        kept = _computed(backend, run, earlier).output.copy()
+        x = backend.to_device(inputs.x)
+        computed = _computed(backend, run, run(x))
+        if not np.array_equal(backend.to_numpy(x), inputs.x, equal_nan=True):
+            raise BrokenContract("the run changed its input; it has to leave it as it is")
+        if not np.array_equal(backend.to_numpy(earlier), kept, equal_nan=True):
+            raise BrokenContract(
+                "the run changed the output of an earlier call; each needs an array of its own"
+            )
+    return computed
+
+
+def _computed(backend: Backend, run: Run, output: DeviceArray) -> Computed:
     backend.synchronize()
-    return Computed(backend.to_numpy(output), run.algorithm)
+    array = backend.to_numpy(output)
+    if not isinstance(array, np.ndarray):
+        raise BrokenContract(
+            f"to_numpy returned {type(array).__name__}; it has to return a NumPy array"
+        )
+    return Computed(array, run.algorithm, run.accumulation)
 
 
 def _check(
@@ -92,19 +153,19 @@ def _check(
     if (array is None) != (shape is None):
         got, expected = ("missing", f"an array of shape {shape}") if shape else ("given", "none")
         raise ArrayError.of(
-            "run", what, got, expected, "Give exactly the weights that the pipeline has."
+            "arrays", what, got, expected, "Give exactly the weights that the pipeline has."
         )
     if array is None:
         return None
     array = np.asarray(array)
     if array.shape != shape:
         raise ArrayError.of(
-            "run", f"the shape of {what}", array.shape, str(shape),
+            "arrays", f"the shape of {what}", array.shape, str(shape),
             "Arrays are NHWC and filters (R, S, C // groups, K).",
         )  # fmt: skip
-    if array.dtype != dtype:
+    if array.dtype.newbyteorder("=") != dtype:
         raise ArrayError.of(
-            "run", f"the dtype of {what}", array.dtype.name, f"{dtype.name}, as x has",
+            "arrays", f"the dtype of {what}", array.dtype.name, dtype.name,
             f"Convert it with .astype({dtype.name!r}).",
         )  # fmt: skip
     return array

@@ -296,6 +296,12 @@ class PipelineSpec:
             flops += math.prod(self.output_shape) * (taps - 1 + (self.pool.op == "avg"))
         return flops
 
+    @property
+    def window_flops(self) -> int:
+        """Operations for one output position alone, sharing nothing with its neighbours."""
+        taps = math.prod(self.pool.window) if self.pool is not None else 1
+        return max(taps * self.conv_shape[3] * (2 * self.reduction + 2), 1)
+
     def bytes(self, itemsize: int) -> int:
         """Compulsory traffic: input, filters and bias read once, output written once.
 

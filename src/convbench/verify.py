@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
+from xml.etree import ElementTree as ET
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from convbench.accuracy import Accuracy, Reference, compare, is_exact, refer
+from convbench.accuracy import Accuracy, Reference, compare, digest, is_exact, refer_for, sample
 from convbench.backends import find_backend
 from convbench.errors import ArrayError
 from convbench.failures import Status
-from convbench.inputs import Fill, make_inputs
+from convbench.inputs import Fill, Inputs, make_inputs
+from convbench.numerics import FORMATS, Format, format_of
 from convbench.running import Computed
+from convbench.spec import PipelineSpec
 from convbench.targets import Target
-from convbench.workers import NotComputed, Presence, Worker, survey
+from convbench.workers import NotComputed, Presence, Task, Worker, survey
 from convbench.workloads import Workload
+
+MOST_ZEROS = 0.5
+"""An expected output with a larger share of zeros proves little: the cell fails as vacuous."""
+
+
+DENORMAL_FLOPS = 300_000_000
+"""Above this many operations a cell is only checked with denormal numbers if that is asked for."""
+
+
+class Determinism(StrEnum):
+    """How the outputs of several fresh processes, with different numbers of threads, agree."""
+
+    SAME_BITS = "same bits"
+    WITHIN_BOUND = "same within bound"
+    DIFFERS = "differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +59,12 @@ class Check:
         None if there is no output.
     algorithm, reason, remedy : str
         What computed it; or why nothing did, and what to do.
+    digest : str
+        Names the bits of the output; see :func:`convbench.accuracy.digest`.
+    determinism : Determinism, optional
+        Only with several processes.
+    sampled : int
+        How many positions of the output were checked; 0 for all.
     """
 
     target: Target
@@ -47,8 +76,12 @@ class Check:
     exact: bool
     accuracy: Accuracy | None = None
     algorithm: str = ""
+    accumulation: str = ""
     reason: str = ""
     remedy: str = ""
+    digest: str = ""
+    determinism: Determinism | None = None
+    sampled: int = 0
 
     def command(self) -> str:
         """The line that repeats this cell alone."""
@@ -71,9 +104,13 @@ class Check:
             "error_over_bound": None if worst is None else worst.ratio,
             "worst": None if worst is None or worst.index is None else {
                 "index": list(worst.index), "got": worst.got, "expected": worst.expected,
-                "bound": worst.bound,
+                "bound": worst.bound, "wrong_elements": worst.wrong, "elements": worst.of,
             },
             "algorithm": self.algorithm,
+            "accumulation": self.accumulation,
+            "digest": self.digest,
+            "determinism": None if self.determinism is None else str(self.determinism),
+            "sampled_positions": self.sampled or None,
             "reason": self.reason,
             "remedy": self.remedy,
             "command": self.command(),
@@ -109,36 +146,167 @@ def choose_targets(names: Sequence[str] | None) -> dict[Target, NotComputed | No
     return {target: _absence(presences[target.backend], target) for target in targets}
 
 
-def verify(
-    workloads: Iterable[Workload],
-    targets: Mapping[Target, NotComputed | None],
-    dtypes: Sequence[str],
-    fills: Sequence[Fill],
-    seed: int,
-    timeout_s: float,
-) -> Iterator[Check]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be verified, and how thoroughly.
+
+    Attributes
+    ----------
+    dtypes : sequence of str
+    fills : sequence of Fill
+    seed : int
+    timeout_s : float
+        A cell that takes longer has failed.
+    processes : int
+        Fresh processes that compute every cell, with 1, 2, ... threads and as many as they like.
+    thorough : bool
+        Check large outputs whole, instead of a sample of their positions, and with denormal
+        numbers too.
+    """
+
+    workloads: Sequence[Workload]
+    targets: Mapping[Target, NotComputed | None]
+    dtypes: Sequence[str] = ("float32", "float64")
+    fills: Sequence[Fill] = tuple(Fill)
+    seed: int = 0
+    timeout_s: float = 600.0
+    processes: int = 1
+    thorough: bool = False
+
+    @property
+    def cells(self) -> int:
+        """How many cells that makes."""
+        return len(self.workloads) * len(self.targets) * len(self.dtypes) * len(self.fills)
+
+
+class Blind(Exception):
+    """The check passed an output that is known to be wrong: nothing that it says can be trusted."""
+
+
+def verify(plan: Plan) -> Iterator[Check]:
     """Check every cell, workload by workload, as it is computed.
 
     The inputs and the oracle are computed once for all targets, here; the outputs come from one
-    process per target.
+    process per target, or several. In each output that is right one element is then made wrong, and
+    must be seen to be.
+
+    Raises
+    ------
+    Blind
+        If it is not.
     """
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker(target, timeout_s, absence))
-            for target, absence in targets.items()
-        ]
-        for workload in workloads:
-            for dtype in dtypes:
-                for fill in fills:
-                    exact = is_exact(workload.pipeline, dtype, fill)
-                    inputs = make_inputs(workload.pipeline, dtype, fill, seed)
-                    reference = refer(workload.pipeline, inputs, exact=exact)
-                    for worker in workers:
-                        answer = worker.compute(workload.pipeline, inputs)
-                        judged = _judge(answer, reference)
+        workers = {
+            target: [
+                stack.enter_context(Worker(target, plan.timeout_s, absence, threads))
+                for threads in _thread_counts(plan.processes)
+            ]
+            for target, absence in plan.targets.items()
+        }
+        for workload in plan.workloads:
+            for dtype in plan.dtypes:
+                for fill in plan.fills:
+                    if fill is Fill.DENORMAL and _slow(workload.pipeline) and not plan.thorough:
+                        for target in workers:
+                            yield _too_slow(plan, target, workload, dtype)
+                        continue
+                    cell = _Cell.of(workload.pipeline, dtype, fill, plan)
+                    for target, replicates in workers.items():
                         yield Check(
-                            worker.target, workload.name, dtype, fill, seed, exact=exact, **judged
-                        )
+                            target, workload.name, dtype, fill, plan.seed, exact=cell.exact,
+                            sampled=cell.sampled, **cell.judge(replicates),
+                        )  # fmt: skip
+
+
+def _slow(pipeline: PipelineSpec) -> bool:
+    return pipeline.flops > DENORMAL_FLOPS
+
+
+def _too_slow(plan: Plan, target: Target, workload: Workload, dtype: str) -> Check:
+    reason = (
+        f"above {DENORMAL_FLOPS / 1e9:g} GFLOP denormal numbers are left out: most CPUs are a"
+        " hundred times slower with them, and smaller layers show whether they are flushed"
+    )
+    return Check(
+        target, workload.name, dtype, Fill.DENORMAL, plan.seed, Status.SKIPPED, exact=False,
+        reason=reason, remedy="--thorough checks them here too.",
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Cell:
+    """The inputs of one cell, and what the oracle says about them."""
+
+    pipeline: PipelineSpec
+    inputs: Inputs
+    fill: Fill
+    exact: bool
+    positions: Any
+    _references: dict[str, Reference] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pipeline: PipelineSpec, dtype: str, fill: Fill, plan: Plan) -> _Cell:
+        positions = None if plan.thorough else sample(pipeline, plan.seed)
+        inputs = make_inputs(pipeline, dtype, fill, plan.seed)
+        return cls(pipeline, inputs, fill, is_exact(pipeline, dtype, fill), positions)
+
+    @property
+    def sampled(self) -> int:
+        return 0 if self.positions is None else len(self.positions[0])
+
+    def reference(self, accumulation: str) -> Reference:
+        """The oracle's, once for each format that sums are kept in: nearly always one."""
+        if accumulation not in self._references:
+            self._references[accumulation] = refer_for(
+                self.pipeline, self.inputs, self.fill, accumulation, self.positions
+            )
+        return self._references[accumulation]
+
+    def judge(self, workers: Sequence[Worker]) -> dict[str, Any]:
+        """Compute with every worker: the fields of a Check."""
+        task = Task(self.pipeline, self.inputs, self.fill)
+        first: dict[str, Any] = {}
+        outcomes: list[tuple[Status, str]] = []
+        for worker in workers:
+            judged = self._judge(worker.compute(task))
+            first = first or judged
+            if judged["status"] not in {Status.OK, Status.DEVIATES}:
+                return judged  # what one process gets wrong is wrong
+            outcomes.append((judged["status"], judged["digest"]))
+        if len(workers) > 1:
+            first["determinism"] = _determinism(outcomes)
+        return first
+
+    def _judge(self, answer: Computed | NotComputed) -> dict[str, Any]:
+        if isinstance(answer, NotComputed):
+            return {"status": answer.status, "reason": answer.reason, "remedy": answer.remedy}
+        dtype = self.inputs.weights.dtype
+        accumulation = answer.accumulation or format_of(dtype).accumulation
+        facts: dict[str, Any] = {
+            "algorithm": answer.algorithm,
+            "accumulation": accumulation,
+            "digest": digest(answer.output),
+        }
+        expected = self.reference(accumulation)
+        if expected.zeros > MOST_ZEROS and self.fill is not Fill.DENORMAL:
+            reason = f"vacuous: {expected.zeros:.0%} of the expected output is zero"
+            return {"status": Status.FAILED, "reason": reason, **facts}
+        try:
+            accuracy = compare(answer.output, expected)
+        except ArrayError as error:
+            return {"status": Status.WRONG, "reason": str(error), **facts}
+        facts["accuracy"] = accuracy
+        if answer.output.dtype.name != (storage := FORMATS[dtype].storage):
+            reason = f"the output is {answer.output.dtype.name}; expected {storage}"
+            return {"status": Status.WRONG, "reason": reason, **facts}
+        if accuracy.ok:
+            _see_a_known_error(answer, expected, accuracy, format_of(dtype))
+            return {"status": Status.OK, **facts}
+        if answer.deviation:
+            return {"status": Status.DEVIATES, "reason": answer.deviation, **facts}
+        reason = f"error / bound {accuracy.ratio:.3g} {accuracy}"
+        reason += f"; {accuracy.wrong} of {accuracy.of} elements are wrong"
+        return {"status": Status.WRONG, "reason": reason, **facts}
 
 
 def exit_code(checks: Iterable[Check]) -> int:
@@ -154,22 +322,24 @@ def render(checks: Sequence[Check]) -> RenderableType:
     columns = list(dict.fromkeys((check.dtype, check.fill) for check in checks))
     rows: dict[tuple[str, Target], dict[tuple[str, Fill], Check]] = {}
     for check in checks:
-        if check.status is not Status.SKIPPED:
-            rows.setdefault((check.workload, check.target), {})[check.dtype, check.fill] = check
+        rows.setdefault((check.workload, check.target), {})[check.dtype, check.fill] = check
+    rows = {
+        key: cells
+        for key, cells in rows.items()
+        if any(check.status is not Status.SKIPPED for check in cells.values())
+    }
+    repeated = any(check.determinism for check in checks)
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in (
-        "workload",
-        "target",
-        *(f"{dtype} {fill}" for dtype, fill in columns),
-        "algorithm",
-    ):
+    titles = [f"{dtype} {fill}" for dtype, fill in columns]
+    for title in ("workload", "target", *titles, *["processes"][:repeated], "algorithm"):
         table.add_column(title, no_wrap=True)
     for (workload, target), cells in rows.items():
-        algorithm = next((c.algorithm for c in cells.values() if c.algorithm), "")
         table.add_row(
-            workload, str(target), *(_cell(cells.get(column)) for column in columns), algorithm
-        )
+            workload, str(target), *(_cell(cells.get(column)) for column in columns),
+            *[_least_alike(cells.values())][:repeated],
+            next((c.algorithm for c in cells.values() if c.algorithm), ""),
+        )  # fmt: skip
 
     parts: list[RenderableType] = []
     bad: dict[tuple[Target, Status, str], list[Check]] = {}
@@ -183,19 +353,45 @@ def render(checks: Sequence[Check]) -> RenderableType:
         parts += [Text(f"  {line}") for line in (check.remedy, check.command()) if line]
     if rows:
         parts += ([Text()] if parts else []) + [table]
-    skipped = [check for check in checks if check.status is Status.SKIPPED]
-    for (reason, remedy), targets in _reasons(skipped).items():
-        parts += [Text(), Text(f"skipped {', '.join(targets)}: {reason}", style="yellow")]
-        parts += [Text(f"  {remedy}")] if remedy else []
-    counts = Counter(check.status for check in checks)
-    summary = ", ".join(f"{counts[status]} {status}" for status in Status)
-    return Group(
-        *parts, Text(),
-        Text(
-            f"{len(checks)} cells: {summary}. A number is error / bound, at most 1 is right;"
-            " 'exact' is bit for bit."
-        ),
-    )  # fmt: skip
+    for status in (Status.DEVIATES, Status.SKIPPED):
+        found = [check for check in checks if check.status is status]
+        for (reason, remedy), targets in _reasons(found).items():
+            parts += [Text(), Text(f"{status} {', '.join(targets)}: {reason}", style="yellow")]
+            parts += [Text(f"  {remedy}")] if remedy else []
+    return Group(*parts, Text(), *_summary(checks))
+
+
+def junit(checks: Sequence[Check], elapsed_s: float) -> bytes:
+    """Write the checks as JUnit XML, which CI systems show: a suite a target, a case a cell."""
+    root = ET.Element("testsuites", name="convbench verify", time=f"{elapsed_s:.3f}")
+    suites: dict[Target, ET.Element] = {}
+    for check in checks:
+        if check.target not in suites:
+            suites[check.target] = ET.SubElement(root, "testsuite", name=str(check.target))
+        case = ET.SubElement(
+            suites[check.target], "testcase", classname=f"{check.target}.{check.workload}",
+            name=f"{check.dtype} {check.fill}",
+        )  # fmt: skip
+        text = _printable("\n".join(filter(None, (check.reason, check.remedy, check.command()))))
+        match check.status:
+            case Status.WRONG:
+                ET.SubElement(case, "failure", message=_printable(check.reason)).text = text
+            case Status.FAILED:
+                ET.SubElement(case, "error", message=_printable(check.reason)).text = text
+            case Status.SKIPPED | Status.DEVIATES:
+                ET.SubElement(case, "skipped", message=_printable(check.reason))
+    for suite in suites.values():
+        counts = Counter(kind.tag for case in suite for kind in case)
+        suite.set("tests", str(len(suite)))
+        for attribute, tag in (
+            ("failures", "failure"),
+            ("errors", "error"),
+            ("skipped", "skipped"),
+        ):
+            suite.set(attribute, str(counts[tag]))
+    ET.indent(root)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
 
 
 def _absence(presence: Presence, target: Target) -> NotComputed | None:
@@ -212,27 +408,47 @@ def _absence(presence: Presence, target: Target) -> NotComputed | None:
     )
 
 
-def _judge(answer: Computed | NotComputed, reference: Reference) -> dict[str, Any]:
-    if isinstance(answer, NotComputed):
-        return {"status": answer.status, "reason": answer.reason, "remedy": answer.remedy}
-    try:
-        accuracy = compare(answer.output, reference)
-    except ArrayError as error:
-        return {"status": Status.WRONG, "reason": str(error), "algorithm": answer.algorithm}
-    return {
-        "status": Status.OK if accuracy.ok else Status.WRONG,
-        "accuracy": accuracy,
-        "algorithm": answer.algorithm,
-        "reason": "" if accuracy.ok else f"error / bound {accuracy.ratio:.3g} {accuracy}",
-    }
+def _thread_counts(processes: int) -> list[int | None]:
+    """As many as the library likes, then 1, 2, ... up to the cores there are, and again."""
+    cores = os.cpu_count() or 1
+    return [None, *(1 + i % cores for i in range(processes - 1))]
+
+
+def _determinism(outcomes: Sequence[tuple[Status, str]]) -> Determinism:
+    if len({digest for _, digest in outcomes}) == 1:
+        return Determinism.SAME_BITS
+    if all(status is Status.OK for status, _ in outcomes):
+        return Determinism.WITHIN_BOUND
+    return Determinism.DIFFERS
+
+
+def _see_a_known_error(answer: Computed, expected: Reference, worst: Accuracy, fmt: Format) -> None:
+    """Make one element wrong by a little more than its bound."""
+    if worst.index is None:
+        return
+    broken = np.array(answer.output)
+    step = max(abs(worst.expected) * 2.0 ** (1 - fmt.digits), fmt.smallest)
+    known = worst.expected + 2 * worst.bound + step if math.isfinite(worst.expected) else 0.0
+    broken[worst.index] = known
+    if compare(broken, expected).ok:
+        raise Blind(f"an error that was planted {worst} was not seen")
 
 
 def _cell(check: Check | None) -> str:
-    if check is None:
-        return ""
-    if check.status is not Status.OK or check.accuracy is None:
-        return f"[bold red]{check.status.upper()}[/]"
-    return "[green]exact[/]" if check.exact else f"{check.accuracy.ratio:.3f}"
+    match check:
+        case None | Check(status=Status.SKIPPED):
+            return ""
+        case Check(status=Status.DEVIATES):
+            return "[yellow]deviates[/]"
+        case Check(status=Status.OK, accuracy=accuracy) if accuracy is not None:
+            return "[green]exact[/]" if check.exact else f"{accuracy.ratio:.3f}"
+    return f"[bold red]{check.status.upper()}[/]"
+
+
+def _least_alike(checks: Iterable[Check]) -> str:
+    order = list(Determinism)
+    found = [check.determinism for check in checks if check.determinism]
+    return max(found, key=order.index) if found else ""
 
 
 def _reasons(checks: Iterable[Check]) -> dict[tuple[str, str], dict[str, None]]:
@@ -241,3 +457,28 @@ def _reasons(checks: Iterable[Check]) -> dict[tuple[str, str], dict[str, None]]:
     for check in checks:
         reasons.setdefault((check.reason, check.remedy), {})[str(check.target)] = None
     return reasons
+
+
+def _summary(checks: Sequence[Check]) -> list[RenderableType]:
+    counts = Counter(check.status for check in checks)
+    summary = ", ".join(f"{counts[status]} {status}" for status in Status)
+    lines = [
+        f"{len(checks)} cells: {summary}. A number is error / bound, at most 1 is right;"
+        " 'exact' is bit for bit."
+    ]
+    if sampled := [check.sampled for check in checks if check.sampled]:
+        missed = (1 - 0.01) ** min(sampled)
+        lines.append(
+            f"{len(sampled)} cells were checked at a sample of at least {min(sampled)} positions,"
+            " corners and edges among them: a fault that touches 1 % of the positions is missed"
+            f" with probability {missed:.2g} at most."
+        )
+    alike = Counter(check.determinism for check in checks if check.determinism)
+    if alike:
+        lines.append("Between processes: " + ", ".join(f"{n} {word}" for word, n in alike.items()))
+    return [Text(line) for line in lines]
+
+
+def _printable(text: str) -> str:
+    """Without the characters that XML forbids."""
+    return re.sub("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

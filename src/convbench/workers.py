@@ -11,16 +11,18 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
 from convbench.backends import backend_class, open_backend, registered
+from convbench.backends.base import Array, Backend
 from convbench.errors import BackendUnavailable, TargetError, Unsupported
 from convbench.failures import Failure, Status, explain, explain_exit, explain_timeout
-from convbench.inputs import Inputs
+from convbench.faults import FAULTS
+from convbench.inputs import Fill, Inputs
 from convbench.running import Computed, compute
 from convbench.spec import PipelineSpec
 from convbench.targets import Target
@@ -121,6 +123,24 @@ def survey(names: Iterable[str] | None = None) -> list[Presence]:
     return [_seen(name, child) for name, child in processes.items()]
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One cell to compute.
+
+    Attributes
+    ----------
+    fill : Fill, optional
+        What the inputs are, for what the backend declares about it.
+    fault : str, optional
+        A name in :data:`convbench.faults.FAULTS` to plant into the backend.
+    """
+
+    pipeline: PipelineSpec
+    inputs: Inputs
+    fill: Fill | None = None
+    fault: str | None = None
+
+
 class Worker:
     """A process that computes on one target; use it as a context manager.
 
@@ -131,24 +151,31 @@ class Worker:
         A cell that takes longer has failed.
     absence : NotComputed, optional
         What is known already of a target that is not there: no process is started.
+    threads : int, optional
+        How many threads the libraries may use; as many as they like by default.
     """
 
     def __init__(
-        self, target: Target, timeout_s: float = 600.0, absence: NotComputed | None = None
+        self,
+        target: Target,
+        timeout_s: float = 600.0,
+        absence: NotComputed | None = None,
+        threads: int | None = None,
     ) -> None:
         self.target = target
         self.timeout_s = timeout_s
+        self.threads = threads
         self._child: _Child | None = None
         self._absence = absence
 
-    def compute(self, pipeline: PipelineSpec, inputs: Inputs) -> Computed | NotComputed:
+    def compute(self, task: Task) -> Computed | NotComputed:
         """Compute one cell. It never raises for what goes wrong in the process."""
         if self._child is None and self._absence is None:
             self._start()
         if self._child is None:
             assert self._absence is not None
             return self._absence
-        answer = self._child.ask((pipeline, inputs), self.timeout_s)
+        answer = self._child.ask(task, self.timeout_s)
         if isinstance(answer, Failure):
             self.close()  # the next cell gets a new process
             return NotComputed.of(answer)
@@ -156,7 +183,7 @@ class Worker:
         return answer
 
     def _start(self) -> None:
-        child = _Child(_serve, str(self.target))
+        child = _Child(_serve, str(self.target), self.threads)
         ready = child.receive(START_TIMEOUT_S)
         if ready is None:
             self._child = child
@@ -180,7 +207,12 @@ class Worker:
 class _Child:
     """A spawned process, a pipe to it, and the file that its standard error goes to."""
 
-    def __init__(self, function: Callable[[str, Connection], None], argument: str) -> None:
+    def __init__(
+        self,
+        function: Callable[[str, Connection], None],
+        argument: str,
+        threads: int | None = None,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
@@ -188,7 +220,8 @@ class _Child:
         self._process = context.Process(
             target=_run_child, args=(function, argument, theirs, str(self._stderr)), daemon=True
         )
-        self._process.start()
+        with _environment(threads):  # libraries read it when they are loaded
+            self._process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def ask(self, question: object, timeout_s: float) -> Any:
@@ -221,6 +254,28 @@ class _Child:
             return file.read().decode(errors="replace")
 
 
+_THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+
+
+@contextlib.contextmanager
+def _environment(threads: int | None) -> Iterator[None]:
+    """Limit the threads of a process that is started meanwhile."""
+    before = dict(os.environ)
+    if threads is not None:
+        os.environ.update(dict.fromkeys(_THREAD_SETTINGS, str(threads)))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _run_child(
     function: Callable[[str, Connection], None], argument: str, pipe: Connection, stderr: str
 ) -> None:
@@ -241,15 +296,35 @@ def _serve(target: str, pipe: Connection) -> None:
     pipe.send(None)
     while True:
         try:
-            pipeline, inputs = pipe.recv()
+            task: Task = pipe.recv()
         except EOFError:
             return
         answer: Computed | NotComputed
         try:
-            answer = compute(backend, pipeline, inputs)
+            answer = _compute(backend, task)
         except Exception as error:  # likewise
             answer = NotComputed.of(error)
         pipe.send(answer)
+
+
+def _compute(backend: Backend, task: Task) -> Computed | NotComputed:
+    """Compute a cell, after a run on nan; or with a fault planted."""
+    if task.fault is None:
+        computed = compute(backend, task.pipeline, task.inputs, poison=True)
+        if task.fill is None:
+            return computed
+        hole = backend.capabilities.deviation(
+            task.pipeline, task.inputs.weights.dtype, task.fill, backend.variant, backend.device
+        )
+        return computed if hole is None else replace(computed, deviation=str(hole))
+
+    def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:
+        return compute(backend, pipeline, inputs).output
+
+    output = FAULTS[task.fault].apply(rightly, task.pipeline, task.inputs)
+    if output is None:
+        return NotComputed(Status.SKIPPED, f"there is no room for the fault {task.fault}")
+    return Computed(output, task.fault)
 
 
 def _look(name: str, pipe: Connection) -> None:

@@ -21,8 +21,7 @@ from convbench.backends.base import Weights
 from convbench.backends.tensorflow import TensorFlowBackend
 from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
 from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
-
-from ..specs import pipelines
+from convbench.testing import pipelines
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = tuple(TensorFlowBackend.capabilities.variants)

@@ -14,8 +14,13 @@ GROUP = "convbench.backends"
 
 @cache
 def registered() -> dict[str, importlib.metadata.EntryPoint]:
-    """Every registered backend by name; nothing is imported."""
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
+    """Every registered backend by name; nothing is imported.
+
+    Where two distributions claim a name, one of ours stays ours.
+    """
+    entries = importlib.metadata.entry_points(group=GROUP)
+    ours = [entry for entry in entries if entry.value.startswith("convbench.")]
+    return {entry.name: entry for entry in (*entries, *ours)}
 
 
 def find_backend(name: str) -> importlib.metadata.EntryPoint:

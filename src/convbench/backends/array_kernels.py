@@ -22,7 +22,7 @@ Windows = tuple[Window, Window]
 
 
 def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Run:
-    """Plan a pipeline.
+    """Plan a pipeline; one of 16 bits is computed in float32, and its output rounded once.
 
     Parameters
     ----------
@@ -33,6 +33,17 @@ def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
     block_bytes : int
         How large a workspace may grow, about; at least one output row is always computed at once.
     """
+    if (dtype := weights.dtype) in {"float32", "float64"}:
+        return _build(xp, pipeline, weights, block_bytes)
+    filters, bias = (
+        None if array is None else array.astype("float32")
+        for array in (weights.filters, weights.bias)
+    )
+    run = _build(xp, pipeline, Weights("float32", filters, bias), block_bytes)
+    return Run(lambda x: run(x.astype("float32")).astype(dtype), f"{run.algorithm} in float32")
+
+
+def _build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Run:
     steps: list[tuple[str, Step]] = []
     if pipeline.conv is not None:
         steps.append(_conv(xp, pipeline, weights, block_bytes))

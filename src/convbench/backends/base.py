@@ -22,7 +22,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar
@@ -66,10 +66,14 @@ class Run:
         call returns an array of its own.
     algorithm : str
         What really computes, for the evidence: "im2col", "1x1 GEMM", a cuDNN engine.
+    accumulation : str, optional
+        The format in which products are added, if it is not the usual one of the dtype
+        (:attr:`convbench.numerics.Format.accumulation`). The error bound follows it.
     """
 
     function: Callable[[DeviceArray], DeviceArray]
     algorithm: str
+    accumulation: str | None = None
 
     def __call__(self, x: DeviceArray) -> DeviceArray:
         """Compute once."""
@@ -88,15 +92,23 @@ class Hole:
         Why not, and what would change it.
     applies : callable
         ``(pipeline, dtype) -> bool``.
-    variants, devices : tuple of str
+    variants, devices, dtypes : tuple of str
         Where it applies; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
+    fills : tuple of str
+        If there are any, the pipeline is computed, and only the results for these fills (see
+        :class:`convbench.inputs.Fill`) are known to differ from the definition.
     """
 
     what: str
     reason: str
-    applies: Callable[[PipelineSpec, str], bool]
+    applies: Callable[[PipelineSpec, str], bool] = lambda pipeline, dtype: True  # noqa: ARG005
     variants: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    fills: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,7 @@ class Capabilities:
     """
 
     devices: tuple[str, ...]
-    dtypes: tuple[str, ...] = ("float32", "float64")
+    dtypes: tuple[str, ...] = ("float64", "float32")
     variants: Mapping[str, str] = field(default_factory=lambda: {"": "the default"})
     holes: tuple[Hole, ...] = ()
 
@@ -124,14 +136,24 @@ class Capabilities:
         """Why this cannot be computed, or None if it can."""
         if dtype not in self.dtypes:
             return f"{dtype} is not computed by this backend; it has {', '.join(self.dtypes)}"
-        kind = device.partition(":")[0]
+        found = self._holes(pipeline, dtype, variant, device)
+        return next((str(hole) for hole in found if not hole.fills), None)
+
+    def deviation(
+        self, pipeline: PipelineSpec, dtype: str, fill: str, variant: str = "", device: str = "cpu"
+    ) -> Hole | None:
+        """Why the result for this fill is known to differ from the definition, or None."""
+        found = self._holes(pipeline, dtype, variant, device)
+        return next((hole for hole in found if fill in hole.fills), None)
+
+    def _holes(
+        self, pipeline: PipelineSpec, dtype: str, variant: str, device: str
+    ) -> Iterator[Hole]:
+        where = (("variants", variant), ("devices", device.partition(":")[0]), ("dtypes", dtype))
         for hole in self.holes:
-            here = (not hole.variants or variant in hole.variants) and (
-                not hole.devices or kind in hole.devices
-            )
+            here = all(value in (getattr(hole, name) or (value,)) for name, value in where)
             if here and hole.applies(pipeline, dtype):
-                return f"{hole.what}: {hole.reason}"
-        return None
+                yield hole
 
 
 class Backend(ABC):

@@ -20,7 +20,9 @@ class CupyBackend(Backend):
     requires = ("cupy",)
     install = 'pip install "convbench[cupy]"'
     capabilities = Capabilities(
-        devices=("gpu",), variants={"": "im2col, 1x1 and depthwise kernels on cuBLAS"}
+        devices=("gpu",),
+        dtypes=("float64", "float32", "float16"),
+        variants={"": "im2col, 1x1 and depthwise kernels on cuBLAS"},
     )
 
     def __init__(self, device: str, variant: str = "") -> None:

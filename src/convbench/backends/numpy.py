@@ -22,7 +22,9 @@ class NumpyBackend(Backend):
     requires = ("numpy",)
     install = "pip install numpy"
     capabilities = Capabilities(
-        devices=("cpu",), variants={"": "im2col, 1x1 and depthwise kernels on NumPy's BLAS"}
+        devices=("cpu",),
+        dtypes=("float64", "float32", "float16", "bfloat16"),
+        variants={"": "im2col, 1x1 and depthwise kernels on NumPy's BLAS"},
     )
 
     @classmethod

@@ -24,7 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from convbench.backends.base import Array, Backend, Capabilities, DeviceArray, Run, Weights
+from convbench.backends.base import (
+    Array,
+    Backend,
+    Capabilities,
+    DeviceArray,
+    Hole,
+    Run,
+    Weights,
+)
 from convbench.spec import PipelineSpec, PoolSpec, Window
 
 Function = Callable[[Any], Any]
@@ -71,6 +79,42 @@ class TensorFlowBackend(Backend):
             "eager": "operation by operation",
             "xla": "the graph compiled by XLA",
         },
+        # Of the CPU. The GPU has not been asked yet.
+        holes=(
+            Hole(
+                "denormal numbers",
+                "TensorFlow's threads flush them to zero, and Python has no setting for it",
+                devices=("cpu",),
+                fills=("denormal",),
+            ),
+            Hole(
+                "nan and -inf in a max pool",
+                "tf.nn.max_pool2d passes over nan, and gives the lowest finite number for -inf",
+                lambda pipeline, _: _has_max_pool(pipeline, dilated=False),
+                variants=("", "eager"),
+                devices=("cpu",),
+                fills=("nonfinite",),
+            ),
+            Hole(
+                "nan in a max pool",
+                "XLA's maximum passes over it",
+                lambda pipeline, _: _has_max_pool(pipeline),
+                variants=("xla",),
+                devices=("cpu",),
+                fills=("nonfinite",),
+            ),
+            Hole(
+                "nan and inf in a depthwise convolution of float64",
+                "XLA computes it as a dense one with zeros, and 0 * inf is nan in every channel",
+                lambda pipeline, _: (
+                    pipeline.conv is not None and 1 < pipeline.conv.groups == pipeline.c
+                ),
+                variants=("xla",),
+                devices=("cpu",),
+                dtypes=("float64",),
+                fills=("nonfinite",),
+            ),
+        ),
     )
 
     def __init__(self, device: str, variant: str = "") -> None:
@@ -214,6 +258,12 @@ class TensorFlowBackend(Backend):
                 return function(x)
 
         return scoped
+
+
+def _has_max_pool(pipeline: PipelineSpec, *, dilated: bool = True) -> bool:
+    """Whether there is one; without `dilated`, one that tf.nn.max_pool2d computes."""
+    pool = pipeline.pool
+    return pool is not None and pool.op == "max" and (dilated or pool.dilation == (1, 1))
 
 
 # -- convolution and bias --------------------------------------------------------------------------
