@@ -14,6 +14,7 @@ from convbench.errors import BackendUnavailable, ConvbenchError, SpecError, Unsu
 from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
 
 if TYPE_CHECKING:
+    from convbench.checking import check
     from convbench.running import run
 
 __version__ = "0.1.0"
@@ -26,11 +27,16 @@ __all__ = [
     "PoolSpec",
     "SpecError",
     "Unsupported",
+    "check",
     "run",
 ]
 
 
+# They need NumPy, which `convbench --help` should not wait for.
+_LATE = {"check": "convbench.checking", "run": "convbench.running"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "run":  # it needs NumPy, which `convbench --help` should not wait for
-        return import_module("convbench.running").run
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

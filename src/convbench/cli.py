@@ -15,9 +15,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from convbench import __version__
 from convbench.errors import ConvbenchError, InputError
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from convbench.verify import Check
     from convbench.workloads import Workload
 
+T = TypeVar("T")
+
 EXIT_OK, EXIT_WRONG, EXIT_NOTHING, EXIT_INPUT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
 
 _DESCRIPTION = """\
@@ -36,6 +39,7 @@ Is the convolution still right, is it slower, and how sure are we?
   convbench backends          what can compute here, and why the rest cannot
   convbench notebook          the 5x5x3 example, on everything that is present
   convbench verify            every target against the float64 oracle
+  convbench check             an output from elsewhere: is it right, and if not, why?
   asv run -b Smoke            measure; `make bench` does it and shows the results
   convbench results           the table of what asv measured
 """
@@ -119,18 +123,59 @@ def _parser() -> argparse.ArgumentParser:
     _add_selection(sub, default="smoke")
     _add_target(sub)
     sub.add_argument(
-        "--dtype", action="append", choices=("float32", "float64"),
-        help="repeatable; default: both",
+        "--dtype", action="append", choices=("float64", "float32", "tf32", "float16", "bfloat16"),
+        help="repeatable; default: float32 and float64",
     )  # fmt: skip
     sub.add_argument(
-        "--fill", action="append", choices=("integers", "normal"),
-        help="repeatable; default: both. Integers must come out bit for bit",
+        "--fill", action="append",
+        choices=("integers", "normal", "adversarial", "denormal", "nonfinite"),
+        help="repeatable; default: all. Integers whose sums are exact must come out bit for bit",
     )  # fmt: skip
+    sub.add_argument(
+        "--processes", type=_count, default=1, metavar="N",
+        help="compute each cell in N fresh processes with different numbers of threads, and say"
+        " whether they give the same bits; default: 1",
+    )  # fmt: skip
+    sub.add_argument(
+        "--thorough", action="store_true",
+        help="check large outputs whole, not at a sample of their positions, and with denormal"
+        " numbers too",
+    )  # fmt: skip
+    sub.add_argument(
+        "--self-test", action="store_true",
+        help="instead, plant every known fault into every target and see that it is caught",
+    )  # fmt: skip
+    sub.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML, for CI")
     sub.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
     sub.add_argument(
         "--timeout", type=_positive, default=600.0, metavar="SECONDS",
-        help="a cell that takes longer has failed; default: 600",
+        help="one computation that takes longer has failed; default: 600",
     )  # fmt: skip
+    sub = command(
+        "check",
+        _check,
+        "say whether an output from elsewhere is right, and if not, why",
+        "The pipeline is a TOML or JSON file with the tables conv and pool and the flag bias, as\n"
+        "in a row of workloads.toml; n, h, w and c are those of the input. Arrays are .npy files:\n"
+        "NHWC, filters (R, S, C // groups, K).\n\n"
+        "example:\n  convbench check --pipeline spec.toml --input x.npy --filters w.npy"
+        " --bias b.npy --output y.npy\n\n" + _EXIT_CODES,
+    )
+    sub.add_argument("--pipeline", type=Path, required=True, metavar="FILE")
+    sub.add_argument("--input", type=Path, required=True, metavar="X.npy")
+    sub.add_argument("--filters", type=Path, metavar="W.npy")
+    sub.add_argument("--bias", type=Path, metavar="B.npy")
+    sub.add_argument("--output", type=Path, required=True, metavar="Y.npy", help="to be checked")
+    sub.add_argument("--dtype", metavar="NAME", help="default: that of the input")
+    sub.add_argument(
+        "--precision", choices=("ieee", "tf32"), default="ieee",
+        help="tf32 if float32 products may be of factors rounded to 11 bits; default: ieee",
+    )  # fmt: skip
+    sub.add_argument(
+        "--accumulation", metavar="NAME",
+        help="the format of the sums; default: float32 for 16-bit formats, else the dtype",
+    )  # fmt: skip
+
     sub = command(
         "results",
         _results,
@@ -265,34 +310,68 @@ def _workloads(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from convbench.inputs import Fill
-    from convbench.verify import choose_targets, exit_code, render, verify
+    from convbench.verify import Plan, choose_targets, exit_code, junit, render, verify
 
+    if arguments.self_test:
+        return _self_test(arguments)
     workloads = _chosen_workloads(arguments)
-    dtypes = arguments.dtype or ["float32", "float64"]
-    fills = [Fill(fill) for fill in arguments.fill or Fill]
     _say("looking for backends ...")
-    targets = choose_targets(arguments.target)
-    total = len(workloads) * len(targets) * len(dtypes) * len(fills)
+    plan = Plan(
+        workloads,
+        choose_targets(arguments.target),
+        arguments.dtype or ["float32", "float64"],
+        [Fill(fill) for fill in arguments.fill or Fill],
+        arguments.seed,
+        arguments.timeout,
+        arguments.processes,
+        thorough=arguments.thorough,
+    )
     checks: list[Check] = []
     interrupted = False
     started = time.monotonic()
     try:
-        running = verify(workloads, targets, dtypes, fills, arguments.seed, arguments.timeout)
-        checks.extend(_with_progress(running, total))
+        running = _with_progress(verify(plan), plan.cells, lambda c: f"{c.target} {c.workload}")
+        checks.extend(running)
     except KeyboardInterrupt:  # what is finished is shown all the same
         interrupted = True
     elapsed_s = time.monotonic() - started
+    if arguments.junit:
+        _write(arguments.junit, junit(checks, elapsed_s))
 
     def listed() -> dict[str, Any]:
         return {
             "interrupted": interrupted,
+            "cells": plan.cells,
             "elapsed_s": elapsed_s,
             "checks": [check.to_dict() for check in checks],
         }
 
     _show(arguments, "verify", listed, lambda: render(checks))
+    if interrupted:
+        _say(f"interrupted after {len(checks)} of {plan.cells} cells")
     _say(f"{elapsed_s:.1f} s")
     return EXIT_INTERRUPTED if interrupted else exit_code(checks)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from convbench.checking import check, render
+    from convbench.spec import PipelineSpec
+
+    x = _load_array(arguments.input)
+    data = _load_table(arguments.pipeline)
+    if x.ndim == 4:
+        data = dict(zip("nhwc", x.shape, strict=True)) | data
+    report = check(
+        _load_array(arguments.output),
+        PipelineSpec.from_dict(data),
+        x,
+        *(path and _load_array(path) for path in (arguments.filters, arguments.bias)),
+        dtype=arguments.dtype,
+        precision=arguments.precision,
+        accumulation=arguments.accumulation,
+    )
+    _show(arguments, "check", report.to_dict, lambda: render(report))
+    return EXIT_OK if report.ok else EXIT_WRONG
 
 
 def _results(arguments: argparse.Namespace) -> int:
@@ -331,6 +410,29 @@ def _results(arguments: argparse.Namespace) -> int:
     return exit_code(rows)
 
 
+def _self_test(arguments: argparse.Namespace) -> int:
+    from convbench.faults import FAULTS
+    from convbench.selftest import Planted, Unfit, exit_code, render, self_test
+    from convbench.verify import choose_targets
+
+    _say("looking for backends ...")
+    targets = choose_targets(arguments.target)
+    present = sum(absence is None for absence in targets.values())
+    _say(f"planting {len(FAULTS)} faults into each of {present} targets")
+    total = present * len(FAULTS) + len(targets) - present
+    running = self_test(targets, arguments.timeout)
+    results = list(_with_progress(running, total, lambda result: str(result.target)))
+
+    def listed() -> dict[str, Any]:
+        return {
+            "planted": [r.to_dict() for r in results if isinstance(r, Planted)],
+            "unfit": [r.to_dict() for r in results if isinstance(r, Unfit)],
+        }
+
+    _show(arguments, "self-test", listed, lambda: render(results))
+    return exit_code(results)
+
+
 # -- what they share -------------------------------------------------------------------------------
 
 
@@ -341,6 +443,37 @@ def _chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
     if arguments.workload:
         return tuple(find(workloads, arguments.workload))
     return tuple(select(workloads, arguments.list))
+
+
+def _load_array(path: Path) -> Any:
+    """Read a .npy file; one that would run code to be read is refused."""
+    import ml_dtypes
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise InputError.of(
+            str(path), "the file", f"unreadable ({error})", "an array that numpy.save has written",
+            "Write it again; arrays of objects cannot be read.",
+        ) from error  # fmt: skip
+    # The format has no name for bfloat16: numpy.save writes two nameless bytes an element.
+    return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
+
+
+def _load_table(path: Path) -> dict[str, Any]:
+    """Read a TOML or JSON file that holds one table."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:  # both decoders' errors are
+        raise InputError.of(
+            str(path), "the file", f"unreadable ({error})", "TOML, or JSON if it is named .json",
+            "Correct it.",
+        ) from error  # fmt: skip
+    if not isinstance(data, dict):
+        raise InputError.of(str(path), "the content", "no table", "conv, bias, pool", "Write one.")
+    return data
 
 
 def _full_hash(revision: str) -> str | None:
@@ -381,6 +514,13 @@ def _picture(text: str) -> str:
     return console.export_svg(title="convbench results", code_format=template)
 
 
+def _console() -> Console:
+    from rich.console import Console
+
+    # A pipe has no width: nothing is cut to one.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000, soft_wrap=False)
+
+
 def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -391,27 +531,20 @@ def _write(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    # A pipe has no width: nothing is cut to one.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000, soft_wrap=False)
-
-
 def _say(text: str) -> None:
     """Tell how it goes, where it disturbs no one."""
     print(f"convbench: {text}", file=sys.stderr, flush=True)
 
 
-def _with_progress(checks: Iterator[Check], total: int) -> Iterator[Check]:
-    """Show which cell was the last, on standard error: a bar on a terminal, else some lines."""
+def _with_progress(items: Iterator[T], total: int, name: Callable[[T], str]) -> Iterator[T]:
+    """Show which item was the last, on standard error: a bar on a terminal, else some lines."""
     if not sys.stderr.isatty():
         shown = 0.0
-        for done, check in enumerate(checks, start=1):
+        for done, item in enumerate(items, start=1):
             if time.monotonic() - shown > 5 or done == total:
                 shown = time.monotonic()
-                _say(f"{done}/{total} {check.target} {check.workload}")
-            yield check
+                _say(f"{done}/{total} {name(item)}")
+            yield item
         return
 
     from rich.console import Console
@@ -429,9 +562,9 @@ def _with_progress(checks: Iterator[Check], total: int) -> Iterator[Check]:
     )  # fmt: skip
     with bar:
         task = bar.add_task("", total=total)
-        for check in checks:
-            bar.update(task, advance=1, description=f"{check.target} {check.workload}")
-            yield check
+        for item in items:
+            bar.update(task, advance=1, description=name(item))
+            yield item
 
 
 def _finite(value: Any) -> Any:
@@ -444,16 +577,24 @@ def _finite(value: Any) -> Any:
 
 
 def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed < 2**32:
-        raise argparse.ArgumentTypeError("must be at least 0 and below 2**32")
-    return seed
+    return int(_number(text, int, 0, 2**32 - 1))
+
+
+def _count(text: str) -> int:
+    return int(_number(text, int, 1, 10_000))
 
 
 def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError("must be a number greater than 0")
+    return _number(text, float, 1e-3, 1e9)
+
+
+def _number(text: str, kind: type[int] | type[float], least: float, most: float) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = kind(-1)
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:.10g}")
     return number
 
 
