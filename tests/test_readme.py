@@ -11,6 +11,7 @@ import pytest
 
 from convbench.backends import backend_class
 from convbench.cli import _parser
+from convbench.faults import FAULTS
 from convbench.workloads import load
 
 from .conftest import OWN
@@ -23,7 +24,10 @@ def capabilities_row(name: str) -> str:
     """The row of the table, from what the backend declares."""
     declared = backend_class(name).capabilities
     variants = ", ".join(f"`{variant}`" for variant in declared.variants if variant)
-    holes = "; ".join(f"{hole.what} ({hole.reason})" for hole in declared.holes)
+    holes = "; ".join(
+        str(hole) + f" ({', '.join(v or 'default' for v in hole.variants)})" * bool(hole.variants)
+        for hole in declared.holes
+    )
     cells = (f"`{name}`", variants, ", ".join(declared.devices), ", ".join(declared.dtypes), holes)
     return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
 
@@ -50,12 +54,18 @@ def test_the_numbers_of_workloads() -> None:
 
 def test_the_examples() -> None:
     for block in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        if "my_package" in block:
+            continue
         names: dict = {}
         exec(block.replace('backend="tensorflow"', 'backend="numpy"'), names)
         assert names["y"].shape == (1, 1, 1, 6)
     (example,) = re.findall(r"^```pycon\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     test = doctest.DocTestParser().get_doctest(example, {}, "README.md", None, None)
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_number_of_faults() -> None:
+    assert f"plants {len(FAULTS)} known faults" in README
 
 
 def test_every_file_that_is_linked_exists() -> None:
