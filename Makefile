@@ -59,6 +59,15 @@ $(INSTALLED): requirements/cpu.txt requirements/gpu.txt requirements/dev.txt \
 test: $(INSTALLED)  ## Run the tests; those that need a GPU are skipped where there is none
 	@$(BIN)/python -m pytest
 
+# Each backend against the oracle, and so any two against each other. The seed makes it repeatable.
+FUZZ ?= 2000
+SEED ?= $(shell date +%Y%m%d)
+.PHONY: fuzz
+fuzz: $(INSTALLED)  ## Test FUZZ=2000 random pipelines per backend and property (nightly)
+	@echo "fuzz: $(FUZZ) pipelines per test, SEED=$(SEED)"
+	@CONVBENCH_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/backends/test_conformance.py \
+		--hypothesis-seed=$(SEED) -k 'not standard_row and not test_probe'
+
 # Not yet run on a GPU.
 .PHONY: test-gpu
 test-gpu: $(INSTALLED)  ## Run the tests that need a GPU; fails where there is none
@@ -100,6 +109,9 @@ bench: $(INSTALLED)  ## Measure HEAD with asv: LIST=smoke (the default), standar
 	if [ '$(LIST)' = full ]; then export CONVBENCH_FULL=1; fi; \
 	$(BIN)/asv run --environment existing:$(BIN)/python --set-commit-hash "$$commit" \
 		--launch-method $(LAUNCH) --bench '\.($(CLASSES))\.'; measured=$$?; \
+	if [ $$measured != 0 ]; then \
+		echo "bench: asv run failed ($$measured): the table may show what was stored before." >&2; \
+	fi; \
 	$(BIN)/asv publish; published=$$?; \
 	$(BIN)/convbench results "$$commit"; printed=$$?; \
 	echo "The page is in .asv/html; to open it: $(BIN)/asv preview --browser"; \
