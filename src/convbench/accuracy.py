@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +102,19 @@ class Accuracy:
     def ok(self) -> bool:
         """Whether every element is within its bound."""
         return self.ratio <= 1
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Plain values of the worst element, for JSON; None without one."""
+        if self.index is None:
+            return None
+        return {
+            "index": list(self.index),
+            "got": self.got,
+            "expected": self.expected,
+            "bound": self.bound,
+            "wrong_elements": self.wrong,
+            "elements": self.of,
+        }
 
     def __str__(self) -> str:
         if self.index is None:

@@ -89,10 +89,7 @@ class Report:
             "reason": self.reason,
             "arithmetic": self.arithmetic,
             "error_over_bound": None if worst is None else worst.ratio,
-            "worst": None if worst is None or worst.index is None else {
-                "index": list(worst.index), "got": worst.got, "expected": worst.expected,
-                "bound": worst.bound, "wrong_elements": worst.wrong, "elements": worst.of,
-            },
+            "worst": None if worst is None else worst.to_dict(),
             "largest_relative_error": self.relative,
             "expected_there": self.worst_relative,
             "sampled_positions": self.sampled or None,

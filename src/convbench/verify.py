@@ -102,10 +102,7 @@ class Check:
             "status": str(self.status),
             "exact": self.exact,
             "error_over_bound": None if worst is None else worst.ratio,
-            "worst": None if worst is None or worst.index is None else {
-                "index": list(worst.index), "got": worst.got, "expected": worst.expected,
-                "bound": worst.bound, "wrong_elements": worst.wrong, "elements": worst.of,
-            },
+            "worst": None if worst is None else worst.to_dict(),
             "algorithm": self.algorithm,
             "accumulation": self.accumulation,
             "digest": self.digest,
