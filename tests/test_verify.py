@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -149,3 +150,19 @@ def test_junit_of_anything() -> None:
     assert failure is not None
     assert failure.get("message") == "<script>&??[31m?"
     assert "convbench verify --target numpy@cpu" in (failure.text or "")
+
+
+def test_what_is_declared_slow_is_left_out_until_asked_for() -> None:
+    pipeline = PipelineSpec(1, 64, 64, 64, ConvSpec(64, 3, 3), bias=True)
+    assert pipeline.flops > 2.8e8
+    big = Workload("made.up", replace(pipeline, h=80), "smoke", "made up")
+    target = Target("tensorflow", "xla", "cpu")
+    plan = Plan((big,), {target: None}, ("float64",), (Fill.INTEGERS,))
+    (check,) = verify(plan)
+    if "not installed" in check.reason:
+        pytest.skip(check.reason)
+    assert check.status is Status.SKIPPED
+    assert "plain loops" in check.reason
+    assert "--thorough" in check.remedy
+    (thorough,) = verify(replace(plan, thorough=True))
+    assert thorough.status is Status.OK

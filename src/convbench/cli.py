@@ -138,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sub.add_argument(
         "--thorough", action="store_true",
-        help="check large outputs whole, not at a sample of their positions, and with denormal"
-        " numbers too",
+        help="check large outputs whole, not at a sample of their positions, with denormal numbers"
+        " too, and what a backend declares to be slow",
     )  # fmt: skip
     sub.add_argument(
         "--self-test", action="store_true",

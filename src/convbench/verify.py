@@ -157,8 +157,8 @@ class Plan:
     processes : int
         Fresh processes that compute every cell, with 1, 2, ... threads and as many as they like.
     thorough : bool
-        Check large outputs whole, instead of a sample of their positions, and with denormal
-        numbers too.
+        Check large outputs whole, instead of a sample of their positions, with denormal numbers
+        too, and what a backend declares to be slow.
     """
 
     workloads: Sequence[Workload]
@@ -238,6 +238,7 @@ class _Cell:
     inputs: Inputs
     fill: Fill
     exact: bool
+    thorough: bool
     positions: Any
     _references: dict[str, Reference] = field(default_factory=dict)
 
@@ -245,7 +246,8 @@ class _Cell:
     def of(cls, pipeline: PipelineSpec, dtype: str, fill: Fill, plan: Plan) -> _Cell:
         positions = None if plan.thorough else sample(pipeline, plan.seed)
         inputs = make_inputs(pipeline, dtype, fill, plan.seed)
-        return cls(pipeline, inputs, fill, is_exact(pipeline, dtype, fill), positions)
+        exact = is_exact(pipeline, dtype, fill)
+        return cls(pipeline, inputs, fill, exact, plan.thorough, positions)
 
     @property
     def sampled(self) -> int:
@@ -261,7 +263,7 @@ class _Cell:
 
     def judge(self, workers: Sequence[Worker]) -> dict[str, Any]:
         """Compute with every worker: the fields of a Check."""
-        task = Task(self.pipeline, self.inputs, self.fill)
+        task = Task(self.pipeline, self.inputs, self.fill, thorough=self.thorough)
         first: dict[str, Any] = {}
         outcomes: list[tuple[Status, str]] = []
         for worker in workers:

@@ -133,12 +133,15 @@ class Task:
         What the inputs are, for what the backend declares about it.
     fault : str, optional
         A name in :data:`convbench.faults.FAULTS` to plant into the backend.
+    thorough : bool
+        Compute also what the backend declares to be too slow.
     """
 
     pipeline: PipelineSpec
     inputs: Inputs
     fill: Fill | None = None
     fault: str | None = None
+    thorough: bool = True
 
 
 class Worker:
@@ -309,13 +312,16 @@ def _serve(target: str, pipe: Connection) -> None:
 
 def _compute(backend: Backend, task: Task) -> Computed | NotComputed:
     """Compute a cell, after a run on nan; or with a fault planted."""
+    where = (backend.variant, backend.device)
+    dtype = task.inputs.weights.dtype
+    slow = backend.capabilities.slow(task.pipeline, dtype, *where)
+    if slow is not None and not task.thorough:
+        return NotComputed(Status.SKIPPED, str(slow), "--thorough computes them too.")
     if task.fault is None:
         computed = compute(backend, task.pipeline, task.inputs, poison=True)
         if task.fill is None:
             return computed
-        hole = backend.capabilities.deviation(
-            task.pipeline, task.inputs.weights.dtype, task.fill, backend.variant, backend.device
-        )
+        hole = backend.capabilities.deviation(task.pipeline, dtype, task.fill, *where)
         return computed if hole is None else replace(computed, deviation=str(hole))
 
     def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:

@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
+from convbench import accuracy, running
 from convbench.backends.base import Weights
 from convbench.backends.tensorflow import TensorFlowBackend
 from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
+from convbench.inputs import make_inputs
 from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.testing import pipelines
 
@@ -292,10 +294,31 @@ def test_a_run_computes_anew_and_leaves_its_input_alone(backend):
         np.testing.assert_array_equal(backend.to_numpy(y), expected)
 
 
-def test_refuses_a_dtype_that_it_has_not():
-    x, filters, _ = integers(pipeline := PipelineSpec(1, 3, 3, 1, ConvSpec(1, 2, 2)), "float16")
-    with pytest.raises(Unsupported, match="float16"):
-        compute(open_cpu(), pipeline, x, filters)
+def test_refuses_tf32_on_a_cpu():
+    pipeline = PipelineSpec(1, 3, 3, 1, ConvSpec(1, 2, 2))
+    inputs = make_inputs(pipeline, "tf32", "normal", 0)
+    with pytest.raises(Unsupported, match="tensor cores"):
+        open_cpu().build(pipeline, inputs.weights)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("pipeline", "cast"),
+    [
+        (PipelineSpec(1, 6, 6, 3, ConvSpec(4, 3, 3)), False),
+        (PipelineSpec(1, 6, 6, 4, ConvSpec(4, 3, 3, groups=4)), True),
+        (PipelineSpec(1, 6, 3, 3, ConvSpec(4, 3, 3)), True),  # one column
+        # Ends the process in oneDNN's bfloat16: a window that sees nothing but padding.
+        (PipelineSpec(1, 8, 5, 2, ConvSpec(2, 2, 2, 2, 2, padding=(4, 3, 1, 3))), True),
+        (PipelineSpec(1, 6, 6, 3, pool=PoolSpec("avg", 2)), True),
+    ],
+)
+def test_16_bits_are_computed_in_float32_where_its_own_would_be_wrong(pipeline, cast, dtype):
+    inputs = make_inputs(pipeline, dtype, "normal", 0)
+    computed = running.compute(open_cpu(), pipeline, inputs)
+    assert ("in float32" in computed.algorithm) == cast
+    assert computed.output.dtype == dtype
+    assert accuracy.compare(computed.output, accuracy.refer(pipeline, inputs)).ok
 
 
 # -- devices ---------------------------------------------------------------------------------------

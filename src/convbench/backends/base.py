@@ -97,6 +97,9 @@ class Hole:
     fills : tuple of str
         If there are any, the pipeline is computed, and only the results for these fills (see
         :class:`convbench.inputs.Fill`) are known to differ from the definition.
+    above_flops : float
+        If positive, the pipeline is computed, and rightly, but so slowly that with more operations
+        than this it is only verified on demand.
     """
 
     what: str
@@ -106,6 +109,7 @@ class Hole:
     devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     fills: tuple[str, ...] = ()
+    above_flops: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}"
@@ -137,7 +141,7 @@ class Capabilities:
         if dtype not in self.dtypes:
             return f"{dtype} is not computed by this backend; it has {', '.join(self.dtypes)}"
         found = self._holes(pipeline, dtype, variant, device)
-        return next((str(hole) for hole in found if not hole.fills), None)
+        return next((str(hole) for hole in found if not (hole.fills or hole.above_flops)), None)
 
     def deviation(
         self, pipeline: PipelineSpec, dtype: str, fill: str, variant: str = "", device: str = "cpu"
@@ -145,6 +149,13 @@ class Capabilities:
         """Why the result for this fill is known to differ from the definition, or None."""
         found = self._holes(pipeline, dtype, variant, device)
         return next((hole for hole in found if fill in hole.fills), None)
+
+    def slow(
+        self, pipeline: PipelineSpec, dtype: str, variant: str = "", device: str = "cpu"
+    ) -> Hole | None:
+        """Why this takes too long to be verified every time, or None."""
+        found = self._holes(pipeline, dtype, variant, device)
+        return next((hole for hole in found if 0 < hole.above_flops < pipeline.flops), None)
 
     def _holes(
         self, pipeline: PipelineSpec, dtype: str, variant: str, device: str

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from typing import Any
 
 from convbench.backends import array_kernels
 from convbench.backends.base import Array, Backend, Capabilities, DeviceArray, Run, Weights
 from convbench.errors import BackendUnavailable, Unavailability
+from convbench.numerics import format_of
 from convbench.spec import PipelineSpec
 
 _BLOCK_BYTES = 256 << 20
@@ -21,7 +24,7 @@ class CupyBackend(Backend):
     install = 'pip install "convbench[cupy]"'
     capabilities = Capabilities(
         devices=("gpu",),
-        dtypes=("float64", "float32", "float16"),
+        dtypes=("float64", "float32", "tf32", "float16"),
         variants={"": "im2col, 1x1 and depthwise kernels on cuBLAS"},
     )
 
@@ -65,7 +68,18 @@ class CupyBackend(Backend):
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         """Plan the pipeline; see :mod:`convbench.backends.array_kernels`."""
         self.check(pipeline, weights.dtype)
-        return array_kernels.build(self._cupy, pipeline, self.place(weights), _BLOCK_BYTES)
+        tf32 = weights.dtype == "tf32"
+        placed = replace(self.place(weights), dtype=format_of(weights.dtype).storage)
+        run = array_kernels.build(self._cupy, pipeline, placed, _BLOCK_BYTES)
+        # CuPy has no public setting but the variable CUPY_TF32, which is read once.
+        linalg = importlib.import_module("cupy._core._routines_linalg")
+        compute_type = linalg.COMPUTE_TYPE_TF32 if tf32 else linalg.COMPUTE_TYPE_DEFAULT
+
+        def function(x: DeviceArray) -> DeviceArray:
+            linalg.set_compute_type("float32", compute_type)
+            return run(x)
+
+        return replace(run, function=function)
 
     def synchronize(self) -> None:
         """Wait for everything on the device, whatever stream it is on."""

@@ -8,6 +8,9 @@ What TensorFlow 2.21 does differently from the definition, found by running it o
 - oneDNN's float32 convolution gives an empty batch the shape of its input, so an empty batch is
   not computed by it.
 - XLA multiplies by the reciprocal where an average is divided: it may differ in the last digits.
+- In 16-bit formats a dense convolution adds in float32, but a depthwise one and an average add in
+  the format itself, and oneDNN's bfloat16 has faults of its own (see `_short_fails`): on a CPU all
+  of these are computed in float32, and rounded once.
 
 The GPU side is not yet run on a GPU.
 """
@@ -33,6 +36,7 @@ from convbench.backends.base import (
     Run,
     Weights,
 )
+from convbench.numerics import format_of
 from convbench.spec import PipelineSpec, PoolSpec, Window
 
 Function = Callable[[Any], Any]
@@ -65,8 +69,8 @@ _SETTINGS = (
 class TensorFlowBackend(Backend):
     """The operations of ``tf.nn``, with the weights as constants of the device.
 
-    Float32 means IEEE float32: TF32 is off. Soft placement is off too, so that what the device
-    cannot run is an error and not a silent run on the CPU; both hold for the whole process.
+    Float32 means IEEE float32, and TF32 has to be asked for. Soft placement is off, so that what
+    the device cannot run is an error and not a silent run on the CPU.
     """
 
     name = "tensorflow"
@@ -74,6 +78,7 @@ class TensorFlowBackend(Backend):
     install = 'pip install "convbench[tensorflow]"'
     capabilities = Capabilities(
         devices=("cpu", "gpu"),
+        dtypes=("float64", "float32", "tf32", "float16", "bfloat16"),
         variants={
             "": "a graph: the concrete function of a tf.function",
             "eager": "operation by operation",
@@ -81,6 +86,12 @@ class TensorFlowBackend(Backend):
         },
         # Of the CPU. The GPU has not been asked yet.
         holes=(
+            Hole(
+                "tf32 on a CPU",
+                "it is an arithmetic of NVIDIA's tensor cores",
+                devices=("cpu",),
+                dtypes=("tf32",),
+            ),
             Hole(
                 "denormal numbers",
                 "TensorFlow's threads flush them to zero, and Python has no setting for it",
@@ -113,6 +124,24 @@ class TensorFlowBackend(Backend):
                 devices=("cpu",),
                 dtypes=("float64",),
                 fills=("nonfinite",),
+            ),
+            Hole(
+                "inf in a bfloat16 convolution",
+                "oneDNN multiplies a window's neighbours by zero, and 0 * inf is nan",
+                lambda pipeline, _: pipeline.conv is not None,
+                variants=("", "eager"),
+                devices=("cpu",),
+                dtypes=("bfloat16",),
+                fills=("nonfinite",),
+            ),
+            Hole(
+                "float64 convolutions above 0.3 GFLOP",
+                "XLA computes them with plain loops, 15 to 70 times slower than the graph",
+                lambda pipeline, _: pipeline.conv is not None,
+                variants=("xla",),
+                devices=("cpu",),
+                dtypes=("float64",),
+                above_flops=3e8,
             ),
         ),
     )
@@ -163,9 +192,11 @@ class TensorFlowBackend(Backend):
             If the output is on another device.
         """
         self.check(pipeline, weights.dtype)
+        tf32 = weights.dtype == "tf32"
+        weights = replace(weights, dtype=format_of(weights.dtype).storage)
         with self._tf.device(self._logical_device):
             names, stages = zip(*self._stages(pipeline, weights), strict=True)
-            function = self._on_device(self._compile(pipeline, weights.dtype, stages))
+            function = self._on_device(self._compile(pipeline, weights.dtype, stages), tf32=tf32)
             y = function(self._tf.zeros(pipeline.input_shape, weights.dtype))
         if not y.device.endswith(f"/device:{self._logical_device}"):
             raise RuntimeError(
@@ -207,15 +238,24 @@ class TensorFlowBackend(Backend):
             return [("empty batch", lambda x: self._tf.reshape(x, shape))]
         placed = self.place(weights)
         onednn = self._uses_onednn(weights.dtype)
+        short = weights.dtype in {"float16", "bfloat16"} and self.device == "cpu"
         stages: list[Stage] = []
         if pipeline.conv is not None:
-            stages.append(_conv(self._tf, pipeline, placed.filters, onednn=onednn))
+            if short and _short_fails(pipeline):
+                filters = self._tf.cast(placed.filters, "float32")
+                conv = _conv(self._tf, pipeline, filters, onednn=self._uses_onednn("float32"))
+                stages.append(_in_float32(self._tf, weights.dtype, conv))
+            else:
+                stages.append(_conv(self._tf, pipeline, placed.filters, onednn=onednn))
         if pipeline.bias:
             stages.append(_bias(self._tf, pipeline, placed.bias, onednn=onednn))
         if (pool := pipeline.pool) is not None:
             if pool.op == "max":
                 xla = self.variant == "xla"
                 stages.append(_max_pool(self._tf, pool, pipeline.pool_windows, xla=xla))
+            elif short:
+                average = _avg_pool(self._tf, pool, pipeline.pool_windows, "float32")
+                stages.append(_in_float32(self._tf, weights.dtype, average))
             else:
                 stages.append(_avg_pool(self._tf, pool, pipeline.pool_windows, weights.dtype))
         return stages
@@ -248,12 +288,14 @@ class TensorFlowBackend(Backend):
         call, captured = concrete.inference_fn.call_preflattened, concrete.captured_inputs
         return lambda x: call([x, *captured])
 
-    def _on_device(self, function: Function) -> Function:
+    def _on_device(self, function: Function, *, tf32: bool) -> Function:
         """Run a function under the device; where there is no other, the scope only costs 8 us."""
         if len(self.devices()) == 1:
             return function
+        set_tf32 = self._tf.config.experimental.enable_tensor_float_32_execution
 
         def scoped(x: DeviceArray) -> DeviceArray:
+            set_tf32(tf32)  # one switch for the whole process, read when a kernel is launched
             with self._tf.device(self._logical_device):
                 return function(x)
 
@@ -264,6 +306,11 @@ def _has_max_pool(pipeline: PipelineSpec, *, dilated: bool = True) -> bool:
     """Whether there is one; without `dilated`, one that tf.nn.max_pool2d computes."""
     pool = pipeline.pool
     return pool is not None and pool.op == "max" and (dilated or pool.dilation == (1, 1))
+
+
+def _in_float32(tf: Any, dtype: str, stage: Stage) -> Stage:
+    name, function = stage
+    return f"{name} in float32", lambda x: tf.cast(function(tf.cast(x, "float32")), dtype)
 
 
 # -- convolution and bias --------------------------------------------------------------------------
@@ -313,8 +360,23 @@ def _fusing_fails(pipeline: PipelineSpec, *, onednn: bool) -> bool:
     """
     conv = pipeline.conv
     assert conv is not None
-    outside = any(max(w.before, w.after) >= w.extent for w in pipeline.conv_windows)
-    return outside or (conv.groups > 1 and not onednn)
+    return _sees_padding_only(pipeline) or (conv.groups > 1 and not onednn)
+
+
+def _short_fails(pipeline: PipelineSpec) -> bool:
+    """Whether the CPU's 16-bit convolution is broken, or adds in 16 bits.
+
+    oneDNN's bfloat16 ends the process by a segmentation fault where a window lies in the padding
+    entirely, and is wrong for some outputs of one column; depthwise ones add in 16 bits.
+    """
+    assert pipeline.conv is not None
+    one_column = pipeline.conv_windows[1].out == 1
+    return pipeline.conv.groups > 1 or one_column or _sees_padding_only(pipeline)
+
+
+def _sees_padding_only(pipeline: PipelineSpec) -> bool:
+    """Whether a window of the convolution lies in the padding entirely."""
+    return any(max(w.before, w.after) >= w.extent for w in pipeline.conv_windows)
 
 
 # -- pooling ---------------------------------------------------------------------------------------
