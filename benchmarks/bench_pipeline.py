@@ -1,6 +1,6 @@
 """How long a whole pipeline takes."""
 
-from .common import FULL, TARGETS, cell, names, pipeline_of, timed
+from .common import FULL, ROUNDS, TARGETS, cell, names, pipeline_of, timed
 
 
 class _Pipeline:
@@ -9,7 +9,7 @@ class _Pipeline:
     unit = "seconds"
     version = "1"
 
-    @cell
+    @cell(ROUNDS)
     def track_time(self, target, workload):
         return timed(target, pipeline_of(workload))
 

@@ -1,6 +1,6 @@
 """How long each stage of a pipeline takes on its own, where the pipeline has several."""
 
-from .common import FULL, STAGES, TARGETS, cell, names, pipeline_of, stages_of, timed
+from .common import FULL, ROUNDS, STAGES, TARGETS, cell, names, pipeline_of, stages_of, timed
 
 
 def _several_stages(tier):
@@ -13,7 +13,7 @@ class _Stage:
     unit = "seconds"
     version = "1"
 
-    @cell
+    @cell(ROUNDS)
     def track_time(self, target, workload, stage):
         return timed(target, pipeline_of(workload).stages()[stage])
 

@@ -20,7 +20,7 @@ from convbench import accuracy, evidence
 from convbench.accuracy import compare, refer
 from convbench.backends import backend_class, open_backend
 from convbench.environment import nvidia_devices
-from convbench.errors import ArrayError, TargetError
+from convbench.errors import ArrayError, TargetError, Unsupported
 from convbench.inputs import make_inputs
 from convbench.running import compute
 from convbench.spec import PipelineSpec
@@ -50,7 +50,10 @@ FULL = os.environ.get("CONVBENCH_FULL") == "1"
 DTYPE = "float32"
 FILL = "normal"  # zeros and small integers draw less power and flatter a GPU
 SEED = 20240607
-BUDGET_S = 0.5
+
+# A process gets so long to warm up a cell, and again to sample it; there are several processes.
+BUDGET_S = 0.1
+ROUNDS = 5
 
 # `asv publish` breaks on infinity, which is what a NaN in the output or a wrong shape amounts to.
 WORST = 1e30
@@ -78,13 +81,30 @@ def stages_of(workload):
     return [stage for stage in STAGES if _ROWS[workload]["pipeline"].get(stage)]
 
 
-def cell(body):
+def cell(rounds=1, alone=False):
     """Wrap a method that returns (value, facts): its evidence, and skips instead of errors.
 
     What raises is stored by asv as failed. What kills the process is too, and the evidence that it
     has started is then all there is.
+
+    Parameters
+    ----------
+    rounds : int
+        In how many processes it is measured: asv takes this from the function, as it does every
+        attribute of one, and so does `convbench bench`.
+    alone : bool
+        `convbench bench` gives it a process in which nothing else has run, as asv always does.
     """
 
+    def wrap(body):
+        run = _noted(body)
+        run.rounds, run.alone = rounds, alone
+        return run
+
+    return wrap
+
+
+def _noted(body):
     @functools.wraps(body)
     def run(suite, *params):
         module = type(suite).__module__.partition(".")[2]
@@ -108,34 +128,83 @@ def cell(body):
             if absent:
                 raise SkipNotImplemented(str(error)) from error
             raise
-        note("ok", **facts)
+        note("ok", version=suite.version, **facts, **_stored(value))
         return value
 
     return run
 
 
-def timed(target, pipeline):
+def _stored(value):
+    if isinstance(value, dict):
+        return {"samples_s": [_short(s) for s in value["samples"]], "number": value["number"]}
+    return {"value": value}
+
+
+def _short(seconds):
+    return float(f"{seconds:.5g}")
+
+
+def timed(target, pipeline, cold=False):
     """Samples of a pipeline on a target as asv wants them, and the facts about them."""
-    backend = _open(target)
+    backend = open_target(target)
     inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
     run = backend.build(pipeline, inputs.weights)
     x = backend.to_device(inputs.x)
-    timing = measure(run, x, backend.synchronize, budget_s=BUDGET_S)
+    return timed_call(
+        backend,
+        run,
+        x,
+        cold,
+        algorithm=run.algorithm,
+        dtype=DTYPE,
+        flops=pipeline.flops,
+        bytes=pipeline.bytes(inputs.x.itemsize),
+    )
+
+
+def timed_call(backend, run, x, cold=False, **facts):
+    """Samples of any call, and the facts about them."""
+    # Commits from before these ways to measure have no parameter for them either.
+    how = {"flush": since(backend, "flusher")()} if cold else {}
+    if (device_timer := getattr(backend, "device_timer", lambda: None)()) is not None:
+        how["device_timer"] = device_timer
+    timing = measure(run, x, backend.synchronize, budget_s=BUDGET_S, **how)
+    if device_samples := getattr(timing, "device_samples_s", ()):
+        facts["device_samples_s"] = [_short(s) for s in device_samples]
     return {"samples": list(timing.samples_s), "number": timing.number}, {
-        "algorithm": run.algorithm,
         "versions": backend.versions(),
         "method": timing.method,
-        "launch": evidence.asv_mode(),  # forked and fresh processes can differ by a few per cent
         "warmup_calls": timing.warmup_calls,
-        "sampled_s": round(timing.number * sum(timing.samples_s), 6),
-        "flops": pipeline.flops,
-        "bytes": pipeline.bytes(inputs.x.itemsize),
+        "spent_s": round(getattr(timing, "spent_s", 0.0), 6),
+        **facts,
     }
+
+
+def since(owner, name):
+    """An attribute that commits from before it lack: their cells are n/a, and say so."""
+    if (found := getattr(owner, name, None)) is None:
+        raise Unsupported(f"this commit is from before {name}, which the cell needs")
+    return found
+
+
+def peak_bytes(target, pipeline):
+    """The most memory that building and running a pipeline takes, beyond what was there before."""
+    backend = open_target(target)
+    inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
+    x = backend.to_device(inputs.x)
+    backend.synchronize()
+    meter = since(backend, "memory")()
+    run = backend.build(pipeline, inputs.weights)
+    for _ in range(3):
+        run(x)
+    backend.synchronize()
+    facts = {"algorithm": run.algorithm, "dtype": DTYPE, "versions": backend.versions()}
+    return meter(), facts | {"method": "peak of build and three calls"}
 
 
 def error_over_bound(target, pipeline):
     """The largest error over its bound, a finite number, and the facts about it."""
-    backend = _open(target)
+    backend = open_target(target)
     inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
     computed = compute(backend, pipeline, inputs)
     facts = {"algorithm": computed.algorithm, "versions": backend.versions()}
@@ -148,7 +217,8 @@ def error_over_bound(target, pipeline):
     return min(worst.ratio, WORST), facts | {"worst": str(worst)}
 
 
-def _open(target):
+def open_target(target):
+    """Import the library of a target and take its device."""
     # Importing TensorFlow to learn that there is no GPU would cost seconds, once a cell.
     if target in OUR_TARGETS and "@gpu" in target:
         nvidia_devices()

@@ -34,10 +34,14 @@ def asv(tmp_path, monkeypatch):
 
     def start(*words, mode="run", **variables):
         monkeypatch.setattr(sys, "argv", ["/venv/asv/benchmark.py", mode, str(suites), "name"])
-        monkeypatch.setattr(evidence, "_ancestors", lambda: iter([["asv", "run", *words], ["sh"]]))
+        monkeypatch.setattr(
+            evidence, "_ancestors", lambda: iter([(7, ["asv", "run", *words]), (1, ["sh"])])
+        )
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        evidence.location.cache_clear()
+        for cached in (evidence.location, evidence._run_of_asv):
+            cached.cache_clear()
+        evidence._told.clear()
         return suites.parent
 
     yield start
@@ -47,6 +51,11 @@ def asv(tmp_path, monkeypatch):
 @pytest.fixture
 def built(asv):
     return asv(ASV_COMMIT=COMMIT, ASV_ENV_NAME="virtualenv-py3.11")
+
+
+def read(path):
+    journal = evidence.read(path)
+    return journal.notes, journal.problems
 
 
 def test_outside_asv_there_is_none_and_no_error(tmp_path, monkeypatch):
@@ -122,7 +131,7 @@ def test_the_machine_is_the_one_that_asv_chooses(asv, tmp_path, words, known, ma
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="Linux shows command lines")
 def test_command_lines_of_the_processes_above_are_read():
-    code = "from convbench import evidence; print(*next(evidence._ancestors()))"
+    code = "from convbench import evidence; print(*next(evidence._ancestors())[1])"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
     done = subprocess.run(
         [sys.executable, "-c", script, "asv", "run"], check=True, capture_output=True, text=True
@@ -133,23 +142,67 @@ def test_command_lines_of_the_processes_above_are_read():
 def test_what_is_written_is_read(built):
     evidence.write(*CELL, "started")
     evidence.write(*CELL, "failed", reason="no memory", remedy="take less", error="MemoryError")
-    notes, problems = evidence.read(evidence.location())
+    notes, problems = read(evidence.location())
     assert problems == []
     assert [note.status for note in notes] == ["started", "failed"]
     assert (notes[1].benchmark, notes[1].params) == (CELL[0], tuple(CELL[1]))
-    assert notes[1].facts == {"reason": "no memory", "remedy": "take less", "error": "MemoryError"}
+    said = {"reason": "no memory", "remedy": "take less", "error": "MemoryError"}
+    assert said.items() <= notes[1].facts.items()
     assert notes[0].time_s <= notes[1].time_s
+
+
+def test_a_process_says_once_what_it_is_and_how_the_machine_is_before_and_after(built):
+    for _ in range(2):
+        evidence.write(*CELL, "started")
+        evidence.write(*CELL, "ok", versions={"numpy": "2.1"})
+    journal = evidence.read(evidence.location())
+    (process,) = journal.processes.values()
+    assert {"launch", "machine", "before", "after", "versions"} <= set(process)
+    assert {note.process for note in journal.notes} == set(journal.processes)
+    assert all(note.facts["versions"] == {"numpy": "2.1"} for note in journal.notes[1:])
+    text = evidence.location().read_text()
+    assert text.count('"versions"') == text.count('"machine"') == 1
+
+
+def test_all_processes_of_one_asv_are_one_run(built):
+    evidence.write(*CELL, "ok")
+    assert evidence.read(evidence.location()).notes[0].run == evidence._run_of_asv()
+    assert evidence._run_of_asv().startswith("asv-7-")
+
+
+def test_a_place_that_was_given_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "_place", None)  # and put back afterwards
+    place = evidence.Place(tmp_path / "a" / "b.jsonl", "run", 3, "fork")
+    evidence.use(place)
+    evidence.write(*CELL, "ok", samples_s=[1.0])
+    evidence.finish()
+    journal = evidence.read(place.path)
+    (note,) = journal.notes
+    assert (note.run, note.round, note.facts["launch"]) == ("run", 3, "fork")
+    assert "after" in journal.processes[note.process]
+
+
+def test_runs_are_told_apart_and_their_last_word_counts(tmp_path):
+    path = tmp_path / "e.jsonl"
+    evidence.append(path, "run", run="a", state="begun", commit="c")
+    evidence.append(path, "run", run="b", state="begun", commit="c")
+    evidence.append(path, "run", run="a", state="finished")
+    runs = evidence.read(path).runs
+    assert {name: run["state"] for name, run in runs.items()} == {"a": "finished", "b": "begun"}
+    assert runs["a"]["commit"] == "c"
 
 
 def test_every_line_names_its_schema(built):
     evidence.write(*CELL, "ok")
-    entry = json.loads(evidence.location().read_text())
-    assert entry["schema"] == evidence.SCHEMA
+    lines = evidence.location().read_text().split()
+    entries = [json.loads(line) for line in evidence.location().read_text().splitlines() if line]
+    assert lines
+    assert {entry["schema"] for entry in entries} == {evidence.SCHEMA}
 
 
 def test_facts_that_are_not_json_are_written_as_text(built):
     evidence.write(*CELL, "ok", versions={"library": ValueError("1.0")})
-    (note,), _ = evidence.read(evidence.location())
+    (note,), _ = read(evidence.location())
     assert note.facts["versions"] == {"library": "1.0"}
 
 
@@ -167,7 +220,7 @@ def test_two_runs_can_meet(tmp_path):
         run.start()
     for run in runs:
         run.join()
-    notes, problems = evidence.read(path)
+    notes, problems = read(path)
     assert (len(notes), problems) == (200, [])
 
 
@@ -182,7 +235,8 @@ def line(**changes):
         ('{"schema": 1, "time_s', "Unterminated string"),
         ("[1, 2]", "not an object"),
         ("\x00\xff", "Expecting value"),
-        (line(schema=2), "its schema is 2 and this version reads 1"),
+        (line(schema=3), "its schema is 3 and this version reads 1 and 2"),
+        (line(schema=2), "its kind is None, none of run, process, cell"),
         (line(schema=None), "it has no 'schema'"),
         (line(benchmark=None), "it has no 'benchmark'"),
         (line(params=None), "it has no 'params'"),
@@ -194,7 +248,7 @@ def line(**changes):
 def test_a_line_that_cannot_be_read_is_reported_and_skipped(tmp_path, bad, why):
     path = tmp_path / "evidence.jsonl"
     path.write_text("\n".join([line(), bad, line(status="failed")]))
-    notes, problems = evidence.read(path)
+    notes, problems = read(path)
     assert [note.status for note in notes] == ["ok", "failed"]
     assert len(problems) == 1
     assert str(path) in problems[0]
@@ -208,7 +262,7 @@ def test_a_torn_line_costs_only_itself(built):
     with path.open("a") as file:
         file.write('\n{"schema": 1, "benchm')
     evidence.write(*CELL, "ok")
-    notes, problems = evidence.read(path)
+    notes, problems = read(path)
     assert [note.status for note in notes] == ["started", "ok"]
     assert len(problems) == 1
 
@@ -216,16 +270,16 @@ def test_a_torn_line_costs_only_itself(built):
 def test_bytes_that_are_not_text_are_a_problem(tmp_path):
     path = tmp_path / "evidence.jsonl"
     path.write_bytes(line().encode() + b"\n\xff\xfe\n")
-    notes, problems = evidence.read(path)
+    notes, problems = read(path)
     assert (len(notes), len(problems)) == (1, 1)
 
 
 def test_a_file_that_is_not_there_is_no_problem(tmp_path):
-    assert evidence.read(tmp_path / "none.jsonl") == ([], [])
+    assert evidence.read(tmp_path / "none.jsonl") == evidence.Journal(tmp_path / "none.jsonl")
 
 
 def test_a_file_that_cannot_be_opened_is_one(tmp_path):
-    notes, problems = evidence.read(tmp_path)
+    notes, problems = read(tmp_path)
     assert notes == []
     assert "cannot be read" in problems[0]
 

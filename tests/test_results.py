@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ import pytest
 from asv.results import Results
 from asv.runner import BenchmarkResult
 
-from convbench import results
+from convbench import history
 from convbench.failures import Status
-from convbench.results import exit_code, latest_commit, load, render, summarise, to_dict
+from convbench.results import Loaded, latest_commit, load
+from convbench.summary import render, summarise, to_dict
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TARGETS = ["numpy@cpu", "cupy@gpu:0"]
@@ -53,14 +55,28 @@ class Project:
         return self.results_dir / machine / f"{COMMIT[:8]}-env.json"
 
     def note(self, benchmark, params, status, machine="here", **facts):
+        entry = {"schema": 1, "time_s": 1.0, "benchmark": benchmark, "params": params}
+        self._line({**entry, "status": status, **facts}, machine)
+
+    def _line(self, content, machine="here"):
         path = self.results_dir.parent / "evidence" / machine / f"{COMMIT[:8]}-env.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"schema": 1, "time_s": 1.0, "benchmark": benchmark, "params": params}
         with path.open("a") as file:
-            file.write("\n" + json.dumps({**entry, "status": status, **facts}))
+            file.write("\n" + json.dumps(content))
 
     def load(self):
         return load(self.results_dir)
+
+    def measured(self, benchmark, params, number, samples, *, run="r", **facts):
+        """One process of `convbench bench`, in schema 2."""
+        content = {"schema": 2, "kind": "cell", "time_s": 2.0, "run": run, "round": number}
+        self._line(
+            {**content, "process": f"p{number}", "benchmark": benchmark, "params": params,
+             "status": "ok", "samples_s": samples, "number": 3, **facts}
+        )  # fmt: skip
+
+    def line(self, **content):
+        self._line({"schema": 2, "time_s": 2.0, **content})
 
     def rows(self):
         return summarise(self.load().records)
@@ -194,11 +210,11 @@ def test_results_without_evidence_are_read(project):
 
 def test_other_suites_are_left_alone(project):
     project.add("bench_other.peakmem_something", [1.0, 2.0, 3.0, 4.0])
-    assert project.load() == results.Loaded((), ())
+    assert project.load() == Loaded((), ())
 
 
 def test_an_empty_or_missing_folder_holds_nothing(tmp_path):
-    assert load(tmp_path / "none") == results.Loaded((), ())
+    assert load(tmp_path / "none") == Loaded((), ())
 
 
 # -- Damage ---------------------------------------------------------------------------------------
@@ -267,81 +283,6 @@ def test_damaged_evidence_is_a_problem_too(project):
     assert "its status is 'great'" in loaded.problems[0]
 
 
-# -- Rows -----------------------------------------------------------------------------------------
-
-
-def measure(project, target="numpy@cpu", workload="net.conv", *, error=0.5):
-    """Fill one cell in every suite."""
-    i = 2 * TARGETS.index(target) + WORKLOADS.index(workload)
-    chosen = {"selected_idx": [i]}
-    project.add(TIME, [SAMPLES if j == i else NAN for j in range(4)], **chosen)
-    project.add(ACCURACY, [error if j == i else NAN for j in range(4)], **chosen)
-    project.note(TIME, [target, workload], "ok", algorithm="im2col", flops=6_000_000)
-
-
-def skip(project, target, reason="no device: none here"):
-    for benchmark in (TIME, ACCURACY):
-        for workload in WORKLOADS:
-            project.note(benchmark, [target, workload], "skipped", reason=reason, remedy="Buy one.")
-
-
-def test_a_row_joins_time_accuracy_and_stages(project):
-    measure(project)
-    project.add(STAGE, [0.002, 0.001, *[NAN] * 6], extra=[["conv", "pool"]])
-    row = project.only_row()
-    assert (row.workload, row.target, row.status) == ("net.conv", "numpy@cpu", Status.OK)
-    assert (row.time_s, row.quartiles_s) == (0.003, (0.002, 0.004))
-    assert row.gflops == pytest.approx(6e6 / 0.003 / 1e9)
-    assert row.error_over_bound == 0.5
-    assert row.stages_s == {"conv": 0.002, "pool": 0.001}
-    assert row.algorithm == "im2col"
-    assert row.causes == ()
-
-
-@pytest.mark.parametrize(
-    ("time", "error", "status"),
-    [
-        (0.1, 0.5, Status.OK),
-        (0.1, 2.0, Status.WRONG),
-        (None, 2.0, Status.WRONG),
-        (None, 0.5, Status.FAILED),
-        (0.1, None, Status.FAILED),
-        (NAN, 0.5, Status.OK),
-        (NAN, None, Status.FAILED),
-    ],
-)
-def test_the_worst_part_decides_and_a_skip_only_if_nothing_was_measured(
-    project, time, error, status
-):
-    for benchmark in (TIME, ACCURACY):
-        project.note(benchmark, ["numpy@cpu", "net.conv"], "skipped", reason="a hole")
-    project.add(TIME, [time, NAN, NAN, NAN])
-    project.add(ACCURACY, [error, NAN, NAN, NAN])
-    assert project.only_row().status is status
-
-
-def test_a_part_that_is_not_ok_is_named_with_its_reason(project):
-    measure(project)
-    project.add(STAGE, [None, *[NAN] * 3], extra=[["pool"]])
-    project.note(STAGE, ["numpy@cpu", "net.conv", "pool"], "failed", reason="no memory")
-    row = project.only_row()
-    assert row.status is Status.FAILED
-    assert [(cause.part, cause.reason) for cause in row.causes] == [("stage pool", "no memory")]
-
-
-def test_rows_follow_the_workloads_and_then_the_targets_but_wrong_ones_come_first(project):
-    for target in reversed(TARGETS):
-        for workload in WORKLOADS:
-            wrong = (target, workload) == ("cupy@gpu:0", "net.pool")
-            measure(project, target, workload, error=3.0 if wrong else 0.5)
-    assert [(row.workload, row.target) for row in project.rows()] == [
-        ("net.pool", "cupy@gpu:0"),
-        ("net.conv", "numpy@cpu"),
-        ("net.conv", "cupy@gpu:0"),
-        ("net.pool", "numpy@cpu"),
-    ]
-
-
 def test_the_latest_commit_is_the_one_measured_last(project):
     assert latest_commit([]) is None
     project.add(TIME, [0.1] * 4)
@@ -355,112 +296,191 @@ def test_the_latest_commit_is_the_one_measured_last(project):
     assert latest_commit(project.load().records) == other
 
 
-@pytest.mark.parametrize(
-    ("cells", "code"),
-    [
-        ([], 3),
-        ([("skipped", None)], 3),
-        ([("failed", None), ("skipped", None)], 2),
-        ([("ok", 0.1), ("skipped", None)], 0),
-        ([("ok", 0.1), ("failed", None)], 2),
-        ([("failed", 0.1)], 2),  # only a stage of it has failed
-        ([("ok", 0.1), ("wrong", 0.1)], 2),
-    ],
-)
-def test_exit_codes(cells, code):
-    rows = [
-        results.Row(
-            "m", COMMIT, "e", "w", "t", Status(status), time_s, None, None, None, {}, "", ()
-        )
-        for status, time_s in cells
-    ]
-    assert exit_code(rows) == code
+# -- Hostile files --------------------------------------------------------------------------------
+
+MUTANTS = 1000
 
 
-def test_json_has_every_row_and_the_problems(project):
-    measure(project)
-    skip(project, "cupy@gpu:0")
-    document = json.loads(json.dumps(to_dict(project.rows(), ["a torn line"]), allow_nan=False))
-    assert document["problems"] == ["a torn line"]
-    assert {row["target"] for row in document["rows"]} == set(TARGETS)
-    assert document["rows"][0]["status"] == "ok"
+def mutate(chance, content):
+    """Damage a file as disks, editors and strangers do."""
+    data = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        start = chance.randrange(len(data))
+        match chance.randrange(6):
+            case 0:
+                del data[start:]
+            case 1:
+                data[start] = chance.randrange(256)
+            case 2:
+                del data[start : start + chance.randint(1, 40)]
+            case 3:
+                data[start:start] = chance.choice(
+                    [b"null", b"[", b"]", b"{", b'"', b"NaN", b"1e999", b"-", b"9" * 400, b"\xff",
+                     b"<script>alert(1)</script>", b"true", b", ", b": ", b"{}", b"\x00"]
+                )  # fmt: skip
+            case 4:
+                data[start : start + 8] = data[:8]
+            case 5:
+                end = min(len(data), start + chance.randint(1, 200))
+                data[start:end] = b"0" * chance.randint(0, 3)
+        data = data or bytearray(b" ")
+    return bytes(data)
 
 
-# -- Text -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("samples", ["fast", ["x"], [], [None], {"a": 1}, 3])
+def test_samples_that_are_none_cost_their_cell(project, samples):
+    begun(project)
+    project.measured(TIME, CELL, 1, samples)
+    project.measured(TIME, ["numpy@cpu", "net.pool"], 1, [0.1])
+    loaded = project.load()
+    assert [record.workload for record in loaded.records] == ["net.pool"]
+    assert "left out" in loaded.problems[0]
 
 
-def test_the_table_has_time_rate_error_and_status(project):
-    measure(project)
-    text = render(project.rows())
-    (line,) = [line for line in text.splitlines() if "net.conv" in line]
-    assert " ".join(line.split()) == "net.conv numpy@cpu 3.00 ± 1.00 ms 2.00 0.500 ok"
-    assert f"here, commit {COMMIT[:8]}, env" in text
+def test_facts_of_a_wrong_type_are_left_out(project):
+    begun(project)
+    project.measured(TIME, CELL, 1, [0.1], flops="many", bytes=None, machine=3, versions="new")
+    (record,) = project.load().records
+    assert record.facts.keys().isdisjoint({"flops", "bytes", "machine", "versions"})
+    summarise([record])
 
 
-def test_an_absent_target_is_named_once_and_not_in_the_table(project):
-    measure(project)
-    skip(project, "cupy@gpu:0")
-    lines = [line.rstrip() for line in render(project.rows()).splitlines()]
-    assert [line for line in lines if "cupy" in line] == ["skipped cupy@gpu:0"]
-    i = lines.index("skipped cupy@gpu:0")
-    assert lines[i + 1 : i + 3] == ["    no device: none here", "    Buy one."]
+def test_damaged_files_cost_themselves_and_nothing_else(project):
+    project.add(TIME, [SAMPLES, 0.2, None, NAN], record_samples=True)
+    project.add(ACCURACY, [0.5] * 4)
+    begun(project)
+    project.line(kind="process", run="r", process="p1", versions={"numpy": "2.1"}, before={})
+    for number in (1, 2):
+        project.measured(TIME, CELL, number, [0.001, 0.002])
+    project.note(ACCURACY, CELL, "failed", reason="no memory", remedy="Buy some.")
+    project.add(TIME, [0.1] * 4, commit="f" * 40)  # is never touched
+    stored = project.file()
+    noted = project.results_dir.parent / "evidence" / "here" / f"{stored.stem}.jsonl"
+    right = {path: path.read_bytes() for path in (stored, noted)}
+    chance = random.Random(0)
+    problems = 0
+    for i in range(MUTANTS):
+        path = (stored, noted)[i % 2]
+        path.write_bytes(mutate(chance, right[path]))
+        loaded = load(project.results_dir)
+        values = [r.value for r in loaded.records if r.commit == "f" * 40]
+        assert values == [0.1] * 4
+        assert all(str(path.parent) in problem for problem in loaded.problems)
+        json.dumps(to_dict(summarise(loaded.records)), default=str)
+        render(summarise(loaded.records))
+        history.load(project.results_dir)
+        problems += bool(loaded.problems)
+        path.write_bytes(right[path])
+    assert problems > MUTANTS / 4, "most of this damage is visible"
 
 
-def test_a_reason_stands_once_with_all_its_cells(project):
-    for target in TARGETS:
-        measure(project, target, "net.pool")
-        project.note(TIME, [target, "net.conv"], "skipped", reason="a hole")
-    project.note(ACCURACY, ["numpy@cpu", "net.conv"], "skipped", reason="a hole")
-    lines = [line.rstrip() for line in render(project.rows()).splitlines()]
-    assert lines.count("    a hole") == 1
-    assert "skipped numpy@cpu on net.conv; cupy@gpu:0 on net.conv" in lines
+# -- Processes ------------------------------------------------------------------------------------
+
+CELL = ["numpy@cpu", "net.conv"]
 
 
-def test_a_reason_of_a_stage_names_the_stage(project):
-    measure(project)
-    project.add(STAGE, [None, *[NAN] * 3], extra=[["pool"]])
-    assert "failed numpy@cpu on net.conv (stage pool)" in render(project.rows())
-
-
-def test_wrong_cells_are_red(project):
-    measure(project, error=3.0)
-    text = render(project.rows(), color=True)
-    assert "\x1b[1;31m" in text
-    assert "\x1b[" not in render(project.rows())
-
-
-@pytest.mark.parametrize("width", [60, 80, 140, 180])
-def test_a_terminal_gets_lines_that_fit_and_whole_names(width):
-    workload = "some_very_long_network_v2.some_very_long_layer_3x3b"
-    row = results.Row(
-        "m", COMMIT, "e", workload, "tensorflow.xla@gpu:0", Status.OK,
-        1.234e-3, (1.2e-3, 1.3e-3), 123.4, 0.5, {"conv": 1e-3, "bias": 1e-4, "pool": 1e-5}, "", (),
+def begun(project, run="r", **facts):
+    project.line(
+        kind="run", run=run, state="begun", commit=COMMIT, environment="env",
+        commit_time_s=5.0, **facts,
     )  # fmt: skip
-    lines = render([row], width=width).splitlines()
-    assert max(map(len, lines)) <= width
-    (header,) = [line for line in lines if "workload" in line]
-    assert ("conv alone" in header) == (width == 180)
-    names = slice(header.index("workload"), header.index("target"))
-    assert "".join(line[names].strip() for line in lines[lines.index(header) + 2 :]) == workload
-    assert "1.23 ± 0.05 ms" in "".join(lines)
 
 
-def test_a_pipe_gets_whole_lines():
-    name = "w" * 200
-    row = results.Row("m", COMMIT, "e", name, "t", Status.OK, 1.0, None, 1.0, 0.5, {}, "", ())
-    assert f"{name} t 1.00 s" in " ".join(render([row]).split())
+def test_each_process_counts_once(project):
+    project.add(TIME, [SAMPLES, NAN, NAN, NAN])
+    project.measured(TIME, CELL, 1, [0.001, 0.002, 0.003], flops=7)
+    project.measured(TIME, CELL, 2, [0.005, 0.006, 0.010], flops=7)
+    (record,) = project.load().records
+    assert record.processes == (0.002, 0.006)
+    assert record.value == pytest.approx(0.004)  # of all samples, as asv does it
+    assert (record.number, record.repeat) == (3, 6)
+    assert record.facts["flops"] == 7
+    assert "samples_s" not in record.facts
 
 
-def test_several_commits_have_a_table_each(project):
+def test_what_asv_does_not_have_yet_is_read_from_the_evidence(project):
+    begun(project)
+    project.measured(TIME, CELL, 1, [0.001, 0.002, 0.003], version="1")
+    (record,) = project.load().records
+    assert (record.machine, record.commit, record.environment) == ("here", COMMIT, "env")
+    assert (record.status, record.value, record.version) == (Status.OK, 0.002, "1")
+    assert record.commit_time_s == 5.0
+
+
+def test_the_last_run_counts(project):
+    begun(project)
+    begun(project, run="s")
+    for number in (1, 2, 3):
+        project.measured(TIME, CELL, number, [0.001])
+    project.measured(TIME, CELL, 1, [0.009], run="s")
+    assert project.load().records[0].processes == (0.009,)
+
+
+def test_one_process_that_failed_is_a_failure(project):
+    begun(project)
+    project.measured(TIME, CELL, 1, [0.001])
+    project.line(
+        kind="cell", run="r", round=2, process="", benchmark=TIME, params=CELL, status="failed",
+        reason="killed by SIGSEGV", remedy="Look.",
+    )  # fmt: skip
+    (record,) = project.load().records
+    assert record.status is Status.FAILED
+    assert record.reason == "in 1 of 2 processes: killed by SIGSEGV"
+
+
+def test_a_cell_that_was_cut_off_with_its_run_is_neither_measured_nor_failed(project):
+    begun(project)
+    project.line(
+        kind="cell", run="r", round=1, process="p", benchmark=TIME, params=CELL, status="started"
+    )
+    assert project.load().records == ()
+    project.measured(TIME, CELL, 1, [0.001])  # the run was continued
+    assert project.load().records[0].status is Status.OK
+
+
+def test_a_process_of_asvs_that_died_is_a_failure_though_others_did_not(project):
+    project.add(TIME, [None, NAN, NAN, NAN])
+    for process in ("a", "b"):
+        project.line(
+            kind="cell", run="asv-7", round=0, process=process, benchmark=TIME, params=CELL,
+            status="started",
+        )  # fmt: skip
+    project.line(
+        kind="cell", run="asv-7", round=0, process="b", benchmark=TIME, params=CELL, status="ok",
+        samples_s=[0.001], number=1,
+    )  # fmt: skip
+    (record,) = project.load().records
+    assert record.status is Status.FAILED
+    assert "in 1 of 2 processes: the process ended in the middle" in record.reason
+
+
+def test_a_process_says_once_what_it_is(project):
+    begun(project)
+    project.line(kind="process", run="r", process="p1", versions={"numpy": "2.1"}, before={})
+    project.measured(TIME, CELL, 1, [0.001])
+    assert project.load().records[0].facts["versions"] == {"numpy": "2.1"}
+
+
+def test_digests_of_all_processes_are_kept(project):
+    begun(project)
+    for number, digest in ((1, "aa"), (2, "ab")):
+        project.line(
+            kind="cell", run="r", round=number, process=f"p{number}", benchmark=ACCURACY,
+            params=CELL, status="ok", value=0.25 * number, digest=digest, worst=f"at {number}",
+        )  # fmt: skip
+    (record,) = project.load().records
+    assert record.facts["digests"] == ["aa", "ab"]
+    assert (record.value, record.facts["worst"]) == (0.5, "at 2")  # the worst of them
+
+
+def test_only_the_commits_that_are_asked_for_are_read(project):
     project.add(TIME, [0.1] * 4)
-    project.add(TIME, [0.1] * 4, commit="f" * 40)
-    text = render(project.rows())
-    assert "commit 01234567" in text
-    assert "commit ffffffff" in text
-
-
-def test_nothing_measured_is_an_empty_text():
-    assert render([]) == ""
+    project.add(TIME, [0.2] * 4, commit="f" * 40)
+    project.file().with_name("ffffffff-torn.json").write_text("{")
+    loaded = load(project.results_dir, [COMMIT])
+    assert {record.commit for record in loaded.records} == {COMMIT}
+    assert loaded.problems == ()
+    assert load(project.results_dir, []).records == ()
 
 
 def test_importing_it_is_cheap_and_loads_no_backend():

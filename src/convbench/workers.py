@@ -6,31 +6,21 @@ so that no backend judges its own result, and it starts a new process after one 
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from convbench.backends import backend_class, open_backend, registered
 from convbench.backends.base import Array, Backend
-from convbench.errors import BackendUnavailable, TargetError, Unsupported
-from convbench.failures import Failure, Status, explain, explain_exit, explain_timeout
+from convbench.errors import BackendUnavailable, BrokenContract, TargetError, Unsupported
+from convbench.failures import Failure, Status, explain
 from convbench.faults import FAULTS
 from convbench.inputs import Fill, Inputs
+from convbench.processes import START_TIMEOUT_S, Child
 from convbench.running import Computed, compute
 from convbench.spec import PipelineSpec
 from convbench.targets import Target
-
-START_TIMEOUT_S = 180.0
-"""For importing a library; the first import of TensorFlow from a cold disk takes up to 20 s."""
-
-_STDERR_KEPT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +39,9 @@ class NotComputed:
                 return cls(Status.SKIPPED, f"{cause.kind}: {cause.reason}", cause.remedy)
             case Unsupported():
                 return cls(Status.SKIPPED, str(cause))
+            case BrokenContract():
+                remedy = "Correct the backend: convbench/backends/base.py states the contract."
+                return cls(Status.FAILED, str(cause), remedy)
             case Exception():
                 cause = explain(cause)
         return cls(Status.FAILED, cause.reason, cause.remedy)
@@ -119,7 +112,7 @@ class Presence:
 def survey(names: Iterable[str] | None = None) -> list[Presence]:
     """Look at every registered backend, each in a process of its own, all at the same time."""
     chosen = sorted(registered()) if names is None else list(names)
-    processes = {name: _Child(_look, name) for name in chosen}
+    processes = {name: Child(_look, (name,)) for name in chosen}
     return [_seen(name, child) for name, child in processes.items()]
 
 
@@ -168,7 +161,7 @@ class Worker:
         self.target = target
         self.timeout_s = timeout_s
         self.threads = threads
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._absence = absence
 
     def compute(self, task: Task) -> Computed | NotComputed:
@@ -186,7 +179,7 @@ class Worker:
         return answer
 
     def _start(self) -> None:
-        child = _Child(_serve, str(self.target), self.threads)
+        child = Child(_serve, (str(self.target),), self.threads)
         ready = child.receive(START_TIMEOUT_S)
         if ready is None:
             self._child = child
@@ -205,88 +198,6 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Child:
-    """A spawned process, a pipe to it, and the file that its standard error goes to."""
-
-    def __init__(
-        self,
-        function: Callable[[str, Connection], None],
-        argument: str,
-        threads: int | None = None,
-    ) -> None:
-        context = multiprocessing.get_context("spawn")
-        with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
-            self._stderr = Path(file.name)
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_run_child, args=(function, argument, theirs, str(self._stderr)), daemon=True
-        )
-        with _environment(threads):  # libraries read it when they are loaded
-            self._process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
-
-    def ask(self, question: object, timeout_s: float) -> Any:
-        """Send something and wait for the answer."""
-        with contextlib.suppress(OSError):  # it is dead already; receiving tells how it died
-            self._pipe.send(question)
-        return self.receive(timeout_s)
-
-    def receive(self, timeout_s: float) -> Any:
-        """Wait for what the process sends; a Failure if it dies or is late."""
-        try:
-            if self._pipe.poll(timeout_s):
-                return self._pipe.recv()
-        except (EOFError, ConnectionError):
-            self._process.join(timeout=10)
-            return explain_exit(self._process.exitcode or 0, self._last_words())
-        self._process.kill()
-        return explain_timeout(timeout_s)
-
-    def close(self) -> None:
-        self._pipe.close()
-        self._process.kill()
-        self._process.join()
-        self._process.close()
-        self._stderr.unlink(missing_ok=True)
-
-    def _last_words(self) -> str:
-        with self._stderr.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _STDERR_KEPT_BYTES))
-            return file.read().decode(errors="replace")
-
-
-_THREAD_SETTINGS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
-
-
-@contextlib.contextmanager
-def _environment(threads: int | None) -> Iterator[None]:
-    """Limit the threads of a process that is started meanwhile."""
-    before = dict(os.environ)
-    if threads is not None:
-        os.environ.update(dict.fromkeys(_THREAD_SETTINGS, str(threads)))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _run_child(
-    function: Callable[[str, Connection], None], argument: str, pipe: Connection, stderr: str
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends us
-    with Path(stderr).open("ab") as file:
-        os.dup2(file.fileno(), 2)
-        os.dup2(file.fileno(), 1)  # a library that prints must not disturb --json
-    function(argument, pipe)
 
 
 def _serve(target: str, pipe: Connection) -> None:
@@ -344,7 +255,7 @@ def _look(name: str, pipe: Connection) -> None:
         pipe.send(NotComputed.of(error))
 
 
-def _seen(name: str, child: _Child) -> Presence:
+def _seen(name: str, child: Child) -> Presence:
     """Listen to the two messages of :func:`_look`; either may be the reason for an absence."""
     presence = Presence(name)
     answer = child.receive(START_TIMEOUT_S)

@@ -21,21 +21,38 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import itertools
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.environment import machine_facts
+from convbench.failures import explain
 from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
 from convbench.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from convbench.timing import DeviceTimer
 
 Array = NDArray[Any]
 DeviceArray = Any
 """Whatever the backend's library calls an array."""
+
+
+_LARGE_CACHE_BYTES = 256 << 20
+"""Taken for the last level of cache where the system does not tell it."""
+
+
+_SHARED_COPY_BYTES = 16 << 20
+"""Larger copies are shared among the cores; for smaller ones that would cost more than it gains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +256,12 @@ class Backend(ABC):
 
     @classmethod
     def _import_failed(cls, module: str, error: Exception) -> BackendUnavailable:
+        known = explain(error)
+        broken = "Its installation is broken or does not fit this machine; reinstall it:"
         return BackendUnavailable(
             Unavailability.IMPORT_FAILED,
             f"`import {module}` raised {type(error).__name__}: {error}",
-            f"Its installation is broken or does not fit this machine; reinstall it: {cls.install}",
+            known.remedy or f"{broken} {cls.install}",
         )
 
     @abstractmethod
@@ -277,12 +296,63 @@ class Backend(ABC):
         if reason is not None:
             raise Unsupported(reason)
 
-    def synchronize(self) -> None:  # noqa: B027  # a default: the CPU has nothing to wait for
+    # What follows has defaults, which are those of a CPU.
+
+    def synchronize(self) -> None:  # noqa: B027  # nothing to wait for
         """Wait until everything that was asked for is done."""
+
+    def device_timer(self) -> DeviceTimer | None:
+        """Events on the device's own clock, if it has any that can be reached."""
+        return None
+
+    def flusher(self) -> Callable[[], object]:
+        """Something to call that leaves nothing of the inputs in the caches."""
+        # Twice the last level, so that whatever its policy of replacement is, it is overwritten.
+        last_level_bytes = machine_facts().get("last_level_cache_bytes") or _LARGE_CACHE_BYTES
+        buffer = np.zeros(2 * last_level_bytes // 8)
+        return lambda: np.add(buffer, 1.0, out=buffer)
+
+    def gemm(self, n: int) -> Callable[[DeviceArray], DeviceArray]:
+        """Multiply a float32 matrix of n x n by another: the ceiling of the device's arithmetic."""
+        right, out = np.ones((n, n), "float32"), np.empty((n, n), "float32")
+        return lambda left: np.matmul(left, right, out=out)
+
+    def copier(self, size_bytes: int) -> Callable[[DeviceArray], object]:
+        """Copy an array of float32 of so many bytes: the ceiling of the device's memory."""
+        out = np.empty(size_bytes // 4, "float32")
+        if size_bytes < _SHARED_COPY_BYTES:
+            return lambda x: np.copyto(out, x)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        pool = ThreadPoolExecutor(cores)  # one core alone does not use all of the memory's width
+        cuts = [round(i * out.size / cores) for i in range(cores + 1)]
+        parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
+        return lambda x: list(pool.map(lambda part: np.copyto(out[part], x[part]), parts))
+
+    def memory(self) -> Callable[[], int]:
+        """Start to watch: what is returned tells the peak of memory since now, beyond that of now.
+
+        The default is the memory of the process, in bytes, as Linux counts it.
+
+        Raises
+        ------
+        Unsupported
+            Where the system does not keep that count.
+        """
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        except OSError as error:
+            raise Unsupported(f"the peak of memory cannot be watched here: {error}") from error
+        before = _memory_bytes("VmRSS")
+        return lambda: max(0, _memory_bytes("VmHWM") - before)
 
     def versions(self) -> dict[str, str]:
         """Versions and settings that decide the result, for the evidence."""
         return {"numpy": np.__version__}
+
+
+def _memory_bytes(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
 
 
 def installed_version(*distributions: str) -> str:

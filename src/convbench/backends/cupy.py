@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convbench.backends import array_kernels
 from convbench.backends.base import Array, Backend, Capabilities, DeviceArray, Run, Weights
 from convbench.errors import BackendUnavailable, Unavailability
 from convbench.numerics import format_of
 from convbench.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from convbench.timing import DeviceTimer
 
 _BLOCK_BYTES = 256 << 20
 """A workspace that fills the card with work, and still leaves room on a small one."""
@@ -85,6 +89,32 @@ class CupyBackend(Backend):
         """Wait for everything on the device, whatever stream it is on."""
         self._device.synchronize()
 
+    def device_timer(self) -> DeviceTimer:
+        """CUDA events on the current stream."""
+        return _Events(self._cupy)
+
+    def flusher(self) -> Callable[[], object]:
+        """Write more than the L2 cache holds."""
+        buffer = self._cupy.zeros(2 * self._device.attributes["L2CacheSize"], "uint8")
+        return lambda: buffer.fill(1)
+
+    def gemm(self, n: int) -> Callable[[DeviceArray], DeviceArray]:
+        """Multiply by a matrix of n x n, with cuBLAS in IEEE float32."""
+        right, out = self._cupy.ones((n, n), "float32"), self._cupy.empty((n, n), "float32")
+        return lambda left: self._cupy.matmul(left, right, out=out)
+
+    def copier(self, size_bytes: int) -> Callable[[DeviceArray], object]:
+        """Copy within the card's memory."""
+        out = self._cupy.empty(size_bytes // 4, "float32")
+        return lambda x: self._cupy.copyto(out, x)
+
+    def memory(self) -> Callable[[], int]:
+        """What CuPy's pool has taken from the card: it gives nothing back by itself."""
+        pool = self._cupy.get_default_memory_pool()
+        pool.free_all_blocks()
+        before = pool.total_bytes()
+        return lambda: int(pool.total_bytes() - before)
+
     def versions(self) -> dict[str, str]:
         """CuPy, the CUDA that it was built for, and the driver."""
         runtime = self._cupy.cuda.runtime
@@ -94,6 +124,22 @@ class CupyBackend(Backend):
             "cuda": _version(runtime.runtimeGetVersion()),
             "driver": _version(runtime.driverGetVersion()),
         }
+
+
+class _Events:
+    """A pair of CUDA events; see :class:`convbench.timing.DeviceTimer`."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cuda = cupy.cuda
+        self._start, self._stop = cupy.cuda.Event(), cupy.cuda.Event()
+
+    def start(self) -> None:
+        self._start.record()
+
+    def stop_s(self) -> float:
+        self._stop.record()
+        self._stop.synchronize()
+        return float(self._cuda.get_elapsed_time(self._start, self._stop)) / 1e3
 
 
 def _remedy(driver: int, runtime: int) -> str:

@@ -66,6 +66,10 @@ _SETTINGS = (
 )
 
 
+_GPU_FLUSH_BYTES = 256 << 20
+"""More than twice the L2 cache of any card so far; TensorFlow does not tell how large it is."""
+
+
 class TensorFlowBackend(Backend):
     """The operations of ``tf.nn``, with the weights as constants of the device.
 
@@ -212,6 +216,38 @@ class TensorFlowBackend(Backend):
             # tf.test.experimental.sync_devices() does the same to every device of the machine.
             with self._tf.device(self._logical_device):
                 self._tf.raw_ops.SyncDevice()
+
+    def flusher(self) -> Callable[[], object]:
+        """Write more than the caches hold."""
+        if self.device == "cpu":
+            return super().flusher()
+        with self._tf.device(self._logical_device):
+            buffer = self._tf.Variable(self._tf.zeros(_GPU_FLUSH_BYTES // 4, "float32"))
+        return lambda: buffer.assign_add(buffer)
+
+    def gemm(self, n: int) -> Callable[[DeviceArray], DeviceArray]:
+        """Multiply by a matrix of n x n, in a graph."""
+        right = self.to_device(np.ones((n, n), "float32"))
+        product = self._tf.function(lambda left: self._tf.linalg.matmul(left, right))
+        return self._on_device(product, tf32=False)
+
+    def copier(self, size_bytes: int) -> Callable[[DeviceArray], object]:
+        """Copy within the device's memory."""
+        if self.device == "cpu":
+            return super().copier(size_bytes)
+        with self._tf.device(self._logical_device):
+            out = self._tf.Variable(self._tf.zeros(size_bytes // 4, "float32"))
+        assign: Callable[[DeviceArray], object] = out.assign
+        return assign
+
+    def memory(self) -> Callable[[], int]:
+        """What TensorFlow's allocator has handed out on a card; on the CPU, as for any process."""
+        if self.device == "cpu":
+            return super().memory()
+        memory = self._tf.config.experimental
+        memory.reset_memory_stats(self._logical_device)
+        before = memory.get_memory_info(self._logical_device)["current"]
+        return lambda: int(memory.get_memory_info(self._logical_device)["peak"] - before)
 
     def versions(self) -> dict[str, str]:
         """TensorFlow, the libraries under it, and the settings that decide the result."""
