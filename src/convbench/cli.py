@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -31,22 +32,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LISTS = ("smoke", "standard", "full")
+
 EXIT_OK, EXIT_WRONG, EXIT_NOTHING, EXIT_INPUT, EXIT_INTERRUPTED = 0, 2, 3, 4, 130
 
 _DESCRIPTION = """\
 Is the convolution still right, is it slower, and how sure are we?
 
+  convbench doctor            is this machine fit to measure, and what disturbs it?
   convbench backends          what can compute here, and why the rest cannot
   convbench notebook          the 5x5x3 example, on everything that is present
   convbench verify            every target against the float64 oracle
   convbench check             an output from elsewhere: is it right, and if not, why?
-  asv run -b Smoke            measure; `make bench` does it and shows the results
+  convbench bench             measure: the suites of asv, each cell in several fresh processes
   convbench results           the table of what asv measured
+  convbench compare A B       what became wrong or slower between two measured commits
+  convbench report            one page that shows all of it, to open in a browser
 """
 
 _EXIT_CODES = """\
 exit codes: 0 fine, 2 something is wrong or failed, 3 nothing was measured,
 4 bad input or could not set up, 130 interrupted"""
+
+_COMPARE_EXIT_CODES = """\
+exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
+else 3 nothing could be compared, or a cell of base is missing in head; else 0; 4 bad input.
+0 with every time undecided does not say that nothing is slower: --strict makes that 3"""
+
+
+_REPORT_EXIT_CODES = """\
+exit codes: 2 head is wrong or failed; else 3 nothing was measured; else as `convbench compare`,
+if there is a base; else 0; 4 bad input. The page is written in any case but 4"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,6 +122,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
     _add_target(sub)
+
+    command(
+        "doctor",
+        _doctor,
+        "say whether this machine is fit to measure, and what disturbs it",
+        "Each finding is good, care or bad. After a look at the settings the same code is timed\n"
+        "in fresh processes. Whatever differs between them is noise, and shows which slow-downs\n"
+        "can be found here with 5 processes a side.\n\n"
+        "examples:\n  convbench doctor --seconds 120\n"
+        "  convbench doctor --seconds 0 && make bench\n\n"
+        "exit codes: 0 fit, or usable with care, 1 unfit: something is bad,\n"
+        "4 bad input or could not set up, 130 interrupted",
+    ).add_argument(
+        "--seconds", type=_duration, default=30.0, metavar="S",
+        help="how long to time the same code in fresh processes; 0 leaves it out; default: 30",
+    )  # fmt: skip
 
     command("backends", _backends, "list backends and devices, or why they cannot be used")
 
@@ -177,6 +209,35 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     sub = command(
+        "bench",
+        _bench,
+        "measure the working tree with asv's suites, each cell in several fresh processes",
+        "Results are filed under HEAD, where asv finds them, after every round; a run that was\n"
+        "interrupted is continued by the next one. `asv run` measures other commits.\n\n"
+        "examples:\n  convbench bench --list standard\n"
+        "  convbench bench --bench 'bench_pipeline.*numpy@cpu' --rounds 10\n\n" + _EXIT_CODES,
+    )
+    sub.add_argument(
+        "--list", choices=("smoke", "standard", "full"), default="smoke",
+        help="which classes of the suites; each contains the one before; default: smoke",
+    )  # fmt: skip
+    sub.add_argument(
+        "--bench", action="append", metavar="REGEX",
+        help="only what matches, as in `asv run --bench`; repeatable; instead of --list",
+    )  # fmt: skip
+    sub.add_argument(
+        "--rounds", type=_count, metavar="N",
+        help="at most so many processes a cell; default: what each benchmark says, 5 for times",
+    )  # fmt: skip
+    sub.add_argument(
+        "--fresh", action="store_true", help="do not continue a run that was interrupted"
+    )
+    sub.add_argument(
+        "--config", type=Path, default=Path("asv.conf.json"), metavar="FILE",
+        help="default: asv.conf.json",
+    )  # fmt: skip
+
+    sub = command(
         "results",
         _results,
         "show what asv measured: time, GFLOP/s, error over bound, status",
@@ -185,10 +246,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("commit", nargs="?", help="default: the one that was measured last")
     sub.add_argument("--svg", type=Path, metavar="FILE", help="also draw the table as a picture")
-    sub.add_argument(
-        "--results-dir", type=Path, default=Path(".asv", "results"), metavar="FOLDER",
-        help="default: .asv/results",
-    )  # fmt: skip
+    _add_results_dir(sub)
+
+    sub = command(
+        "compare",
+        _compare,
+        "say what became wrong, slower or better between two measured commits, and how sure",
+        "A side is REVISION[:ENVIRONMENT[:MACHINE]]; parts of the names do if they are unique.\n"
+        "docs/comparing.md says what the verdicts mean.\n\n"
+        "examples:\n  convbench compare HEAD~1 HEAD\n"
+        "  convbench compare HEAD:tf2.20 HEAD:tf2.21 --delta 2\n"
+        "  convbench compare main HEAD --format markdown > comment.md\n\n" + _COMPARE_EXIT_CODES,
+    )
+    _add_comparison(sub)
+
+    sub = command(
+        "report",
+        _report,
+        "write one page that shows what was measured of a commit, against an earlier one",
+        "The page is one file of HTML that needs no network. A coordinate is REVISION[:ENVIRONMENT\n"
+        "[:MACHINE]], as for `convbench compare`; docs/report.md says what is on the page.\n\n"
+        "examples:\n  convbench report\n  convbench report HEAD --base main --output report.html\n"
+        "  convbench report --charts pictures    the charts as SVG and PNG, too\n\n"
+        + _REPORT_EXIT_CODES,
+    )
+    _add_report(sub)
     return parser
 
 
@@ -203,6 +285,62 @@ def _add_selection(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--workloads", type=Path, metavar="FILE",
         help="default: benchmarks/workloads.toml, here or in a folder above",
+    )  # fmt: skip
+
+
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("base", metavar="BASE", help="measured before")
+    parser.add_argument("head", metavar="HEAD", help="measured after")
+    _add_delta(parser)
+    parser.add_argument(
+        "--bench", metavar="REGEX", help="only what matches, as in `asv run --bench`"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "markdown", "json", "junit"), default="text",
+        help="markdown fits a comment on GitHub; default: text",
+    )  # fmt: skip
+    parser.add_argument("--all", action="store_true", help="show the cells that are equal, too")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 3 if every time is undecided"
+    )
+    _add_results_dir(parser)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "head", nargs="?", metavar="HEAD",
+        help="default: git's HEAD if it was measured, else the newest commit that was",
+    )  # fmt: skip
+    parser.add_argument(
+        "--base", metavar="COORDINATE",
+        help="default: the commit measured before it on the same machine and environment",
+    )  # fmt: skip
+    parser.add_argument(
+        "--baseline", metavar="TARGET",
+        help="what the other targets are held against; default: numpy@cpu",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path(".asv", "report.html"), metavar="FILE",
+        help="default: .asv/report.html",
+    )  # fmt: skip
+    parser.add_argument(
+        "--charts", type=Path, metavar="FOLDER", help="also write each chart as SVG and PNG"
+    )
+    _add_delta(parser)
+    _add_results_dir(parser)
+
+
+def _add_delta(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--delta", type=_percent, default=0.05, metavar="PERCENT",
+        help="slower or faster by at most this is equivalent; default: 5",
+    )  # fmt: skip
+
+
+def _add_results_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--results-dir", type=Path, default=Path(".asv", "results"), metavar="FOLDER",
+        help="default: .asv/results",
     )  # fmt: skip
 
 
@@ -224,6 +362,32 @@ def _notebook(arguments: argparse.Namespace) -> int:
     notebook = run_notebook(arguments.seed, choose_targets(arguments.target))
     _show(arguments, "notebook", notebook.to_dict, lambda: render(notebook))
     return notebook.exit_code()
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from convbench.doctor import diagnose, examine, render
+
+    steps = examine(arguments.seconds)
+    evidence = None
+    said_s = -math.inf
+    interrupted = False
+    try:
+        for step in steps:
+            evidence = step.evidence
+            if step.doing and (not step.again or time.monotonic() - said_s > 5):
+                said_s = time.monotonic()
+                _say(step.doing)
+    except KeyboardInterrupt:  # what is known is shown all the same
+        interrupted = True
+        steps.close()
+    assert evidence is not None
+    diagnosis = diagnose(evidence)
+
+    def listed() -> dict[str, Any]:
+        return {"interrupted": interrupted, **diagnosis.to_dict()}
+
+    _show(arguments, "doctor", listed, lambda: render(diagnosis, interrupted=interrupted))
+    return EXIT_INTERRUPTED if interrupted else diagnosis.exit_code()
 
 
 def _backends(arguments: argparse.Namespace) -> int:
@@ -374,8 +538,86 @@ def _check(arguments: argparse.Namespace) -> int:
     return EXIT_OK if report.ok else EXIT_WRONG
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    from convbench.asv_store import Store
+    from convbench.bench import Bench, Done
+    from convbench.results import load
+    from convbench.summary import exit_code, render, summarise, to_dict
+
+    config = arguments.config.resolve()
+    if not config.is_file():
+        raise InputError.of(
+            "bench", "the configuration", f"not at {config}", "asv.conf.json of a checkout",
+            "Run it where that file is, or pass --config FILE.",
+        )  # fmt: skip
+    commit = _full_hash("HEAD", config.parent)
+    if commit is None:
+        raise InputError.of(
+            "bench", "the commit", "none", "a git repository with a commit",
+            "Results are filed under one: commit first.",
+        )  # fmt: skip
+    if _git(config.parent, "status", "--porcelain"):
+        _say(
+            "WARNING: the working tree is not clean: what is measured is the tree as it is, but it"
+            f" is filed under HEAD ({commit[:8]})"
+        )
+    if arguments.list == "full":
+        os.environ["CONVBENCH_FULL"] = "1"
+    tiers = "|".join(("Smoke", "Standard", "Full")[: _LISTS.index(arguments.list) + 1])
+    _say("discovering the suites ...")
+    store = Store(config, arguments.bench or [rf"\.({tiers})\."], commit)
+    bench = Bench(store, arguments.rounds, fresh=arguments.fresh)
+    left = len(bench.left())
+    if not bench.cells:
+        raise InputError.of(
+            "bench", "what was selected", "nothing", "a benchmark that matches",
+            "`asv run --bench just-discover` writes what there is to benchmarks.json.",
+        )  # fmt: skip
+    if bench.continued:
+        _say(f"continuing run {bench.run}, which was interrupted; --fresh starts anew")
+    _say(f"{len(bench.cells)} cells, {left} measurements in up to {bench.rounds} rounds")
+
+    def name(done: Done) -> str:
+        return f"round {done.round} {done.cell.target} {' '.join(done.cell.params[1:])}"
+
+    interrupted = False
+    running = bench.measure()
+    try:
+        for _ in _with_progress(running, left, name):
+            pass
+    except KeyboardInterrupt:
+        interrupted = True
+        running.close()
+        _say("interrupted: what was measured is kept, and the same command continues")
+    loaded = load(store.conf.results_dir, [commit])
+    for problem in loaded.problems:
+        _say(problem)
+    rows = summarise(r for r in loaded.records if r.environment == store.environment)
+    terminal = _console()
+
+    def listed() -> dict[str, Any]:
+        return {
+            "interrupted": interrupted,
+            "run": bench.run,
+            "elapsed_s": bench.elapsed_s,
+            "measured_s": bench.measured_s(),
+            **to_dict(rows, loaded.problems),
+        }
+
+    _show(
+        arguments,
+        "bench",
+        listed,
+        lambda: render(rows, width=terminal.width, color=terminal.is_terminal),
+    )
+    share = bench.measured_s() / bench.elapsed_s if bench.elapsed_s else 0.0
+    _say(f"{bench.elapsed_s:.0f} s, {share:.0%} of it spent measuring")
+    return EXIT_INTERRUPTED if interrupted else exit_code(rows)
+
+
 def _results(arguments: argparse.Namespace) -> int:
-    from convbench.results import exit_code, latest_commit, load, render, summarise, to_dict
+    from convbench.results import latest_commit, load
+    from convbench.summary import exit_code, render, summarise, to_dict
 
     loaded = load(arguments.results_dir)
     for problem in loaded.problems:
@@ -408,6 +650,108 @@ def _results(arguments: argparse.Namespace) -> int:
         lambda: render(rows, width=terminal.width, color=terminal.is_terminal),
     )
     return exit_code(rows)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from convbench.compare import compare
+    from convbench.comparison import Rule
+    from convbench.results import load
+    from convbench.sides import Coordinate, choose_sides, find_commit, measured_commits
+
+    asked = Coordinate.parse(arguments.base), Coordinate.parse(arguments.head)
+    rule = Rule(delta=arguments.delta)
+    measured = measured_commits(arguments.results_dir)
+    base, head = (find_commit(side.revision, measured, _full_hash) for side in asked)
+    loaded = load(arguments.results_dir, {base, head})
+    for problem in loaded.problems:
+        _say(problem)
+    sides = choose_sides(*asked, (base, head), loaded.records, platform.node())
+    comparison = compare(*sides, rule, arguments.bench)
+    if not all(side.records for side in sides):
+        known = f"{', '.join(measured[:10]) or 'nothing'}{', ...' * (len(measured) > 10)}"
+        _say(f"{arguments.results_dir} has results of {known}; `convbench bench` measures")
+
+    def rendered() -> str:
+        from convbench.comparison_text import junit, markdown, render
+
+        match arguments.format:
+            case "markdown":
+                return markdown(comparison)
+            case "junit":
+                return junit(comparison, strict=arguments.strict).decode()
+        terminal = _console()
+        return render(
+            comparison, width=terminal.width, color=terminal.is_terminal, everything=arguments.all
+        )
+
+    arguments.json = arguments.json or arguments.format == "json"
+    _show(
+        arguments,
+        "compare",
+        lambda: comparison.to_dict(strict=arguments.strict) | {"problems": [*loaded.problems]},
+        rendered,
+    )
+    return comparison.exit_code(strict=arguments.strict)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from convbench.comparison import Rule
+
+    try:
+        from convbench.report import charts, page
+        from convbench.report.data import Request, gather
+    except ModuleNotFoundError as error:
+        raise InputError.of(
+            "report", "a library that draws", f"not installed ({error.name})",
+            "Altair, Jinja2 and vl-convert", "Install them: pip install 'convbench[report]'",
+        ) from error  # fmt: skip
+    started_s = time.monotonic()
+
+    def progress(text: str) -> None:
+        if time.monotonic() - started_s > 2:
+            _say(f"{text} ...")
+
+    data = gather(
+        Request(
+            arguments.results_dir, arguments.head, arguments.base, arguments.baseline,
+            Rule(delta=arguments.delta), platform.node(),
+        ),
+        _full_hash,
+        progress,
+    )  # fmt: skip
+    for problem in data.problems:
+        _say(problem)
+    progress("making the page")
+    sections = page.sections(data)
+    written = {arguments.output: page.render(data, sections).encode()}
+    if arguments.charts is not None:
+        for chart in (chart for section in sections for chart in section.charts):
+            progress(f"drawing {chart.id}")
+            written[arguments.charts / f"{chart.id}.svg"] = charts.svg(chart).encode()
+            written[arguments.charts / f"{chart.id}.png"] = charts.png(chart)
+    for path, content in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
+    page_path, *chart_paths = map(str, written)
+
+    def listed() -> dict[str, Any]:
+        return {
+            "exit_code": data.exit_code(),
+            "reason": data.outcome(),
+            "page": page_path,
+            "charts": chart_paths,
+            "head": data.head.to_dict(),
+            "base": data.comparison and data.comparison.base.to_dict(),
+            "remarks": list(data.remarks),
+            "problems": list(data.problems),
+        }
+
+    def rendered() -> str:
+        pictures = f" and {len(chart_paths)} pictures in {arguments.charts}" if chart_paths else ""
+        return f"{data.outcome()}\nwrote {page_path}{pictures}\n"
+
+    _show(arguments, "report", listed, rendered)
+    return data.exit_code()
 
 
 def _self_test(arguments: argparse.Namespace) -> int:
@@ -476,16 +820,20 @@ def _load_table(path: Path) -> dict[str, Any]:
     return data
 
 
-def _full_hash(revision: str) -> str | None:
+def _full_hash(revision: str, folder: Path | None = None) -> str | None:
     """What git makes of a name; None if it does not know it, or there is no git."""
+    return _git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") or None
+
+
+def _git(folder: Path | None, *arguments: str) -> str:
+    """What git prints; "" where it fails, or is not there."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            ["git", *arguments], capture_output=True, text=True, check=False, cwd=folder
+        )
     except OSError:
-        return None
-    return found.stdout.strip() or None
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
 
 
 def _show(arguments: argparse.Namespace, name: str, listed: Any, rendered: Any) -> None:
@@ -586,6 +934,15 @@ def _count(text: str) -> int:
 
 def _positive(text: str) -> float:
     return _number(text, float, 1e-3, 1e9)
+
+
+def _percent(text: str) -> float:
+    """A share; 5 is 5 %, and 0.05 is refused: it would be mistaken for it."""
+    return _number(text.removesuffix("%"), float, 0.5, 1000) / 100
+
+
+def _duration(text: str) -> float:
+    return _number(text, float, 0, 86_400)
 
 
 def _number(text: str, kind: type[int] | type[float], least: float, most: float) -> float:
