@@ -10,6 +10,7 @@ every machine: a target that is absent is skipped in the body, which asv stores 
 
 import contextlib
 import functools
+import inspect
 import os
 import tomllib
 from pathlib import Path
@@ -206,10 +207,15 @@ def error_over_bound(target, pipeline):
     """The largest error over its bound, a finite number, and the facts about it."""
     backend = open_target(target)
     inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
-    computed = compute(backend, pipeline, inputs)
+    # With the contract of a backend held, by commits that can.
+    how = {"poison": True} if "poison" in inspect.signature(compute).parameters else {}
+    computed = compute(backend, pipeline, inputs, **how)
     facts = {"algorithm": computed.algorithm, "versions": backend.versions()}
     if digest := getattr(accuracy, "digest", None):  # commits from before it have none
         facts["digest"] = digest(computed.output)
+    if computed.output.dtype != inputs.x.dtype:
+        dtypes = f"the dtype is {computed.output.dtype}; expected {inputs.x.dtype}"
+        return WORST, facts | {"worst": dtypes}
     try:
         worst = compare(computed.output, refer(pipeline, inputs))
     except ArrayError as error:  # the output has another shape: as wrong as can be

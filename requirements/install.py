@@ -7,6 +7,10 @@
 gpu.txt is taken where an NVIDIA driver shows a GPU, cpu.txt elsewhere; CONVBENCH_LOCK=cpu or gpu in
 the environment decides instead. pip accepts nothing whose hash is not in the lock.
 
+To try another version of one library, CONVBENCH_REPLACE="tensorflow==2.20.0" installs that over
+the lock, without its dependencies and without a hash. As a variable of asv's matrix it makes an
+environment of its own.
+
 The Makefile runs this for .venv, and asv runs the copy in each commit that it measures, so that a
 commit which moves TensorFlow is measured with that TensorFlow. Keep the command line as it is: old
 commits cannot follow a change.
@@ -75,6 +79,13 @@ def install(locks: list[str]) -> int:
     return pip.returncode
 
 
+def replace(requirements: list[str]) -> int:
+    """Install these over what the lock has put there, and nothing that they depend on."""
+    print(f"Instead of the lock's: {', '.join(requirements)}.", flush=True)
+    command = [sys.executable, *PIP[:3], *PIP[4:], "--no-deps", "--quiet", *requirements]
+    return subprocess.run(command, check=False).returncode
+
+
 def main() -> int:
     """Install, or count GPUs."""
     parser = argparse.ArgumentParser(description="Install the locked requirements.")
@@ -92,6 +103,8 @@ def main() -> int:
         )
     started_s = time.monotonic()
     status = install([choose_lock(), *(["dev"] if options.dev else [])])
+    if not status and (replaced := os.environ.get("CONVBENCH_REPLACE", "").split()):
+        status = replace(replaced)
     if status:
         sys.exit(f"install.py: pip failed with exit status {status}; its message is above.")
     print(f"Requirements are in place after {time.monotonic() - started_s:.0f} s.", flush=True)
