@@ -318,6 +318,15 @@ def test_another_tree_is_another_run(tmp_path):
     assert Bench(store).run != "a"
 
 
+@pytest.mark.parametrize(("asked", "times", "accuracy"), [(None, 3, 2), (1, 1, 1), (9, 9, 2)])
+def test_rounds_that_are_asked_for_are_those_of_the_times(tmp_path, asked, times, accuracy):
+    from dataclasses import replace
+
+    store = Cells(tmp_path)
+    store.made = [store.made[0], replace(store.made[1], rounds=2)]
+    assert [cell.rounds for cell in Bench(store, asked).cells] == [times, accuracy]
+
+
 def note(status, of_round=1, **facts):
     return Note(0.0, "b", ("t", "w"), status, facts, "r", "p", of_round)
 

@@ -55,16 +55,31 @@ class Bench:
     ----------
     store : Store
     rounds : int, optional
-        Processes per cell, where it is not what the benchmark says.
+        Processes per cell of the suites that take the most, the times; others take no more.
+    timeout_s : float, optional
+        A cell that takes longer has failed, where it is not what asv's configuration says.
     fresh : bool
         Do not continue a run that was interrupted.
     """
 
-    def __init__(self, store: Store, rounds: int | None = None, *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rounds: int | None = None,
+        timeout_s: float | None = None,
+        *,
+        fresh: bool = False,
+    ) -> None:
         self.store = store
         cells = store.cells()
         if rounds is not None:
-            cells = [replace(cell, rounds=min(rounds, cell.rounds)) for cell in cells]
+            usual = max((cell.rounds for cell in cells), default=0)
+            cells = [
+                replace(cell, rounds=rounds if cell.rounds == usual else min(rounds, cell.rounds))
+                for cell in cells
+            ]
+        if timeout_s is not None:
+            cells = [replace(cell, timeout_s=timeout_s) for cell in cells]
         self.cells = cells
         self.plan = _plan(store, cells)
         journal = evidence.read(store.evidence)

@@ -181,7 +181,12 @@ class _Conformance:
         self, opened: Backend, pipeline: PipelineSpec, seed: int, fill: Fill, number: int
     ) -> None:
         """A pipeline that nobody thought of."""
-        dtypes = opened.capabilities.dtypes
+        where = (opened.variant, opened.device)
+        dtypes = [  # an example is too good for what is not computed anyhow
+            dtype
+            for dtype in opened.capabilities.dtypes
+            if opened.capabilities.missing(pipeline, dtype, *where) is None
+        ] or opened.capabilities.dtypes
         _expect_right(opened, pipeline, dtypes[number % len(dtypes)], fill, seed)
 
     def test_no_declared_deviation_is_stale(self, opened: Backend) -> None:
