@@ -2,7 +2,7 @@
 
 asv does the work: it reads its configuration, discovers the suites, keeps the description of the
 machine and writes the format of its files. Its Python interface is not a stable one, so that it is
-pinned, and this is the only module that imports it.
+pinned, and only this module and :mod:`convbench.asv_page` import it.
 """
 
 from __future__ import annotations
