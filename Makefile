@@ -64,6 +64,41 @@ test-gpu: $(INSTALLED)  ## Run the tests that need a GPU; fails where there is n
 	fi
 	@$(BIN)/python -m pytest -m gpu
 
+# Everything that needs a card, in under 10 minutes: each step has its share, and one that fails or
+# takes longer does not stop the next. The table comes last. Not yet run on a GPU; DEVICE=cpu is a
+# dry run of the same steps.
+DEVICE ?= gpu
+GPU_RESULTS ?= build/$(DEVICE)
+ifeq ($(DEVICE),cpu)
+GPU_TARGETS := numpy@cpu
+GPU_CELLS := pipeline\.Smoke.*.numpy@cpu., .notebook
+PEERS := --device cpu --list smoke --batch 1 --rounds 3
+else
+GPU_TARGETS := $(addsuffix @gpu:0,cupy cupy.cudnn cupy.im2col cupy.direct tensorflow tensorflow.xla)
+GPU_CELLS := (pipeline|ceiling|graph)\.Smoke.*@gpu
+endif
+.PHONY: bench-gpu
+bench-gpu: $(INSTALLED)  ## Test, check and measure a GPU beside PyTorch and JAX; into build/gpu
+	@if [ $(DEVICE) = gpu ] && [ "$$($(BIN)/python requirements/install.py --gpus)" = 0 ]; then \
+		echo "bench-gpu: no NVIDIA driver shows a GPU here, so nothing was measured." >&2; exit 1; \
+	fi
+	@mkdir -p $(GPU_RESULTS); failed=0; \
+	step() { \
+		local name=$$1 limit_s=$$2; shift 2; echo "bench-gpu: $$name, at most $$limit_s s: $$*"; \
+		timeout $$limit_s "$$@" >$(GPU_RESULTS)/$$name.txt 2>&1 || \
+			{ failed=$$?; echo "bench-gpu: $$name ended with $$failed"; }; \
+		tail -n $${LINES_SHOWN:-15} $(GPU_RESULTS)/$$name.txt; \
+	}; \
+	$(BIN)/convbench backends --json >$(GPU_RESULTS)/environment.json; \
+	CONVBENCH_EXAMPLES=5 step tests 150 $(BIN)/python -m pytest -m gpu -q; \
+	step verify 90 $(BIN)/convbench verify --list smoke --fill integers --fill normal \
+		$(foreach dtype,float32 tf32 float16 bfloat16,--dtype $(dtype)) \
+		$(foreach target,$(GPU_TARGETS),--target $(target)); \
+	step bench 90 $(BIN)/convbench bench --bench '$(GPU_CELLS)'; \
+	LINES_SHOWN=1000 step table 250 $(BIN)/python reports/gpu_peers.py --budget-s 200 $(PEERS) \
+		--output $(GPU_RESULTS); \
+	exit $$failed
+
 .PHONY: check
 check: $(INSTALLED)  ## Check format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check .
@@ -110,6 +145,18 @@ build/site/.installed: requirements/site/package.json requirements/site/package-
 site: $(INSTALLED) build/site/.installed  ## Publish asv's pages so that they need no network
 	@$(BIN)/asv publish
 	@echo "The page is in .asv/html; to open it: $(BIN)/asv preview --browser"
+
+# Playwright's own browsers come from the network; any Chromium does.
+.PHONY: browser
+browser:  ## Install Chromium, in which the tests open the report, if none is here
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		if command -v $$name >/dev/null; then exit 0; fi; \
+	done; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "browser: there is no apt-get here. Install chromium by hand." >&2; exit 1; \
+	fi; \
+	apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
+		--no-install-recommends chromium fonts-liberation >/dev/null
 
 # KILLS runs of `convbench bench`, each killed at a random moment, on top of each other.
 KILLS ?= 50

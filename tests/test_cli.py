@@ -119,6 +119,7 @@ def test_each_faulty_backend_costs_its_own_cells_only(faulty: dict[str, str]) ->
         "nan": ("wrong", "got nan"),
         "misshapen": ("wrong", "the shape is"),
         "double": ("wrong", "the output is float64; expected float32"),
+        "sticky": ("failed", "the GPU's context is lost"),
         "returns_none": ("failed", "to_numpy returned NoneType"),
         "changes_input": ("failed", "the run changed its input"),
         "one_buffer": ("failed", "changed the output of an earlier call"),

@@ -395,6 +395,7 @@ def test_each_process_counts_once(project):
     assert record.value == pytest.approx(0.004)  # of all samples, as asv does it
     assert (record.number, record.repeat) == (3, 6)
     assert record.facts["flops"] == 7
+    assert record.facts["fastest_s"] == 0.001
     assert "samples_s" not in record.facts
 
 

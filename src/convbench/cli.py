@@ -227,7 +227,12 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     sub.add_argument(
         "--rounds", type=_count, metavar="N",
-        help="at most so many processes a cell; default: what each benchmark says, 5 for times",
+        help="so many processes a cell for times, and no more for the rest; default: what each"
+        " benchmark says, 5 for times",
+    )  # fmt: skip
+    sub.add_argument(
+        "--timeout", type=_positive, metavar="SECONDS",
+        help="a cell that takes longer in a process has failed; default: what asv.conf.json says",
     )  # fmt: skip
     sub.add_argument(
         "--fresh", action="store_true", help="do not continue a run that was interrupted"
@@ -264,8 +269,8 @@ def _parser() -> argparse.ArgumentParser:
         "report",
         _report,
         "write one page that shows what was measured of a commit, against an earlier one",
-        "The page is one file of HTML that needs no network. A coordinate is REVISION[:ENVIRONMENT\n"
-        "[:MACHINE]], as for `convbench compare`; docs/report.md says what is on the page.\n\n"
+        "The page is one file of HTML that needs no network. HEAD and the base are coordinates as\n"
+        "for `convbench compare`: REVISION[:ENVIRONMENT[:MACHINE]]. docs/report.md says more.\n\n"
         "examples:\n  convbench report\n  convbench report HEAD --base main --output report.html\n"
         "  convbench report --charts pictures    the charts as SVG and PNG, too\n\n"
         + _REPORT_EXIT_CODES,
@@ -566,7 +571,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     tiers = "|".join(("Smoke", "Standard", "Full")[: _LISTS.index(arguments.list) + 1])
     _say("discovering the suites ...")
     store = Store(config, arguments.bench or [rf"\.({tiers})\."], commit)
-    bench = Bench(store, arguments.rounds, fresh=arguments.fresh)
+    bench = Bench(store, arguments.rounds, arguments.timeout, fresh=arguments.fresh)
     left = len(bench.left())
     if not bench.cells:
         raise InputError.of(
@@ -725,8 +730,8 @@ def _report(arguments: argparse.Namespace) -> int:
     sections = page.sections(data)
     written = {arguments.output: page.render(data, sections).encode()}
     if arguments.charts is not None:
+        progress("drawing the charts")
         for chart in (chart for section in sections for chart in section.charts):
-            progress(f"drawing {chart.id}")
             written[arguments.charts / f"{chart.id}.svg"] = charts.svg(chart).encode()
             written[arguments.charts / f"{chart.id}.png"] = charts.png(chart)
     for path, content in written.items():

@@ -356,6 +356,7 @@ def _measured(kind: Kind, notes: Sequence[evidence.Note]) -> dict[str, Any]:
     each = [[float(s) for s in note.facts["samples_s"]] for note in notes]
     samples = [sample for process in each for sample in process]
     facts = {k: v for k, v in facts.items() if k not in {"samples_s", "device_samples_s"}}
+    facts["fastest_s"] = min(samples)
     device = [d for note in notes for d in note.facts.get("device_samples_s", ())]
     if device:
         facts["device_s"] = statistics.median(device)

@@ -7,6 +7,7 @@ better everywhere.
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The most that a device was seen to do, in its best process; see bench_ceiling.py.
+    """The most that a device was seen to do, in its fastest sample; see bench_ceiling.py.
 
     Attributes
     ----------
@@ -155,11 +156,12 @@ def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:
     """The ceiling of each device: (machine, commit, environment, device)."""
     best: dict[tuple[str, ...], dict[str, float]] = {}
     for record in records:
-        if record.suite != "ceiling" or not record.processes:
+        fastest_s = record.facts.get("fastest_s")
+        if record.suite != "ceiling" or not fastest_s:
             continue
         found = best.setdefault((*_origin(record), _device(record)), {})
         work = "flops" if record.workload == "ceiling.gemm" else "bytes"
-        rate = float(record.facts.get(work, 0)) / min(record.processes) / 1e9
+        rate = float(record.facts.get(work, 0)) / fastest_s / 1e9
         found[record.workload] = max(found.get(record.workload, 0.0), rate)
         machine = record.facts.get("machine") or {}
         found["cores"] = int(machine.get("logical_cores", 1)) if _device(record) == "cpu" else 1
@@ -245,9 +247,10 @@ def _impossible(ceiling: Ceiling, flops: float, traffic: float, time_s: float) -
 
 
 def _spread(processes: Sequence[float]) -> float | None:
-    if len(processes) < 2:
+    middle = statistics.median(processes) if processes else 0.0
+    if len(processes) < 2 or not middle:
         return None
-    return (max(processes) - min(processes)) / 2 / sorted(processes)[len(processes) // 2]
+    return (max(processes) - min(processes)) / 2 / middle
 
 
 def _part(record: Record) -> str:

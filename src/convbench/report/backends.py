@@ -1,0 +1,135 @@
+"""The targets side by side: how many times as fast as the baseline each of them is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from convbench import stats
+from convbench.failures import Status
+from convbench.results import Record
+
+from . import charts
+from .charts import Point
+from .data import Data
+from .parts import Chart, Part, Section, Table, Text
+from .words import count, faster, si
+
+MOST_ROWS = 60
+
+_SLOWER, _SAME, _FASTER = "#b35806", "#f2f2ee", "#20639b"
+
+_Processes = tuple[float, ...]
+
+
+def section(data: Data) -> Section:
+    """A heat map, geometric means, and a table."""
+    return Section("backends", "Backends side by side", tuple(_parts(data)))
+
+
+def _parts(data: Data) -> Iterator[Part]:
+    wrong = {
+        (row.workload, row.target): row.status for row in data.rows
+        if row.status in {Status.WRONG, Status.INVALID}
+    }  # fmt: skip
+    times = {(r.workload, r.target): r for r in data.of_suite("pipeline") if r.value}
+    used = {cell: record for cell, record in times.items() if cell not in wrong}
+    pairs = [cell for cell in used if cell[1] != data.baseline and (cell[0], data.baseline) in used]
+    if not pairs:
+        other = f" beside {data.baseline}" if data.baseline else ""
+        yield Text(f"There is nothing to hold side by side: no other target{other} has times.")
+        return
+    # How many times as long as the target the baseline takes.
+    both = [(_processes(used[cell]), _processes(used[cell[0], data.baseline])) for cell in pairs]
+    found = stats.ratios(*zip(*both, strict=True))
+    yield _chart(data, pairs, found, wrong)
+    yield _means(data, pairs, both)
+    low, high = stats.intervals(found, data.rule.confidence)
+    yield Table.of(
+        f"Speed-up over {data.baseline}",
+        "workload | target | > speed-up | > low | > high | > time | > of the baseline | algorithm",
+        (
+            (
+                workload, target, faster(ratio), *(_end(end) for end in ends),
+                si(used[workload, target].value, "s"), si(used[workload, data.baseline].value, "s"),
+                str(used[workload, target].facts.get("algorithm", "")),
+            )
+            for (workload, target), ratio, *ends in zip(
+                pairs, found.ratio.tolist(), low.tolist(), high.tolist(), strict=True
+            )
+        ),
+    )  # fmt: skip
+    if wrong:
+        yield Text(
+            f"{count(len(wrong), 'cell')} left out: the time of a result that is wrong, or that"
+            " cannot be true, means nothing.", "care",
+        )  # fmt: skip
+
+
+def _processes(record: Record) -> _Processes:
+    return tuple(p for p in record.processes or (record.value or 0.0,) if p > 0)
+
+
+def _chart(
+    data: Data,
+    pairs: Sequence[tuple[str, str]],
+    found: stats.Ratios,
+    wrong: Mapping[tuple[str, str], Status],
+) -> Chart:
+    of = dict(zip(pairs, found.log.tolist(), strict=True))
+    workloads = list(dict.fromkeys(workload for workload, _ in pairs))
+    extreme = {w: max(abs(log) for (x, _), log in of.items() if x == w) for w in workloads}
+    kept = {*sorted(workloads, key=lambda w: -extreme[w])[:MOST_ROWS]}
+    targets = [target for target in data.targets if target != data.baseline]
+    limit = max(0.5, min(max(map(abs, of.values())), math.log(30)))
+    points = []
+    for workload in (w for w in workloads if w in kept):
+        for target in targets:
+            log = of.get((workload, target))
+            text = (
+                str(wrong.get((workload, target), "n/a"))
+                if log is None
+                else (f"{math.exp(log):.2g}x")
+            )
+            says = {"workload": workload, "target": target, "speed-up": text}
+            color = (
+                "#c5cad1"
+                if log is None
+                else charts.ramp(abs(log) / limit, _SAME, _FASTER if log > 0 else _SLOWER)
+            )
+            points.append(Point(target, workload, text=text, color=color, says=says))
+    some = f", {len(kept)} of {len(workloads)} workloads" if len(kept) < len(workloads) else ""
+    return Chart(
+        "backends",
+        f"Speed-up over {data.baseline}{some}",
+        f"Tiles, workloads by targets: how many times as fast as {data.baseline}; the table has"
+        " the same numbers.",
+        charts.matrix(points, targets),
+        f"Blue is faster than {data.baseline}, brown is slower.",
+        least_width=charts.matrix_width(len(targets)),
+    )
+
+
+def _means(
+    data: Data, pairs: Sequence[tuple[str, str]], both: Sequence[tuple[_Processes, _Processes]]
+) -> Table:
+    rows = []
+    for target in data.targets:
+        some = [sides for sides, (_, other) in zip(both, pairs, strict=True) if other == target]
+        if not some:
+            continue
+        several = [sides for sides in some if min(map(len, sides)) > 1] or some
+        mean = stats.geometric_mean(*zip(*several, strict=True))
+        low, high = stats.intervals(mean, data.rule.confidence)
+        ends = (_end(float(end[0])) for end in (low, high))
+        rows.append((target, str(len(several)), faster(float(mean.ratio[0])), *ends))
+    return Table.of(
+        f"Geometric mean of the speed-up over {data.baseline}",
+        "target | > workloads | > speed-up | > low | > high",
+        rows,
+        folded=False,
+    )
+
+
+def _end(value: float) -> str:
+    return "" if math.isnan(value) else faster(value)

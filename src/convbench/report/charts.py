@@ -1,0 +1,384 @@
+"""Pictures: forms into which sections put their numbers, and their way to SVG and PNG.
+
+Each form gives a specification for Vega-Lite that names no background and no width, and takes the
+colours of its words from the theme: the page and :func:`svg` add those. Colours of marks stand out
+from a white page as well as from a dark one; tests/report/test_charts.py computes their contrast.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import altair as alt
+
+from convbench.comparison_text import clean
+
+from .parts import Chart, Tone
+
+WIDTH = 760
+"""Of a picture in a file, in pixels."""
+
+SERIES = ("#3b7dd8", "#d9730d", "#2a9d6a", "#a05fd0", "#d1508f", "#1a94a8", "#a0703c", "#808792")
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+TONES: dict[Tone, str] = {"good": "#2a9d6a", "care": "#b8860b", "bad": "#d64550", "": "#808792"}
+
+THEME: dict[str, Any] = {
+    "font": "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif",
+    "background": "transparent",
+    "view": {"stroke": None},
+    "axis": {
+        "gridColor": "#e3e6ea", "domainColor": "#8a929c", "tickColor": "#8a929c",
+        "labelColor": "#3a4048", "titleColor": "#3a4048", "labelFontSize": 11,
+        "titleFontSize": 11, "titleFontWeight": "normal", "labelLimit": 310,
+    },
+    "axisX": {"labelFlush": False},
+    "legend": {
+        "orient": "top", "labelColor": "#3a4048", "titleColor": "#3a4048", "labelLimit": 170,
+        "labelFontSize": 11, "title": None, "columns": 4, "symbolSize": 70,
+    },
+    "title": {
+        "color": "#1d2127", "subtitleColor": "#565e69", "anchor": "start", "fontSize": 14,
+        "offset": 8,
+    },
+}  # fmt: skip
+"""What all pictures have in common."""
+
+WIDE_LABELS = 540
+"""Pixels that a picture needs at least whose rows have long names."""
+
+_ROW_HEIGHT = 18
+
+ZOOM_HINT = "Drag to move, Ctrl and the wheel to zoom, double click to return."
+_ZOOM = "wheel![event.ctrlKey]"  # the wheel alone scrolls the page
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One thing in a picture.
+
+    Attributes
+    ----------
+    x, y : float or str
+        Numbers, or names of a row or a column.
+    series : str
+        Which of several it belongs to.
+    low, high : float, optional
+        How far it may be off.
+    tone : Tone
+    text : str
+        What is written on it.
+    color : str
+        Where it is not that of the series or the tone.
+    says : mapping of str to str
+        What is told about it when it is pointed at.
+    """
+
+    x: float | str
+    y: float | str
+    series: str = ""
+    low: float | None = None
+    high: float | None = None
+    tone: Tone = ""
+    text: str = ""
+    color: str = ""
+    says: Mapping[str, str] = field(default_factory=dict)
+
+
+def svg(chart: Chart) -> str:
+    """Draw it as SVG, without a browser."""
+    import vl_convert  # noqa: PLC0415  # it takes time, and only files need it
+
+    return str(vl_convert.vegalite_to_svg(_alone(chart), config=_ON_WHITE))
+
+
+def png(chart: Chart) -> bytes:
+    """Draw it as PNG, twice as large as on the page."""
+    import vl_convert  # noqa: PLC0415
+
+    return bytes(vl_convert.vegalite_to_png(_alone(chart), config=_ON_WHITE, scale=2))
+
+
+_ON_WHITE = {**THEME, "background": "white", "padding": 12}
+
+
+def _alone(chart: Chart) -> dict[str, Any]:
+    hint = textwrap.wrap(clean(chart.hint), 110)
+    title = {"text": clean(chart.title), **({"subtitle": hint} if hint else {})}
+    return {**chart.spec, "title": title, "width": WIDTH}
+
+
+# -- Forms -----------------------------------------------------------------------------------------
+
+
+def matrix(points: Sequence[Point], columns: Sequence[str]) -> dict[str, Any]:
+    """Tiles with a number on each: x is the column, y the row, `color` what is behind `text`."""
+    x = alt.X("x:N", sort=[clean(name) for name in columns]).title(None)
+    x = x.axis(orient="top", labelAngle=30, labelAlign="right", labelLimit=170).scale(
+        paddingInner=0.04
+    )
+    y = alt.Y("y:N", sort=None).title(None).scale(paddingInner=0.08).axis(_BARE)
+    tiles = _rows().mark_rect(cornerRadius=2)
+    words = _rows().mark_text(fontSize=11)
+    tip = _tooltip(points)  # the words hide the tile from the pointer, so they have it too
+    return _spec(
+        tiles.encode(x, y, alt.Color("color:N", scale=None), tooltip=tip)
+        + words.encode(x, y, alt.Color("ink:N", scale=None), text="text:N", tooltip=tip),
+        points,
+        height=_height(points, 4),
+    )
+
+
+def matrix_width(columns: int) -> int:
+    """Pixels that so many columns need at least."""
+    return 150 + 48 * columns
+
+
+def intervals(points: Sequence[Point], title: str, within: tuple[float, float]) -> dict[str, Any]:
+    """Ratios with their intervals on a logarithmic axis: one a row, and what does not matter."""
+    ends = [end for p in points for end in (p.x, p.low, p.high) if isinstance(end, float)]
+    ratios = [*within, *(p.x for p in points if isinstance(p.x, float))]
+    # Two noisy processes have an interval that would leave no room for the others.
+    least, most = min(ratios) / _ROOM, max(ratios) * _ROOM
+    domain = [max(min([*ends, *within]), least), min(max([*ends, *within]), most)]
+    x = alt.X("x:Q").scale(type="log", nice=False, domain=domain, padding=8).title(title)
+    x = x.axis(format=".4~g", tickCount=6)
+    y = alt.Y("y:N", sort=None).title(None).axis(_BARE)
+    color = alt.Color("color:N", scale=None)
+    base = _rows().encode(y=y, color=color, tooltip=_tooltip(points))
+    band = _some([{"low": within[0], "high": within[1]}]).mark_rect(color=TONES[""], opacity=0.2)
+    return _spec(
+        band.encode(x=alt.X("low:Q"), x2="high:Q")
+        + _some([{"at": 1}]).mark_rule(color=TONES[""]).encode(x=alt.X("at:Q"))
+        + base.mark_rule(strokeWidth=2, clip=True).encode(x=alt.X("low:Q"), x2="high:Q")
+        + base.mark_point(filled=True, size=50, opacity=1).encode(x=x),
+        points,
+        height=_height(points),
+    )
+
+
+def dots(
+    points: Sequence[Point], title: str, series: Sequence[str], unit: str = "", at: float = 0.0
+) -> dict[str, Any]:
+    """Numbers on a logarithmic axis: rows by name, a mark a series, and a line at `at`."""
+    x = alt.X("x:Q").scale(type="log", nice=False, padding=12).title(title).axis(**_log("x", unit))
+    y = alt.Y("y:N", sort=None).title(None).axis(grid=True, ticks=False, domain=False)
+    marks = _rows().mark_point(filled=True, size=60, opacity=0.9)
+    chart: Any = marks.encode(x, y, _color(series), _shape(series), tooltip=_tooltip(points))
+    if at:
+        line = _some([{"at": at}]).mark_rule(color=TONES[""], strokeWidth=2)
+        chart = line.encode(x=alt.X("at:Q")) + chart
+    return _spec(chart, points, height=_height(points))
+
+
+def bars(
+    points: Sequence[Point], title: str, series: Sequence[str], unit: str = "", *, whole: bool
+) -> dict[str, Any]:
+    """Bars of which each is made of the series: rows by name; of equal length if `whole`."""
+    x = alt.X("x:Q").stack("normalize" if whole else "zero").title(title)
+    x = x.axis(format="%", tickCount=5) if whole else x.axis(**_si(unit))
+    y = alt.Y("y:N", sort=None).title(None).axis(_BARE)
+    chart = _rows().mark_bar().encode(
+        x, y, _color(series), alt.Order("place:Q"), tooltip=_tooltip(points)
+    )  # fmt: skip
+    return _spec(chart, points, height=_height(points))
+
+
+def curves(
+    points: Sequence[Point], x_title: str, y_title: str, series: Sequence[str], unit: str
+) -> dict[str, Any]:
+    """How something grows: both axes logarithmic, a line a series, with how far processes lie."""
+    ticks = sorted({point.x for point in points if isinstance(point.x, float)})
+    x = alt.X("x:Q").scale(type="log", nice=False, padding=12).title(x_title)
+    x = x.axis(values=ticks, format="d", labelOverlap=True)
+    y = alt.Y("y:Q").scale(type="log", nice=False, padding=12).title(y_title)
+    y = y.axis(**_log("y", unit))
+    base = _rows().encode(x=x, color=_color(series))
+    marks = base.mark_point(filled=True, size=55, opacity=1)
+    return _spec(
+        base.mark_line(strokeWidth=2).encode(y=y)
+        + base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
+        + marks.encode(y=y, shape=_shape(series), tooltip=_tooltip(points)),
+        points,
+        height=300,
+        zoom=("x", "y"),
+    )
+
+
+def roofline(
+    points: Sequence[Point],
+    roofs: Mapping[str, Sequence[tuple[float, float]]],
+    series: Sequence[str],
+) -> dict[str, Any]:
+    """GFLOP/s over operations per byte, under lines that cannot be passed."""
+    log: dict[str, Any] = {"type": "log", "nice": False, "padding": 12}
+    x = alt.X("x:Q").scale(**log).axis(**_log("x")).title("operations per byte")
+    y = alt.Y("y:Q").scale(**log).axis(**_log("y")).title("GFLOP/s")
+    corners = [{"x": a, "y": b, "roof": name} for name, line in roofs.items() for a, b in line]
+    dashes = [[1, 0], [6, 4], [2, 3]][: len(roofs)]
+    dash = alt.StrokeDash("roof:N").scale(domain=[*roofs], range=dashes)
+    dash = dash.legend(orient="bottom", symbolSize=500)
+    marks = _rows().mark_point(filled=True, size=60, opacity=0.9)
+    return _spec(
+        _some(corners).mark_line(color=TONES[""], strokeWidth=2).encode(x, y, dash)
+        + marks.encode(x, y, _color(series), _shape(series), tooltip=_tooltip(points)),
+        points,
+        height=360,
+        zoom=("x", "y"),
+    )
+
+
+def trend(
+    points: Sequence[Point], levels: Sequence[tuple[int, int, float]], title: str, unit: str
+) -> dict[str, Any]:
+    """One number over commits, whose place is x, and the levels between which it has stepped.
+
+    Parameters
+    ----------
+    levels : sequence of (first, last, value)
+        From one place to another it was this.
+    """
+    x = alt.X("x:Q").title(title).scale(nice=False, zero=False, padding=12)
+    x = x.axis(grid=False, labels=False, ticks=False)
+    y = alt.Y("y:Q").scale(zero=False, nice=True, padding=6).title(None).axis(**_si(unit, 4))
+    marks = _rows().mark_point(filled=True, size=36, opacity=0.9).encode(
+        x, y, alt.Color("color:N", scale=None), tooltip=_tooltip(points)
+    )  # fmt: skip
+    found = [{"from": a - 0.4, "to": b + 0.4, "level": value} for a, b, value in levels]
+    steps = _some(found).mark_rule(color=SERIES[1], strokeWidth=2.5)
+    return _spec(
+        steps.encode(x=alt.X("from:Q"), x2="to:Q", y=alt.Y("level:Q")) + marks,
+        points,
+        height=130,
+        zoom=("x",),
+    )
+
+
+# -- Colours ---------------------------------------------------------------------------------------
+
+
+def ramp(share: float, low: str, high: str) -> str:
+    """A colour between two: 0 is the one and 1 the other.
+
+    Examples
+    --------
+    >>> ramp(0.5, "#000000", "#ff8000")
+    '#804000'
+    """
+    share = min(max(share, 0.0), 1.0)
+    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (low, high)]
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(*ends, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    """From 1 to 21: WCAG 2.2, "contrast ratio"; 4.5 is enough for text and 3 for marks.
+
+    Examples
+    --------
+    >>> round(contrast("#ffffff", "#000000"), 6)
+    21.0
+    """
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: str) -> float:
+    channels = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# -- What they share -------------------------------------------------------------------------------
+
+_BARE = alt.Axis(grid=False, ticks=False, domain=False)
+_INK = ("#000000", "#ffffff")  # of the two one is always at 4.5 or more
+_ROOM = 1.5
+
+
+def _rows() -> alt.Chart:
+    return alt.Chart(alt.NamedData("rows"))
+
+
+def _some(rows: list[dict[str, Any]]) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def _spec(
+    chart: alt.Chart | alt.LayerChart,
+    points: Sequence[Point],
+    height: int,
+    zoom: Sequence[str] = (),
+) -> dict[str, Any]:
+    spec: dict[str, Any] = chart.to_dict()
+    del spec["config"]
+    if zoom:
+        select = {"type": "interval", "encodings": [*zoom], "zoom": _ZOOM}
+        # A layer has it, and all move.
+        spec["layer"][-1]["params"] = [{"name": "zoom", "select": select, "bind": "scales"}]
+    # The rows are put in afterwards: to have Altair validate each of them would take seconds.
+    rows = [_row(place, point) for place, point in enumerate(points)]
+    return spec | {
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "datasets": {**spec.get("datasets", {}), "rows": rows},
+    }
+
+
+def _height(points: Sequence[Point], more: int = 0) -> int:
+    """For a row a name: Vega-Lite's own step per row has it warn about a width that is fitted."""
+    return (_ROW_HEIGHT + more) * max(len({point.y for point in points}), 1)
+
+
+def _row(place: int, point: Point) -> dict[str, Any]:
+    color = point.color or TONES[point.tone]
+    row: dict[str, Any] = {
+        "x": clean(point.x) if isinstance(point.x, str) else point.x,
+        "y": clean(point.y) if isinstance(point.y, str) else point.y,
+        "series": clean(point.series), "low": point.low, "high": point.high, "place": place,
+        "color": color, "text": clean(point.text),
+        "ink": max(_INK, key=lambda ink: contrast(ink, color)),
+    }  # fmt: skip
+    row |= {f"says{i}": clean(text) for i, text in enumerate(point.says.values())}
+    return {name: value for name, value in row.items() if value not in (None, "") and _json(value)}
+
+
+def _json(value: Any) -> bool:
+    """Whether JSON has a number for it; what is left out is not drawn."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _tooltip(points: Sequence[Point]) -> list[alt.Tooltip]:
+    says = points[0].says if points else {}
+    return [alt.Tooltip(f"says{i}:N").title(name) for i, name in enumerate(says)]
+
+
+def _color(series: Sequence[str]) -> alt.Color:
+    names = [clean(name) for name in series]
+    colors = [SERIES[i % len(SERIES)] for i in range(len(names))]
+    return alt.Color("series:N").scale(domain=names, range=colors)
+
+
+def _shape(series: Sequence[str]) -> alt.Shape:
+    names = [clean(name) for name in series]
+    shapes = [_SHAPES[i % len(_SHAPES)] for i in range(len(names))]
+    return alt.Shape("series:N").scale(domain=names, range=shapes)
+
+
+def _si(unit: str, ticks: int = 6) -> dict[str, Any]:
+    """Labels of an axis as in 20ms; the unit is ours and never from a file."""
+    words = f"format(datum.value, '.3~s') + '{unit}'"
+    return {"labelExpr": words, "tickCount": ticks, "labelOverlap": True}
+
+
+def _log(scale: str, unit: str = "") -> dict[str, Any]:
+    """The same of a logarithmic axis: of some decades 1, 2 and 5 have labels, and of many 1."""
+    words = f"format(datum.value, '{'.3~s' if unit else '.3~g'}') + '{unit}'"
+    span = f"domain('{scale}')[1] / domain('{scale}')[0]"
+    first = "slice(format(datum.value, 'e'), 0, 1)"
+    shown = f"{span} < 10 || indexof({span} < 1000 ? '125' : '1', {first}) >= 0"
+    faint = {"condition": {"test": shown, "value": 1}, "value": 0.2}
+    return {"labelExpr": f"{shown} ? {words} : ''", "gridOpacity": faint, "tickOpacity": faint}

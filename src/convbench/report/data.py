@@ -1,0 +1,309 @@
+"""Everything that a report is made from, read once: the head, its base, and the history."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convbench import history, results
+from convbench.compare import compare
+from convbench.comparison import Comparison, Rule
+from convbench.errors import InputError
+from convbench.evidence import UNREADABLE, unreadable
+from convbench.failures import Status
+from convbench.history import History
+from convbench.results import Record
+from convbench.sides import SHORT, Coordinate, Side, choose_sides, find_commit, measured_commits
+from convbench.summary import Row, summarise
+from convbench.summary import exit_code as exit_code_of_rows
+
+_NO_HISTORY = History((), np.zeros(0), (), np.zeros((0, 0)))
+_USUAL_BASELINE = "numpy@cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What the sections speak of.
+
+    Attributes
+    ----------
+    head : Side
+        What was measured of the commit; without records if nothing was.
+    rows : tuple of Row
+        Its records, summed up.
+    rule : Rule
+        When two times differ.
+    history : History
+        Of all commits, machines and environments.
+    comparison : Comparison, optional
+        With the base; None if there is no base.
+    baseline : str
+        The target that the others are held against; "" if no time was measured.
+    subjects : mapping of str to str
+        The first line of each commit's message, as far as git knows it here.
+    machines : mapping of str to mapping
+        What asv knows of each machine.
+    remarks : tuple of str
+        What was chosen, or not found, where the request left it open.
+    problems : tuple of str
+        Files and lines that could not be read.
+    """
+
+    head: Side
+    rows: tuple[Row, ...] = ()
+    rule: Rule = field(default_factory=Rule)
+    history: History = field(default_factory=lambda: _NO_HISTORY)
+    comparison: Comparison | None = None
+    baseline: str = ""
+    subjects: Mapping[str, str] = field(default_factory=dict)
+    machines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of which there is a number, in the order of the suites."""
+        return tuple(dict.fromkeys(r.target for r in self.head.records if r.value is not None))
+
+    def of_suite(self, suite: str) -> list[Record]:
+        """The head's records of one of the suites that have a number."""
+        return [r for r in self.head.records if r.suite == suite and r.value is not None]
+
+    def exit_code(self) -> int:
+        """As `convbench compare` has them: 2 wrong, 3 nothing measured, 1 slower, 0 fine."""
+        compared = self.comparison.exit_code() if self.comparison else 0
+        if compared == 2:
+            return 2
+        if not self.targets:
+            return 3
+        return 2 if exit_code_of_rows(self.rows) == 2 else compared
+
+    def outcome(self) -> str:
+        """One line: what the exit code stands for, and how many cells are what."""
+        if self.comparison:
+            doubtful = sum(row.status is Status.INVALID for row in self.rows)
+            invalid = f"; {doubtful} of head cannot be true (invalid)" if doubtful else ""
+            return f"{self.comparison.summary()}{invalid}"
+        if not self.head.records:
+            return "NOTHING MEASURED: there are no results to report"
+        counts = Counter(row.status for row in self.rows)
+        listed = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+        worst = [status for status in Status if counts[status] and status in _BAD]
+        word = " AND ".join(worst).upper() if worst else "NOTHING IS WRONG"
+        if not self.targets:
+            word = "NOTHING MEASURED"
+        return f"{word}: {listed}, of {len(self.rows)} rows"
+
+
+_BAD = frozenset({Status.WRONG, Status.FAILED, Status.INVALID})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks for.
+
+    Attributes
+    ----------
+    results_dir : Path
+        asv's.
+    head, base : str, optional
+        ``REVISION[:ENVIRONMENT[:MACHINE]]``. By default git's HEAD if it was measured, else the
+        newest commit that was; and the commit measured before that on the same machine and in the
+        same environment.
+    baseline : str, optional
+        A target; by default NumPy's.
+    here : str
+        The name of this machine.
+    """
+
+    results_dir: Path
+    head: str | None = None
+    base: str | None = None
+    baseline: str | None = None
+    rule: Rule = field(default_factory=Rule)
+    here: str = ""
+
+
+def gather(
+    request: Request,
+    full_hash: Callable[[str], str | None],
+    say: Callable[[str], None] = lambda _: None,
+) -> Data:
+    """Read all that is needed.
+
+    Parameters
+    ----------
+    full_hash : callable
+        What git makes of a revision; None if it does not know it.
+    say : callable
+        Is told what is being done.
+
+    Raises
+    ------
+    InputError
+        If a coordinate or the baseline means nothing, or several things.
+    """
+    say("reading the history")
+    past = history.load(request.results_dir)
+    say("reading the results")
+    measured = measured_commits(request.results_dir)
+    revision = _default_head(past, measured, full_hash) if request.head is None else request.head
+    problems = [*past.problems]
+    if not revision:
+        return Data(Side("", "", ""), rule=request.rule, history=past, problems=tuple(problems))
+    asked = Coordinate.parse(revision)
+    commit = find_commit(asked.revision, measured, full_hash)
+    if request.base is None:
+        head, remarks = _only_side(asked, commit, _load(request, {commit}, problems), request.here)
+        base_commit = _before(past, head)
+        before = _load(request, {base_commit}, problems) if base_commit else []
+        base = _same_place(base_commit, before, head) if base_commit else None
+    else:
+        other = Coordinate.parse(request.base)
+        base_commit = find_commit(other.revision, measured, full_hash)
+        records = _load(request, {base_commit, commit}, problems)
+        base, head = choose_sides(other, asked, (base_commit, commit), records, request.here)
+        remarks = []
+        if not head.records:  # nothing was measured of one of them, and perhaps of the other
+            head, remarks = _only_side(asked, commit, records, request.here)
+    say("comparing")
+    if base is None and head.records:
+        remarks.append("No earlier commit was measured on this machine in this environment.")
+    comparison = compare(base, head, request.rule) if base and head.records else None
+    commits = {*past.commits, head.commit, *([base.commit] if base else [])}
+    return Data(
+        head,
+        tuple(summarise(head.records)),
+        request.rule,
+        past,
+        comparison,
+        _baseline(request.baseline, head.records),
+        _subjects(commits),
+        _machines(request.results_dir, problems),
+        tuple(remarks),
+        tuple(dict.fromkeys(problems)),
+    )
+
+
+def _load(request: Request, commits: set[str], problems: list[str]) -> list[Record]:
+    loaded = results.load(request.results_dir, commits)
+    problems += loaded.problems
+    return [r for r in loaded.records if any(r.commit.startswith(c) for c in commits)]
+
+
+def _default_head(
+    past: History, measured: Sequence[str], full_hash: Callable[[str], str | None]
+) -> str:
+    here = full_hash("HEAD")
+    if here and here[:SHORT] in measured:
+        return here
+    return past.commits[-1] if past.commits else next(iter(measured), "")
+
+
+def _only_side(
+    asked: Coordinate, commit: str, records: Sequence[Record], here: str
+) -> tuple[Side, list[str]]:
+    """Where the commit was measured; if at several places that fit, here, and last."""
+    records = [record for record in records if record.commit.startswith(commit)]
+    latest: dict[tuple[str, str], float] = {}
+    for record in records:
+        place = record.machine, record.environment
+        latest[place] = max(latest.get(place, 0.0), record.measured_at_s)
+    fitting = sorted(latest, key=latest.__getitem__)
+    for i, part in enumerate((asked.machine, asked.environment)):
+        exact = [place for place in fitting if place[i] == part]
+        fitting = exact or [place for place in fitting if part in place[i]]
+    if not fitting:
+        if not records:
+            return Side(commit, "", ""), ["Nothing was measured of this commit."]
+        listed = ", ".join(f"{commit[:SHORT]}:{e}:{m}" for m, e in sorted(latest))
+        raise InputError.of(
+            "report", "the head", f"{str(asked)!r}, where this commit was not measured",
+            f"one of {listed}", "Name one of these.",
+        )  # fmt: skip
+    chosen = [place for place in fitting if place[0] == here] or fitting
+    machine, environment = chosen[-1]
+    remarks = []
+    if others := [f"{e} on {m}" for m, e in fitting if (m, e) != (machine, environment)]:
+        remarks.append(f"This commit was also measured in {'; '.join(others)}.")
+    kept = tuple(r for r in records if (r.machine, r.environment) == (machine, environment))
+    return Side(kept[0].commit, environment, machine, kept), remarks
+
+
+def measured_at(past: History, machine: str, environment: str) -> tuple[list[int], list[int]]:
+    """The series of one place, and the commits that any of them was measured of, by index."""
+    series = [
+        i for i, series in enumerate(past.series)
+        if (series.machine, series.environment) == (machine, environment)
+    ]  # fmt: skip
+    return series, np.flatnonzero((~np.isnan(past.values[series])).any(axis=0)).tolist()
+
+
+def _before(past: History, head: Side) -> str | None:
+    """The commit that was made last before the head, of those measured at the same place."""
+    if not head.records:
+        return None
+    made = head.records[0].commit_time_s, head.commit
+    _, commits = measured_at(past, head.machine, head.environment)
+    earlier = [i for i in commits if (past.times_s[i], past.commits[i]) < made]
+    return past.commits[earlier[-1]] if earlier else None
+
+
+def _same_place(commit: str, records: Iterable[Record], like: Side) -> Side:
+    kept = (
+        record for record in records
+        if (record.machine, record.environment) == (like.machine, like.environment)
+    )  # fmt: skip
+    return Side(commit, like.environment, like.machine, tuple(kept))
+
+
+def _baseline(asked: str | None, records: Iterable[Record]) -> str:
+    """The target that is asked for, or NumPy, or whichever computed most."""
+    counts = Counter(
+        record.target for record in records
+        if record.kind == "time" and record.value is not None
+    )  # fmt: skip
+    if asked is None or asked in counts:
+        usual = _USUAL_BASELINE if _USUAL_BASELINE in counts else ""
+        return asked or usual or next((target for target, _ in counts.most_common(1)), "")
+    raise InputError.of(
+        "report", "the baseline", f"{asked!r}, of which there is no time",
+        f"one of {', '.join(counts) or 'none'}", "Name one of these.",
+    )  # fmt: skip
+
+
+def _subjects(commits: Iterable[str]) -> dict[str, str]:
+    """What git says of them; those that it does not know, or that are no hashes, are left out."""
+    # Names come from files, and git takes some words on its standard input for options.
+    hashes = [commit for commit in commits if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit)]
+    command = ["git", "log", "--no-walk=unsorted", "--ignore-missing", "--stdin", "--format=%H %s"]
+    if not hashes:
+        return {}
+    try:
+        done = subprocess.run(
+            command, input="\n".join(hashes).encode(), capture_output=True, check=False
+        )
+    except OSError:  # there is no git
+        return {}
+    lines = done.stdout.decode(errors="replace").split("\n")
+    return {commit: subject for commit, _, subject in (line.partition(" ") for line in lines)}
+
+
+def _machines(results_dir: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for path in sorted(results_dir.glob("*/machine.json")):
+        try:
+            facts = dict(json.loads(path.read_bytes()))
+            facts.pop("version", None)
+            found[str(facts.pop("machine"))] = facts
+        except UNREADABLE as error:
+            problems.append(f"{path}: left out, because {unreadable(error)}")
+    return found

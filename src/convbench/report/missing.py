@@ -1,0 +1,43 @@
+"""Everything without a result, or with one that does not count, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from convbench.failures import Status
+from convbench.summary import causes_in_words
+
+from .data import Data
+from .parts import Part, Section, Table, Text
+from .words import clip, status
+
+
+def section(data: Data) -> Section:
+    """Each reason once, with what it concerns; and the files that could not be read."""
+    return Section("missing", "Skipped and failed", tuple(_parts(data)))
+
+
+def _parts(data: Data) -> Iterator[Part]:
+    causes = sorted(causes_in_words(data.rows).items(), key=lambda item: _worst(item[0][0]))
+    if causes:
+        yield Table.of(
+            "Reasons",
+            "status | reason | what to do | which",
+            ((status(of), reason, remedy, clip(where)) for (of, reason, remedy), where in causes),
+            folded=False,
+        )
+    elif data.head.records:
+        yield Text("Nothing was skipped, and nothing failed.")
+    else:
+        yield Text("Nothing was measured, so nothing was skipped either.")
+    if data.problems:
+        yield Table.of(
+            "What could not be read",
+            "file and reason",
+            ([problem] for problem in data.problems),
+            folded=False,
+        )
+
+
+def _worst(of: Status) -> int:
+    return list(Status).index(of)

@@ -1,0 +1,110 @@
+"""The page: the sections in their order, as one file of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from convbench import __version__
+from convbench.comparison_text import clean
+
+from . import (
+    backends,
+    changes,
+    charts,
+    correctness,
+    history,
+    machines,
+    missing,
+    roofline,
+    stages,
+    sweep,
+    timings,
+    verdict,
+)
+from .data import Data
+from .parts import Section
+from .words import short
+
+SECTIONS: tuple[Callable[[Data], Section], ...] = (
+    verdict.section,
+    correctness.section,
+    timings.section,
+    backends.section,
+    sweep.section,
+    roofline.section,
+    history.section,
+    stages.section,
+    machines.section,
+    changes.section,
+    missing.section,
+)
+"""In the order of the page."""
+
+_HERE = Path(__file__).parent
+
+
+def sections(data: Data) -> tuple[Section, ...]:
+    """Everything that the page says."""
+    return tuple(section(data) for section in SECTIONS)
+
+
+def render(data: Data, parts: Sequence[Section]) -> str:
+    """Make the page: it opens from disk, and asks nothing of the network."""
+    scripts = [_inline(_vega()), (_HERE / "page.js").read_text(encoding="utf-8")]
+    base = f" against {short(data.comparison.base.commit)}" if data.comparison else ""
+    page = _environment().get_template("page.html").render(
+        title=f"convbench: {short(data.head.commit) or 'nothing measured'}{base}",
+        version=__version__,
+        sections=parts,
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        scripts=scripts,
+        hashes=[_hash(script) for script in scripts],
+        theme=charts.THEME,
+        zoom_hint=charts.ZOOM_HINT,
+    )  # fmt: skip
+    return page.lstrip()
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_clean,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment
+
+
+def _clean(value: Any) -> Any:
+    """Take control characters and halves of characters out of what is not markup."""
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed, as vl-convert carries them."""
+    import vl_convert  # noqa: PLC0415  # it takes time, and a test of a section does not need it
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def _inline(script: str) -> str:
+    """A script that may stand in HTML: an escaped slash in a string is a slash."""
+    return re.sub(r"<(?=/script|!--)", r"<\\", script, flags=re.IGNORECASE)
+
+
+def _hash(script: str) -> str:
+    """What names a script in a Content-Security-Policy."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"

@@ -1,0 +1,168 @@
+"""What a section is made of: words, facts, tables and charts, and no HTML.
+
+The page's template makes HTML of them and escapes every character, so no section can forget to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Tone = Literal["", "good", "care", "bad"]
+"""How a thing is to be taken; it is always said in words, too."""
+
+MOST_ROWS = 2000
+"""More rows than this help nobody, and a browser cannot filter them at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What stands in a table, where it is more than plain text."""
+
+    text: str
+    tone: Tone = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    tone: Tone = ""
+    part: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and what they are; or numbers and what they count, if `large`."""
+
+    pairs: tuple[tuple[str, Cell], ...]
+    large: bool = False
+    part: Literal["facts"] = "facts"
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str | Cell]], *, large: bool = False) -> Facts:
+        """Leave out what is empty."""
+        known = ((name, _cell(value)) for name, value in pairs)
+        return cls(tuple(pair for pair in known if pair[1].text), large)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a header; the first cell of a row names it.
+
+    Attributes
+    ----------
+    title : str
+    header : tuple of str
+    rows : tuple of tuple of Cell
+    numeric : frozenset of int
+        Columns of numbers.
+    left_out : int
+        Rows that there was no room for.
+    folded : bool
+        It has to be opened to be seen.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: frozenset[int] = frozenset()
+    left_out: int = 0
+    folded: bool = True
+    part: Literal["table"] = "table"
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        header: str,
+        rows: Iterable[Sequence[str | Cell]],
+        *,
+        folded: bool = True,
+        most: int = MOST_ROWS,
+    ) -> Table:
+        """Build one without the columns in which nothing stands.
+
+        Parameters
+        ----------
+        header : str
+            The names of the columns with ``|`` between them; ``>`` before a column of numbers.
+        most : int
+            Rows that are kept.
+        """
+        every = [tuple(map(_cell, row)) for row in rows]
+        kept = every[:most]
+        names = [name.strip() for name in header.split("|")]
+        filled = [i for i in range(len(names)) if i == 0 or any(row[i].text for row in kept)]
+        return cls(
+            title,
+            tuple(names[i].removeprefix(">").strip() for i in filled),
+            tuple(tuple(row[i] for i in filled) for row in kept),
+            frozenset(place for place, i in enumerate(filled) if names[i].startswith(">")),
+            len(every) - len(kept),
+            folded,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture, as a specification for Vega-Lite.
+
+    Attributes
+    ----------
+    id : str
+        Names its files and its anchor, and does not change.
+    title, alt : str
+        What it is, and what somebody is told who does not see it.
+    spec : mapping
+    hint : str
+        How to read it.
+    zooms : bool
+        On the page it can be moved and enlarged.
+    small : bool
+        It does with half the width of the page.
+    least_width : int
+        In pixels: on a narrower screen it is scrolled.
+    """
+
+    id: str
+    title: str
+    alt: str
+    spec: Mapping[str, Any]
+    hint: str = ""
+    zooms: bool = False
+    small: bool = False
+    least_width: int = 0
+    part: Literal["chart"] = "chart"
+
+
+Part = Text | Facts | Table | Chart
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page under a title of its own.
+
+    Attributes
+    ----------
+    id : str
+        Its anchor, which does not change from report to report.
+    """
+
+    id: str
+    title: str
+    parts: tuple[Part, ...]
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """The pictures among its parts."""
+        return tuple(part for part in self.parts if isinstance(part, Chart))
+
+
+def _cell(value: str | Cell) -> Cell:
+    return value if isinstance(value, Cell) else Cell(value)

@@ -1,0 +1,125 @@
+"""How times grow with the size of a layer, and where one target overtakes another."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from convbench.results import Record
+
+from . import charts
+from .charts import Point
+from .data import Data
+from .parts import Chart, Part, Section, Table, Text
+from .words import count, si
+
+_AXES = {"hw": "height and width, at 32 channels", "c": "channels, at 14 x 14"}
+
+_Curve = Mapping[int, Record]
+"""The times of one target, by size."""
+
+
+def section(data: Data) -> Section:
+    """A chart for each axis of the sweep, and the crossovers by name."""
+    return Section("sweep", "Size sweep", tuple(_parts(data)))
+
+
+def _parts(data: Data) -> Iterator[Part]:
+    found: dict[str, dict[str, dict[int, Record]]] = {}
+    for record in data.of_suite("sweep"):
+        if match := re.fullmatch(r"sweep\.([a-z]+)_(\d{1,9})", record.workload):
+            sizes = found.setdefault(match[1], {}).setdefault(record.target, {})
+            sizes[int(match[2])] = record
+    if not found:
+        yield Text("No sweep over sizes was measured; `convbench bench --list standard` has one.")
+        return
+    for axis, of_target in found.items():
+        yield from _axis(axis, of_target, data.targets)
+
+
+def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) -> Iterator[Part]:
+    title = _AXES.get(axis, axis)
+    points = [
+        Point(
+            float(size), float(record.value or 0), target,
+            min(record.processes, default=None), max(record.processes, default=None),
+            says={"target": target, axis: str(size), "time": si(record.value, "s")},
+        )
+        for target, curve in of_target.items() for size, record in sorted(curve.items()) if size
+    ]  # fmt: skip
+    crossings = [
+        crossing for one, other in itertools.combinations(of_target, 2)
+        for crossing in crossovers((one, of_target[one]), (other, of_target[other]))
+    ]  # fmt: skip
+    yield Chart(
+        f"sweep-{axis}",
+        f"Time over {title}",
+        f"A line for each of {', '.join(of_target)}, with {count(len(crossings), 'crossover')}. The"
+        " tables have the numbers.",
+        charts.curves(points, title, "time of a call", targets, "s"),
+        "Strokes reach from the fastest process to the slowest.",
+        zooms=True,
+    )
+    if crossings:
+        yield Table.of(
+            f"Crossovers over {title}",
+            f"faster first | > up to {axis} | faster then | > from {axis}",
+            ((c.one, str(c.until), c.other, str(c.since)) for c in crossings),
+            folded=False,
+        )
+    else:
+        yield Text(f"Over {title}, no target surely overtakes another.")
+    sizes = sorted({size for curve in of_target.values() for size in curve})
+    yield Table.of(
+        f"Times over {title}",
+        " | ".join((axis, *(f"> {target}" for target in of_target), "fastest")),
+        (
+            (
+                str(size),
+                *(si(curve[size].value if size in curve else None, "s")
+                  for curve in of_target.values()),
+                min(
+                    (target for target, curve in of_target.items() if size in curve),
+                    key=lambda target, size=size: of_target[target][size].value or 0,  # type: ignore[misc]
+                ),
+            )
+            for size in sizes
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Crossover:
+    """Up to one size the one target is faster, and from another size the other is."""
+
+    one: str
+    until: int
+    other: str
+    since: int
+
+
+def crossovers(one: tuple[str, _Curve], other: tuple[str, _Curve]) -> list[Crossover]:
+    """Where the order of two targets changes; sizes at which their processes overlap are left out.
+
+    Parameters
+    ----------
+    one, other : (target, records by size)
+    """
+    order = []
+    for size in sorted(one[1].keys() & other[1].keys()):
+        a, b = one[1][size], other[1][size]
+        if max(_processes(a)) < min(_processes(b)):
+            order.append((size, one[0]))
+        elif max(_processes(b)) < min(_processes(a)):
+            order.append((size, other[0]))
+    return [
+        Crossover(first, until, then, since)
+        for (until, first), (since, then) in itertools.pairwise(order)
+        if first != then
+    ]
+
+
+def _processes(record: Record) -> tuple[float, ...]:
+    return record.processes or (record.value or 0.0,)

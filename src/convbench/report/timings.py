@@ -1,0 +1,111 @@
+"""Head's times against base's: ratios, intervals and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from convbench.comparison import Cell as Compared
+from convbench.comparison import Comparison, percent, times
+from convbench.summary import digits
+
+from . import charts
+from .charts import Point
+from .data import Data
+from .parts import Chart, Part, Section, Table, Text
+from .verdict import VERDICT_TONES, compared
+from .words import share, si, status
+
+MOST_ROWS = 50
+
+
+def section(data: Data) -> Section:
+    """A forest plot and a table; without a base, the table of the head alone."""
+    parts = _compared(data.comparison) if data.comparison else _alone(data)
+    return Section("timings", "Timings", tuple(parts))
+
+
+def _compared(comparison: Comparison) -> Iterator[Part]:
+    numbers = [cell for cell in comparison.cells if cell.kind != "accuracy"]
+    known = [cell for cell in numbers if cell.effect and cell.effect.low is not None]
+    if not numbers:
+        yield Text("Neither side has a time or a memory that could be compared.")
+        return
+    if known:
+        yield _forest(comparison, known)
+    else:
+        yield Text(
+            "No ratio has an interval: that takes two processes of each side, which"
+            " `convbench bench` starts.", "care",
+        )  # fmt: skip
+    yield Table.of(
+        "Ratios, intervals and verdicts",
+        "verdict | workload | target | > head / base | > low | > high | why"
+        " | > base | > head | > processes | > would have been seen",
+        (
+            (
+                *compared(cell), _value(cell, cell.base.value), _value(cell, cell.head.value),
+                f"{cell.base.processes} + {cell.head.processes}" if cell.effect else "",
+                _seen(cell),
+            )
+            for cell in numbers
+        ),
+    )  # fmt: skip
+
+
+def _forest(comparison: Comparison, cells: Sequence[Compared]) -> Chart:
+    shown = cells[:MOST_ROWS]
+    points = [
+        Point(
+            cell.effect.ratio, f"{cell.name} {'memory ' * (cell.kind == 'memory')}{cell.target}",
+            low=cell.effect.low, high=cell.effect.high, tone=VERDICT_TONES.get(cell.verdict, ""),
+            says={
+                "cell": f"{cell.name} on {cell.target}", "verdict": str(cell.verdict),
+                "base": _value(cell, cell.base.value), "head": _value(cell, cell.head.value),
+                "head / base": times(cell.effect.ratio), "why": cell.reason,
+            },
+        )
+        for cell in shown if cell.effect
+    ]  # fmt: skip
+    some = f", the {len(shown)} worst of {len(cells)}" if len(shown) < len(cells) else ""
+    delta = comparison.rule.delta
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in comparison.counts.items())
+    return Chart(
+        "timings",
+        f"Head / base with {100 * comparison.rule.confidence:g} % intervals{some}",
+        f"A dot with an interval for each cell: {counts}. The table has the same numbers.",
+        charts.intervals(points, "head / base", (1 / (1 + delta), 1 + delta)),
+        "Right of 1 is slower. Red: slower for sure or wrong; green: faster or equivalent; ochre:"
+        f" undecided. In the grey band, {100 * delta:g} % on either side, nothing matters.",
+        least_width=charts.WIDE_LABELS,
+    )
+
+
+def _value(cell: Compared, value: float | None) -> str:
+    return si(value, "B" if cell.kind == "memory" else "s")
+
+
+def _seen(cell: Compared) -> str:
+    seen = cell.effect and cell.effect.smallest_effect
+    return percent(seen) if seen and seen < 10 else ""
+
+
+def _alone(data: Data) -> Iterator[Part]:
+    rows = [row for row in data.rows if row.suite == "layers" and row.time_s is not None]
+    if not rows:
+        yield Text("No time of a layer was measured, and there is no base to compare with.")
+        return
+    yield Text("There is no base, so these are the times of the head alone.")
+    yield Table.of(
+        "Times",
+        "workload | target | status | > time | > ± between processes | > processes | > GFLOP/s"
+        " | > of roofline | algorithm",
+        (
+            (
+                row.workload, row.target, status(row.status), si(row.time_s, "s"),
+                share(row.spread), str(row.processes or ""), digits(row.gflops),
+                share(row.of_roofline), row.algorithm,
+            )
+            for row in rows
+        ),
+        folded=False,
+    )  # fmt: skip

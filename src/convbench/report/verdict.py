@@ -1,0 +1,134 @@
+"""The outcome on one screen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from convbench.comparison import BAD, Verdict, times
+from convbench.comparison import Cell as Compared
+from convbench.failures import Status
+from convbench.sides import Side
+
+from .data import Data
+from .parts import Cell, Facts, Part, Section, Table, Text, Tone
+from .words import TONES, count, date, short, si, status
+
+MOST_SHOWN = 8
+
+VERDICT_TONES: dict[Verdict, Tone] = {
+    **dict.fromkeys(BAD, "bad"),
+    Verdict.VANISHED: "bad",
+    Verdict.REGRESSED: "bad",
+    Verdict.NOT_COMPARABLE: "care",
+    Verdict.UNDECIDED: "care",
+    Verdict.IMPROVED: "good",
+    Verdict.FIXED: "good",
+    Verdict.EQUIVALENT: "good",
+}
+
+_EXIT_TONES: dict[int, Tone] = {0: "good", 1: "bad", 2: "bad", 3: "care"}
+
+
+def section(data: Data) -> Section:
+    """What became wrong or slower, of what, and where it was measured."""
+    return Section("verdict", "Verdict", tuple(_parts(data)))
+
+
+def _parts(data: Data) -> Iterator[Part]:
+    yield Text(data.outcome(), _EXIT_TONES[data.exit_code()])
+    if data.comparison:
+        counts = data.comparison.counts.items()
+        yield Facts.of(
+            ((str(v), Cell(str(n), VERDICT_TONES.get(v, ""))) for v, n in counts), large=True
+        )
+    elif data.rows:
+        found = Counter(row.status for row in data.rows)
+        yield Facts.of(
+            ((str(s), Cell(str(found[s]), TONES[s])) for s in Status if found[s]), large=True
+        )
+    yield Facts.of(_sides(data))
+    warnings = data.comparison.warnings if data.comparison else ()
+    for sentence in (*warnings, *data.remarks):
+        yield Text(sentence, "care")
+    if data.problems:
+        problems = count(len(data.problems), "problem")
+        yield Text(f"{problems} with files that could not be read; see the last section.", "care")
+    if not data.head.records:
+        yield Text("`convbench bench` measures this commit, and then this page has more to show.")
+        return
+    yield from _worst(data)
+    if data.comparison and data.comparison.means:
+        yield Table.of(
+            "Geometric mean of head / base over whole pipelines",
+            "target | > workloads | > head / base | > low | > high",
+            (
+                (m.target, str(m.cells), times(m.ratio), *(_end(e) for e in (m.low, m.high)))
+                for m in data.comparison.means
+            ),
+            folded=False,
+        )
+
+
+def _sides(data: Data) -> Iterator[tuple[str, str]]:
+    yield "head", _described(data, data.head)
+    if data.comparison:
+        yield "base", _described(data, data.comparison.base)
+        yield "delta", f"differences of up to {100 * data.rule.delta:g} % do not matter"
+    yield "machine", data.head.machine
+    yield "environment", data.head.environment
+    yield "targets", ", ".join(data.targets)
+
+
+def _described(data: Data, side: Side) -> str:
+    if not side.commit:
+        return "none"
+    made = date(side.records[0].commit_time_s) if side.records else ""
+    return " ".join(filter(None, (short(side.commit), data.subjects.get(side.commit), made)))
+
+
+def _worst(data: Data) -> Iterator[Part]:
+    if data.comparison:
+        cells = [c for c in data.comparison.cells if c.verdict in _SHOWN or c.moved]
+        if not cells:
+            yield Text("No cell is wrong, slower or faster for sure.")
+            return
+        yield Table.of(
+            "What to look at first",
+            "verdict | workload | target | > head / base | > low | > high | why",
+            map(compared, cells), folded=False, most=MOST_SHOWN,
+        )  # fmt: skip
+        return
+    rows = [row for row in data.rows if row.status not in {Status.OK, Status.SKIPPED}]
+    if rows:
+        yield Table.of(
+            "What to look at first",
+            "status | workload | target | > time | why",
+            (
+                (status(row.status), row.workload, row.target, si(row.time_s, "s"),
+                 "; ".join(dict.fromkeys(c.reason for c in row.causes if c.status == row.status)))
+                for row in rows
+            ),
+            folded=False, most=MOST_SHOWN,
+        )  # fmt: skip
+
+
+_SHOWN = BAD | {Verdict.VANISHED, Verdict.REGRESSED, Verdict.IMPROVED, Verdict.FIXED}
+
+
+def compared(cell: Compared) -> tuple[str | Cell, ...]:
+    """A row of a table of verdicts."""
+    effect = cell.effect
+    return (
+        Cell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
+        cell.name if cell.kind != "memory" else f"{cell.name} memory",
+        cell.target,
+        times(effect.ratio) if effect else "",
+        _end(effect.low if effect else None),
+        _end(effect.high if effect else None),
+        "; ".join((cell.reason, *cell.notes)),
+    )
+
+
+def _end(value: float | None) -> str:
+    return "" if value is None else times(value)

@@ -1,0 +1,208 @@
+"""The page in a real browser: Chromium, from the disk, as `make browser` installs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from convbench.report import page
+
+from .factories import HOSTILE, everything, make
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="`make` installs it with .venv")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="as above")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason=f"none of {', '.join(NAMES)} is here; `make browser` installs one"
+)
+
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    # Its own sandbox needs rights that root in a container does not have.
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Files with everything, with the same full of hostile strings, and with nothing."""
+    folder = tmp_path_factory.mktemp("pages")
+    of = {"whole": everything(), "hostile": everything("".join(HOSTILE)), "nothing": make()}
+    paths = {}
+    for name, data in of.items():
+        paths[name] = folder / f"{name}.html"
+        paths[name].write_text(page.render(data, page.sections(data)), encoding="utf-8")
+    return paths
+
+
+class Opened:
+    """A page, and what it said and asked for."""
+
+    def __init__(self, browser, path, viewport, scheme="light"):
+        self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.said = []
+        self.asked = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.url = path.as_uri()
+        self.page.goto(self.url)
+        self.page.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
+
+    def evaluate(self, script):
+        return self.page.evaluate(script)
+
+
+@pytest.fixture
+def open_page(browser, pages):
+    opened = []
+
+    def open_one(name="whole", viewport=WIDE, scheme="light"):
+        opened.append(Opened(browser, pages[name], viewport, scheme))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.context.close()
+
+
+@pytest.mark.parametrize("name", ["whole", "hostile", "nothing"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "light")]
+)
+def test_it_opens_without_a_complaint_a_request_or_a_sideways_scroll(
+    open_page, name, viewport, scheme
+):
+    opened = open_page(name, viewport, scheme)
+    assert opened.said == []
+    assert opened.asked == [opened.url]
+    assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert opened.evaluate("window.pwned") is None
+
+
+@pytest.mark.parametrize("name", ["whole", "hostile"])
+def test_every_chart_is_drawn(open_page, name):
+    opened = open_page(name)
+    figures = opened.page.locator("figure")
+    assert figures.count() == 19
+    marks = opened.evaluate(
+        "[...document.querySelectorAll('figure')].map(figure =>"
+        " figure.querySelectorAll('svg .role-mark path, svg .role-mark line').length)"
+    )
+    assert all(marks)
+
+
+def test_the_filter_hides_rows_counts_and_gives_everything_back(open_page):
+    page = open_page().page
+    visible = "[...document.querySelectorAll('tbody tr')].filter(row => !row.hidden).length"
+    folded = "[...document.querySelectorAll('details')].map(table => table.open)"
+    all_rows, before = page.evaluate(visible), page.evaluate(folded)
+    page.get_by_label("Filter all tables").fill("CONV2 xla")
+    said = page.locator("#matches").inner_text()
+    found = page.evaluate(visible)
+    assert said == f"{found} of {all_rows} rows match"
+    assert 0 < found < all_rows
+    texts = page.evaluate(
+        "[...document.querySelectorAll('tbody tr')].filter(row => !row.hidden)"
+        ".map(row => row.textContent.toLowerCase())"
+    )
+    assert all("conv2" in text and "xla" in text for text in texts)
+    assert page.evaluate(folded) != before
+    page.get_by_label("Filter all tables").fill("no such thing")
+    assert page.locator("#matches").inner_text() == f"0 of {all_rows} rows match"
+    page.get_by_label("Filter all tables").fill("")
+    assert page.locator("#matches").inner_text() == ""
+    assert (page.evaluate(visible), page.evaluate(folded)) == (all_rows, before)
+
+
+def test_the_dark_page_is_dark_and_its_charts_have_light_words(open_page):
+    def color(opened, selector, what):
+        return opened.evaluate(f"getComputedStyle(document.querySelector('{selector}')).{what}")
+
+    light, dark = open_page(scheme="light"), open_page(scheme="dark")
+    label = "#chart-timings svg .role-axis-label text"
+    assert color(light, "body", "backgroundColor") == "rgb(255, 255, 255)"
+    assert color(dark, "body", "backgroundColor") == "rgb(20, 23, 28)"
+    assert color(light, label, "fill") == color(light, "body", "color")
+    assert color(dark, label, "fill") == color(dark, "body", "color")
+    assert color(dark, "#chart-timings svg", "backgroundColor") in {
+        "transparent",
+        "rgba(0, 0, 0, 0)",
+    }
+
+
+def test_on_paper_it_is_light_and_without_what_one_cannot_use_there(open_page):
+    page = open_page(scheme="dark").page
+    page.emulate_media(media="print", color_scheme="dark")
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    assert not page.locator("nav").is_visible()
+    assert not page.locator("#filter").is_visible()
+
+
+def test_a_mark_that_is_pointed_at_says_what_it_is(open_page):
+    opened = open_page("hostile")
+    opened.page.locator("#chart-correctness svg .mark-text.role-mark text").first.hover()
+    tip = opened.page.locator("#vg-tooltip-element")
+    tip.wait_for()
+    assert "error / bound" in tip.inner_text()
+    assert "window.pwned" in tip.inner_text()
+    assert opened.evaluate("window.pwned") is None
+    assert opened.said == []
+
+
+def test_the_wheel_scrolls_and_with_control_it_zooms(open_page):
+    page = open_page().page
+    chart = page.locator("#chart-sweep-hw svg")
+    chart.scroll_into_view_if_needed()
+    labels = (
+        "[...document.querySelectorAll('#chart-sweep-hw .role-axis-label text')]"
+        ".map(text => text.getAttribute('transform')).join()"
+    )
+    before = page.evaluate(labels)
+    chart.hover()
+    page.mouse.wheel(0, -10)
+    assert page.evaluate(labels) == before
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -120)
+    page.keyboard.up("Control")
+    page.wait_for_function(f"{labels} !== {before!r}")
+
+
+def test_anchors_lead_to_their_sections(open_page):
+    page = open_page().page
+    for link in page.locator("nav a").all():
+        link.click()
+        anchor = link.get_attribute("href")
+        assert page.url.endswith(anchor)
+        assert page.locator(f"section{anchor}").is_visible()
+
+
+def test_the_keyboard_reaches_the_verdict_first(open_page):
+    page = open_page().page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#verdict")
+
+
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide", "narrow"]
+)
+def test_axe_finds_no_barrier(open_page, scheme, viewport):
+    page = open_page(viewport=viewport, scheme=scheme).page
+    page.evaluate("document.querySelectorAll('details').forEach(table => { table.open = true })")
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()

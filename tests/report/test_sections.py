@@ -1,0 +1,416 @@
+"""What each section says, and what it says where there is nothing to say."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from convbench.failures import Status
+from convbench.history import Series
+from convbench.report import (
+    backends,
+    changes,
+    correctness,
+    history,
+    machines,
+    missing,
+    page,
+    roofline,
+    stages,
+    sweep,
+    timings,
+    verdict,
+)
+from convbench.report.parts import Chart, Facts, Table, Text
+
+from ..records import BASE, HEAD, checked, record, timed
+from .factories import COMMITS, TARGETS, everything, make, past, suite
+
+OTHER = {"target": "tensorflow@cpu"}
+
+
+def words(section):
+    """All that is said outside of tables and charts."""
+    return " ".join(part.text for part in section.parts if isinstance(part, Text))
+
+
+def table(section, start=""):
+    """The header and the rows of the one table whose title starts like this, as text."""
+    (found,) = (p for p in section.parts if isinstance(p, Table) and p.title.startswith(start))
+    return [dict(zip(found.header, map(str, row), strict=True)) for row in found.rows]
+
+
+def tones(section):
+    return {cell.text: cell.tone for p in section.parts if isinstance(p, Table)
+            for row in p.rows for cell in row if cell.tone}  # fmt: skip
+
+
+def rows_of(chart):
+    return chart.spec["datasets"]["rows"]
+
+
+# -- Everything and nothing ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        make(),
+        make(timed(HEAD)),
+        make(checked(HEAD, error=7.0)),
+        make(record(HEAD, status=Status.FAILED, reason="no memory")),
+        make(record(HEAD, status=Status.SKIPPED, reason="no device")),
+        make(timed(HEAD, processes=1), base=[timed(BASE, processes=1)]),
+        make(timed(HEAD), base=[timed(BASE, workload="another")]),
+        make(timed(HEAD, seconds=0.0, processes=1), base=[timed(BASE)]),
+        make(timed(HEAD), history=past({"w": [np.nan] * 10})),
+        everything(),
+    ],
+    ids=["nothing", "one", "wrong", "failed", "skipped", "one process", "unlike", "zero",
+         "empty history", "everything"],
+)  # fmt: skip
+def test_no_section_is_an_empty_box(data):
+    sections = page.sections(data)
+    assert len({section.id for section in sections}) == 11
+    for section in sections:
+        assert section.parts
+        for part in section.parts:
+            match part:
+                case Text():
+                    assert part.text
+                case Facts():
+                    assert part.pairs
+                case Table():
+                    assert part.rows
+                case Chart():
+                    assert rows_of(part)
+
+
+def test_everything_that_was_measured_has_a_picture():
+    charts = [chart.id for section in page.sections(everything()) for chart in section.charts]
+    assert len(charts) == len(set(charts))
+    assert [name for name in charts if not name.startswith("history")] == [
+        "correctness", "timings", "backends", "sweep-hw", "sweep-c", "roofline-cpu", "stages",
+        "cold", "first-call", "memory",
+    ]  # fmt: skip
+    assert "history-1" in charts
+
+
+def test_every_picture_has_words_for_who_does_not_see_it_and_a_table_behind_it():
+    for section in page.sections(everything()):
+        kinds = [part.part for part in section.parts]
+        for chart in section.charts:
+            assert len(chart.alt) > 20
+        if "chart" in kinds:
+            assert "table" in kinds[kinds.index("chart") :]
+
+
+# -- Verdict ---------------------------------------------------------------------------------------
+
+
+def test_the_verdict_says_what_became_wrong_and_slower_first():
+    section = verdict.section(everything())
+    assert words(section).startswith("WRONG AND FAILED: 1 wrong, ")
+    first = table(section, "What to look at first")
+    assert first[0]["verdict"] == "wrong"
+    assert "7.5 times its bound" in first[0]["why"]
+    assert tones(section)["regressed"] == "bad"
+
+
+def test_without_a_base_the_verdict_is_of_the_head_alone():
+    section = verdict.section(make(timed(HEAD), checked(HEAD, error=7.0)))
+    assert words(section).startswith("WRONG: 1 wrong, of 1 rows")
+    (row,) = table(section, "What to look at first")
+    assert (row["status"], row["workload"]) == ("wrong", "net.conv")
+
+
+def test_what_cannot_be_true_is_said_although_nothing_is_slower():
+    def ceiling(commit):
+        return timed(
+            commit, workload="ceiling.gemm", benchmark=suite("ceiling"), facts={"flops": 1e6}
+        )
+
+    fast = {"facts": {"flops": 1e9}}
+    data = make(timed(HEAD, **fast), ceiling(HEAD), base=[timed(BASE, **fast), ceiling(BASE)])
+    assert data.comparison.exit_code() == 0
+    assert data.exit_code() == 2
+    assert "1 of head cannot be true" in words(verdict.section(data))
+
+
+# -- Correctness -----------------------------------------------------------------------------------
+
+
+def test_the_matrix_has_the_error_of_every_workload_on_every_target():
+    data = make(
+        checked(HEAD, error=0.25), checked(HEAD, error=12.0, **OTHER),
+        checked(HEAD, error=None, workload="net.two", status=Status.FAILED, reason="no memory"),
+    )  # fmt: skip
+    (chart,) = correctness.section(data).charts
+    tiles = {(row["y"], row["x"]): row["text"] for row in rows_of(chart)}
+    assert tiles == {
+        ("net.conv", "numpy@cpu"): "0.25",
+        ("net.conv", "tensorflow@cpu"): "12",
+        ("net.two", "numpy@cpu"): "failed",
+    }
+    rows = table(correctness.section(data), "Error over bound")
+    assert [row["status"] for row in rows] == ["wrong", "failed", "ok"]
+
+
+def test_bits_are_held_against_other_processes_and_against_the_base():
+    data = make(
+        timed(HEAD), checked(HEAD, digests=("aa", "aa")),
+        timed(HEAD, **OTHER), checked(HEAD, digests=("aa", "bb"), **OTHER),
+        base=[timed(BASE), checked(BASE, digests=("cc",)), timed(BASE, **OTHER)],
+    )  # fmt: skip
+    rows = {row["target"]: row for row in table(correctness.section(data), "Error over bound")}
+    assert rows["numpy@cpu"]["bits between processes"] == "same in 2"
+    assert rows["numpy@cpu"]["bits against the base"] == "different"
+    assert rows["tensorflow@cpu"]["bits between processes"] == "2 of 2 differ"
+    assert rows["tensorflow@cpu"]["bits against the base"] == ""
+
+
+def test_of_many_workloads_those_with_the_largest_errors_are_drawn():
+    many = [checked(HEAD, error=i / 1000, workload=f"w{i}") for i in range(200)]
+    (chart,) = correctness.section(make(*many)).charts
+    assert "60 of 200 workloads" in chart.title
+    assert [row["y"] for row in rows_of(chart)] == [f"w{i}" for i in range(140, 200)]
+    assert len(table(correctness.section(make(*many)))) == 200
+
+
+# -- Timings ---------------------------------------------------------------------------------------
+
+
+def test_the_forest_has_ratio_interval_and_verdict():
+    data = make(timed(HEAD, 1.3e-3), timed(HEAD, **OTHER), base=[timed(BASE), timed(BASE, **OTHER)])
+    section = timings.section(data)
+    (chart,) = section.charts
+    slow, same = rows_of(chart)
+    assert slow["x"] == pytest.approx(1.3)
+    assert slow["low"] < 1.3 < slow["high"]
+    assert slow["color"] != same["color"]
+    rows = table(section)
+    assert [row["verdict"] for row in rows] == ["regressed", "equivalent"]
+    assert (rows[0]["base"], rows[0]["head"]) == ("1.00 ms", "1.30 ms")
+    assert rows[0]["processes"] == "5 + 5"
+
+
+def test_without_intervals_there_is_no_forest_and_a_reason():
+    section = timings.section(make(timed(HEAD, processes=1), base=[timed(BASE, processes=1)]))
+    assert section.charts == ()
+    assert "two processes" in words(section)
+    assert table(section)[0]["verdict"] == "undecided"
+
+
+def test_without_a_base_the_times_of_the_head_are_shown():
+    (row,) = table(timings.section(make(timed(HEAD, 2e-3))))
+    assert (row["workload"], row["time"], row["processes"]) == ("net.conv", "2.00 ms", "5")
+
+
+# -- Backends --------------------------------------------------------------------------------------
+
+
+def test_the_speed_up_is_over_the_baseline():
+    data = make(
+        timed(HEAD, 4e-3), timed(HEAD, 1e-3, **OTHER),
+        timed(HEAD, 1e-3, workload="two"), timed(HEAD, 4e-3, workload="two", **OTHER),
+    )  # fmt: skip
+    section = backends.section(data)
+    rows = {row["workload"]: row for row in table(section, "Speed-up")}
+    assert (rows["net.conv"]["speed-up"], rows["two"]["speed-up"]) == ("4.00x", "0.250x")
+    (mean,) = table(section, "Geometric mean")
+    assert (mean["target"], mean["workloads"], mean["speed-up"]) == ("tensorflow@cpu", "2", "1.00x")
+    (chart,) = section.charts
+    fast, slow = (row["color"] for row in rows_of(chart))
+    assert fast != slow
+    other = backends.section(make(*data.head.records, baseline="tensorflow@cpu"))
+    assert {row["workload"]: row["speed-up"] for row in table(other, "Speed-up")} == {
+        "net.conv": "0.250x", "two": "4.00x",
+    }  # fmt: skip
+
+
+def test_the_time_of_a_wrong_result_is_no_speed_up():
+    data = make(
+        timed(HEAD, 4e-3), timed(HEAD, 1e-3, **OTHER), timed(HEAD, 1e-3, target="third@cpu"),
+        checked(HEAD, error=9.0, **OTHER),
+    )  # fmt: skip
+    section = backends.section(data)
+    assert [row["target"] for row in table(section, "Speed-up")] == ["third@cpu"]
+    assert {row["x"]: row["text"] for row in rows_of(section.charts[0])} == {
+        "tensorflow@cpu": "wrong", "third@cpu": "4x",
+    }  # fmt: skip
+    assert "left out" in words(section)
+
+
+# -- Sweep -----------------------------------------------------------------------------------------
+
+
+def curve(target, *seconds, axis="hw"):
+    sizes = (8, 16, 32, 64)
+    return [
+        timed(HEAD, s, workload=f"sweep.{axis}_{size}", target=target, benchmark=suite("sweep"))
+        for size, s in zip(sizes, seconds, strict=False)
+    ]
+
+
+def test_a_crossover_is_between_sizes_at_which_the_order_is_sure():
+    data = make(*curve("a@cpu", 1.0, 2.0, 4.0, 8.0), *curve("b@cpu", 3.0, 2.0, 2.5, 3.0))
+    section = sweep.section(data)
+    assert table(section, "Crossovers") == [
+        {"faster first": "a@cpu", "up to hw": "8", "faster then": "b@cpu", "from hw": "32"}
+    ]
+    rows = table(section, "Times")
+    assert (rows[0]["hw"], rows[0]["fastest"]) == ("8", "a@cpu")
+    assert "1 crossover." in section.charts[0].alt
+
+
+def test_curves_that_never_cross_are_said_not_to():
+    data = make(*curve("a@cpu", 1.0, 2.0), *curve("b@cpu", 3.0, 4.0), *curve("a@cpu", 1, axis="c"))
+    section = sweep.section(data)
+    assert words(section).count("no target surely overtakes another") == 2
+    assert [chart.id for chart in section.charts] == ["sweep-hw", "sweep-c"]
+
+
+# -- Roofline --------------------------------------------------------------------------------------
+
+
+def test_results_stand_under_the_roof_of_their_device():
+    section = roofline.section(everything())
+    (chart,) = section.charts
+    assert chart.id == "roofline-cpu"
+    (roof,) = (rows for name, rows in chart.spec["datasets"].items() if name != "rows")
+    peak = max(corner["y"] for corner in roof)
+    assert peak == pytest.approx(2e9 / 0.01 / 1e9, rel=0.1)
+    row = next(row for row in table(section) if row["workload"] == "net.conv1")
+    assert (row["operations per byte"], row["GFLOP/s"]) == ("30.0", "46.2")
+
+
+def test_without_ceilings_there_is_no_roof():
+    section = roofline.section(make(timed(HEAD, facts={"flops": 1e9, "bytes": 1e6})))
+    assert section.charts == ()
+    assert "ceilings of cpu were not measured" in words(section)
+    assert "numbers of operations" in words(roofline.section(make(timed(HEAD))))
+
+
+# -- History ---------------------------------------------------------------------------------------
+
+FLAT = [1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0]
+STEP = [1.0, 1.01, 0.99, 1.0, 1.01, 1.5, 1.51, 1.49, 1.5, 1.51]
+
+
+def of_history(rows, **fields):
+    return history.section(make(timed(HEAD), history=past(rows, **fields)))
+
+
+def test_a_step_is_named_with_its_commit():
+    data = make(
+        timed(HEAD), history=past({"flat": FLAT, "step": STEP}),
+        subjects={COMMITS[5]: "Slow it down"},
+    )  # fmt: skip
+    section = history.section(data)
+    (row,) = table(section, "Steps of more than 5 %")
+    assert (row["workload"], row["after / before"]) == ("step", "1.500")
+    assert row["commit"] == f"{COMMITS[5][:8]} Slow it down"
+    assert row["last commit before"] == COMMITS[4][:8]
+    first, second = section.charts
+    assert (first.title, second.title) == ("step on numpy@cpu", "flat on numpy@cpu")
+    assert "1 steps" in first.alt
+
+
+def test_without_asv_no_steps_are_looked_for_and_that_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asv.step_detect", None)
+    section = of_history({"step": STEP})
+    assert "asv, which finds them, is not installed" in words(section)
+    assert len(section.charts) == 1
+
+
+def test_what_was_measured_elsewhere_is_no_history_of_this():
+    assert "There is no history" in words(of_history({"step": STEP}, machine="another"))
+    assert "There is no history" in words(of_history({"step": STEP}, environment="another"))
+
+
+def test_where_the_output_was_wrong_the_dot_is_red():
+    wrong = Series("vm", "env", suite("accuracy"), "1", "accuracy", TARGETS[0], "step")
+    section = of_history({"step": STEP, wrong: [0.5] * 3 + [2.0] + [0.5] * 6})
+    colors = [row["color"] for row in rows_of(section.charts[0])]
+    assert len(set(colors)) == 2
+    assert colors.index(max(colors, key=lambda color: -colors.count(color))) == 3
+
+
+def test_a_long_history_is_thinned_and_says_so():
+    commits = [f"{i:040x}" for i in range(1000)]
+    rows = {f"w{i}": np.where(np.arange(1000) < 500, 1.0, 1.0 + i / 50) for i in range(60)}
+    section = of_history(rows, commits=commits)
+    assert len(section.charts) == history.MOST_CHARTS
+    assert len(rows_of(section.charts[0])) == 334
+    assert section.charts[0].title == "w59 on numpy@cpu"
+    searched = history.MOST_SEARCHED // 1000
+    assert len(table(section, f"Steps of more than 5 %, in {searched} of 60")) == searched
+    assert "other 48 series" in words(section)
+
+
+def test_a_series_with_gaps_keeps_its_places():
+    section = of_history({"gaps": [1.0, np.nan, np.nan, 1.0, *[np.nan] * 5, 2.0]})
+    assert [row.get("x") for row in rows_of(section.charts[0])] == [0, 1, 2]
+    assert table(section, "Series")[0]["commits"] == "3"
+
+
+def test_memory_and_stages_are_told_apart():
+    where = ("vm", "env")
+    rows = {
+        Series(*where, suite("memory", "track_peak_bytes"), "1", "memory", "a@cpu", "w"): [1e6]
+        * 10,
+        Series(*where, suite("stages"), "1", "time", "a@cpu", "w", "conv"): FLAT,
+        Series(*where, suite("cold"), "1", "time", "a@cpu", "w"): FLAT,
+        Series(*where, suite("sweep"), "1", "time", "a@cpu", "sweep.hw_8"): FLAT,
+    }
+    found = {(row["workload"], row["first"]) for row in table(of_history(rows), "Series")}
+    assert found == {("w (memory)", "1.00 MB"), ("w conv", "1.00 s"), ("w (cold)", "1.00 s"),
+                     ("sweep.hw_8", "1.00 s")}  # fmt: skip
+
+
+# -- The rest --------------------------------------------------------------------------------------
+
+
+def test_stages_and_the_rest_have_numbers():
+    section = stages.section(everything())
+    row = next(row for row in table(section, "Stages alone") if row["workload"] == "net.conv1")
+    assert (row["conv"], row["pool"], row["sum"]) == ("1.04 ms", "130 µs", "1.17 ms")
+    assert table(section, "Cold caches")[0]["cold / hot"] == "1.50x"
+    assert table(section, "What has to be")[0]["import"] == "2.00 s"
+    assert table(section, "Transfers")[0]["GB/s"] == "10.5"
+    assert table(section, "Memory")[0]["peak"] == "3.00 MB"
+
+
+def test_nothing_is_copied_in_no_time():
+    fields = {"benchmark": suite("transfer"), "stage": "to_numpy", "facts": {"bytes": 1 << 26}}
+    section = stages.section(make(timed(HEAD, 6e-8, **fields)))
+    assert table(section, "Transfers")[0]["GB/s"] == "no copy"
+
+
+def test_machines_lists_every_place_and_the_heads_versions():
+    section = machines.section(everything())
+    (row,) = table(section, "Where")
+    assert (row["machine"], row["commits"], row["known to asv"]) == ("vm", "10", "cpu a CPU")
+    versions = {row["library or setting"]: row for row in table(section, "Versions")}
+    assert versions["numpy"]["value"] in {"2.4", "2.5"}
+
+
+def test_changes_are_those_of_the_comparison():
+    (row,) = table(changes.section(everything()))
+    assert (row["what"], row["base"], row["head"]) == ("numpy", "2.4", "2.4, 2.5")
+    assert "no base" in words(changes.section(make(timed(HEAD))))
+    same = make(timed(HEAD), base=[timed(BASE)])
+    assert "is the same" in words(changes.section(same))
+
+
+def test_each_reason_stands_once_with_what_to_do():
+    section = missing.section(everything())
+    rows = table(section, "Reasons")
+    assert [row["status"] for row in rows] == ["wrong", "failed", "skipped"]
+    assert (rows[1]["reason"], rows[1]["what to do"]) == ("no memory", "Free it.")
+    assert rows[2]["which"] == "cupy@gpu:0"
+    assert table(section, "What could not be read") == [
+        {"file and reason": "a/file.json: left out"}
+    ]
