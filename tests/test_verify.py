@@ -13,12 +13,12 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from convbench import ConvSpec, PipelineSpec
+from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench import verify as verifying
-from convbench.accuracy import Accuracy, digest
+from convbench.accuracy import Accuracy, digest, refer
 from convbench.failures import Status
 from convbench.faults import FAULTS
-from convbench.inputs import Fill
+from convbench.inputs import Fill, make_inputs
 from convbench.targets import Target
 from convbench.verify import Blind, Check, Determinism, Plan, exit_code, junit, verify
 from convbench.workloads import Workload
@@ -48,12 +48,13 @@ def test_every_fill_and_dtype_of_numpy() -> None:
 
 
 def test_an_expected_output_of_zeros_is_vacuous() -> None:
-    """A 1x1 input that is padded far away: most windows see nothing."""
-    hollow = PipelineSpec(1, 1, 1, 1, ConvSpec(1, 1, 1, padding=(3, 3, 3, 3)))
+    """A 1x1 input that is padded far away, and a pool of what is mostly nothing."""
+    padded = ConvSpec(1, 1, 1, padding=(3, 3, 3, 3))
+    hollow = PipelineSpec(1, 1, 1, 1, padded, pool=PoolSpec("max", 1))
     plan = Plan([Workload("a.b", hollow, "smoke", "here")], {NUMPY: None}, fills=[Fill.NORMAL])
     (check, _) = verify(plan)
     assert check.status is Status.FAILED
-    assert check.reason == "vacuous: 98% of the expected output is zero"
+    assert check.reason == "vacuous: 98% of what is expected of the input is zero"
 
 
 def test_a_check_that_sees_nothing_is_itself_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +151,22 @@ def test_junit_of_anything() -> None:
     assert failure is not None
     assert failure.get("message") == "<script>&??[31m?"
     assert "convbench verify --target numpy@cpu" in (failure.text or "")
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_windows_that_lie_in_the_padding_are_zero_and_prove_nothing_less(sampled) -> None:
+    # DeepBench has such rows: 1x1 filters and a padding of 3.
+    pipeline = PipelineSpec(2, 7, 5, 3, ConvSpec(4, 1, 1, 2, padding=(3, 3, 3, 3)))
+    inputs = make_inputs(pipeline, "float32", "normal", 0)
+    positions = None
+    if sampled:
+        positions = tuple(np.array(axis) for axis in ([0, 0, 1], [0, 3, 2], [0, 2, 2]))
+    expected = refer(pipeline, inputs, positions=positions)
+    assert (expected.output == 0).mean() > 0.3
+    assert expected.zeros == 0
+    outside = replace(pipeline, conv=replace(pipeline.conv, padding=(90, 0, 0, 0)))
+    nothing = refer(outside, inputs, positions=tuple(np.array([0]) for _ in range(3)))
+    assert nothing.zeros == 1, "nothing that was looked at sees any input"
 
 
 def test_what_is_declared_slow_is_left_out_until_asked_for() -> None:

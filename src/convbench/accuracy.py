@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ class Reference:
     output, bound : array of shape (N, P, Q, K), or (samples, 1, 1, K)
     shape : tuple of int
         Shape of the whole output.
+    sees : array of bool that broadcasts to the output
+        Which results are of some input, and not of padding alone.
     positions : tuple of array, optional
         Where the samples lie; None if `output` is the whole.
     """
@@ -65,11 +67,15 @@ class Reference:
     bound: Float64
     shape: tuple[int, ...]
     positions: Positions | None = None
+    sees: NDArray[np.bool_] = field(default_factory=lambda: np.ones((1, 1, 1, 1), bool))
 
     @property
     def zeros(self) -> float:
-        """Share of the expected results that are zero: many of them prove little."""
-        return float(np.mean(self.output == 0)) if self.output.size else 0.0
+        """Share of zeros among the expected results that see some input: many prove little."""
+        if not self.output.size:
+            return 0.0
+        of_input = self.output[np.broadcast_to(self.sees, self.output.shape)]
+        return float(np.mean(of_input == 0)) if of_input.size else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +161,12 @@ def refer(
         None if array is None else array.astype(np.float64)
         for array in (inputs.weights.filters, inputs.weights.bias)
     )
+    sees = _sees(pipeline, positions)
     # nan - nan and 0 * inf are results here, not accidents.
     with np.errstate(invalid="ignore", over="ignore"):
         if exact:  # nobody asks how large the terms were
             y = reference.compute(pipeline, x, filters, bias, positions)
-            return Reference(y, np.zeros_like(y), pipeline.output_shape, positions)
+            return Reference(y, np.zeros_like(y), pipeline.output_shape, positions, sees)
         y = reference.conv_and_bias(pipeline, x, filters, bias, positions)
         filters, bias = (None if array is None else np.abs(array) for array in (filters, bias))
         magnitude = reference.conv_and_bias(pipeline, np.abs(x), filters, bias, positions)
@@ -179,7 +186,19 @@ def refer(
                 y = reference.avg_pool(pipeline, y, positions)
                 bound = reference.avg_pool(pipeline, bound, positions)
                 bound = bound + rule.bound(magnitude, taps, stores=1)
-    return Reference(y, bound, pipeline.output_shape, positions)
+    return Reference(y, bound, pipeline.output_shape, positions, sees)
+
+
+def _sees(pipeline: PipelineSpec, positions: Positions | None) -> NDArray[np.bool_]:
+    """Which results are of some input: a window may lie in the padding, and give zero rightly."""
+    if pipeline.conv is None or pipeline.bias or pipeline.pool is not None:
+        return np.ones((1, 1, 1, 1), bool)
+    rows, columns = (
+        np.array(window.counts(include_pad=False)) > 0 for window in pipeline.conv_windows
+    )
+    if positions is None:
+        return (rows[:, np.newaxis] & columns)[np.newaxis, :, :, np.newaxis]
+    return (rows[positions[1]] & columns[positions[2]])[:, np.newaxis, np.newaxis, np.newaxis]
 
 
 def sample(

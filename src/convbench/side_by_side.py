@@ -156,7 +156,7 @@ def _section(records: Sequence[Record], age: int, *, only: bool) -> Section:
     graphs = {
         (record.workload, record.stage): record.benchmark
         for record in records
-        if record.kind == "time" and record.suite not in {"cold", "stages"}
+        if record.kind == "time" and record.suite not in {"cold", "graph", "stages"}
     }
     suites = dict.fromkeys(row.suite for row in sorted(rows, key=lambda row: row.suite != "layers"))
     return Section(

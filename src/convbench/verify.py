@@ -288,7 +288,7 @@ class _Cell:
         }
         expected = self.reference(accumulation)
         if expected.zeros > MOST_ZEROS and self.fill is not Fill.DENORMAL:
-            reason = f"vacuous: {expected.zeros:.0%} of the expected output is zero"
+            reason = f"vacuous: {expected.zeros:.0%} of what is expected of the input is zero"
             return {"status": Status.FAILED, "reason": reason, **facts}
         try:
             accuracy = compare(answer.output, expected)
