@@ -21,6 +21,7 @@ FAULTS = {
     "double": "return y.astype('f8')",
     "returns_none": "return None",
     "changes_input": "x[...] = 0; return y",
+    "sticky": "Broken.lost = True; raise RuntimeError('an illegal memory access was encountered')",
     "one_buffer": "self.kept = getattr(self, 'kept', y); self.kept[...] = y; return self.kept",
 }
 """Backend name -> what happens to every pipeline that has a pool; others are computed right."""
@@ -33,7 +34,11 @@ from convbench.backends.numpy import NumpyBackend
 from convbench.errors import BackendUnavailable, Unavailability
 
 class Broken(NumpyBackend):
+    lost = False
+
     def build(self, pipeline, weights):
+        if self.lost:
+            raise RuntimeError('CUDA_ERROR_ILLEGAL_ADDRESS')
         run = super().build(pipeline, weights)
         if pipeline.pool is None:
             return run

@@ -52,7 +52,7 @@ def faulty(tmp_path_factory):
     made.done = made.convbench(
         "bench", "--rounds", "3", "--json",
         "--bench", rf"(pipeline|accuracy)\.Smoke\..*'({targets})@cpu', 'notebook\.pool'",
-        "--bench", r"pipeline\.Smoke\..*'(killed|hangs)@cpu', 'notebook\.conv'",
+        "--bench", r"pipeline\.Smoke\..*'(killed|hangs|sticky)@cpu', 'notebook\.conv'",
     )  # fmt: skip
     return made
 
@@ -79,6 +79,7 @@ EXPECTED = {
     "double": (Status.WRONG, "the dtype is float64; expected float32"),
     "changes_input": (Status.FAILED, "the run changed its input"),
     "one_buffer": (Status.FAILED, "the run changed the output of an earlier call"),
+    "sticky": (Status.FAILED, "the GPU's context is lost"),
     "returns_none": (Status.FAILED, "to_numpy returned NoneType"),
     "dies_at_import": (Status.FAILED, "killed by SIGABRT"),
     "not_installed": (Status.SKIPPED, "not installed: there is no module named no_such_module"),
@@ -96,7 +97,7 @@ def test_an_injected_failure_costs_its_own_cell_and_is_named(rows, faulty, name)
     assert all(cause.remedy for cause in row.causes if cause.status is not Status.OK)
 
 
-@pytest.mark.parametrize("target", ["killed@cpu", "hangs@cpu"])
+@pytest.mark.parametrize("target", ["killed@cpu", "hangs@cpu", "sticky@cpu"])
 def test_the_other_cells_of_a_target_that_dies_are_measured_in_a_new_process(rows, target):
     row = rows[target, "notebook.conv"]
     assert (row.status, row.processes) == (Status.OK, 3)

@@ -14,9 +14,17 @@ from pathlib import Path
 import pytest
 from asv.runner import BENCHMARK_RUN_SCRIPT
 from asv_runner.benchmarks.mark import SkipNotImplemented
-from benchmarks import bench_ceiling, bench_first_call, bench_sweep, bench_transfer, common
+from benchmarks import (
+    bench_ceiling,
+    bench_first_call,
+    bench_graph,
+    bench_sweep,
+    bench_transfer,
+    common,
+)
 
 from convbench import results, summary, workloads
+from convbench.backends.numpy import NumpyBackend
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
 from convbench.failures import Status
 from convbench.spec import PipelineSpec, PoolSpec
@@ -75,6 +83,7 @@ def test_the_suites_are_these(found, tmp_path):
         "bench_ceiling.Smoke.track_time",
         "bench_cold.Smoke.track_time",
         "bench_first_call.Standard.track_time",
+        "bench_graph.Smoke.track_time",
         "bench_memory.Smoke.track_peak_bytes",
         "bench_sweep.Standard.track_time",
         "bench_transfer.Standard.track_time",
@@ -130,11 +139,14 @@ def test_targets_are_the_same_everywhere_but_for_those_that_are_asked_for(found,
     for name, benchmark in extra.items():
         # Where variants do not differ, only the backends themselves are targets.
         plain = name.startswith(("bench_ceiling", "bench_transfer"))
-        assert found[name]["params"][0] == [
-            repr(target) for target in common.OUR_TARGETS if not (plain and ".eager" in target)
-            and not (plain and ".xla" in target)
-        ]  # fmt: skip
-        more = ["'raises@cpu'"] if plain else ["'raises@cpu'", "'wrong.variant@gpu:1'"]
+        on_gpu = name.startswith("bench_graph")  # nothing else records launches
+
+        def has(target, plain=plain, on_gpu=on_gpu):
+            variant = "." in target.partition("@")[0]
+            return not (plain and variant) and not (on_gpu and "@cpu" in target)
+
+        assert found[name]["params"][0] == [repr(t) for t in common.OUR_TARGETS if has(t)]
+        more = [repr(t) for t in ("raises@cpu", "wrong.variant@gpu:1") if has(t)]
         assert benchmark["params"][0] == [*found[name]["params"][0], *more]
 
 
@@ -307,6 +319,18 @@ def test_transfers(notes, way, monkeypatch):
     monkeypatch.setattr(common, "BUDGET_S", 1e-3)
     bench_transfer.Standard().track_time("numpy@cpu", "transfer.4kb", way)
     assert notes[1][2]["bytes"] == 4096
+
+
+def test_a_replay_is_a_method_of_its_own(notes, monkeypatch):
+    monkeypatch.setattr(common, "BUDGET_S", 1e-3)
+    with pytest.raises(SkipNotImplemented, match="numpy does not record CUDA graphs"):
+        bench_graph.Smoke().track_time("numpy@cpu", "notebook.conv")
+    assert notes[-1][1] == "skipped"
+    calls = []
+    monkeypatch.setattr(NumpyBackend, "capture", lambda self, run, x: lambda: calls.append(run(x)))
+    value = bench_graph.Smoke().track_time("numpy@cpu", "notebook.conv")
+    assert len(calls) >= len(value["samples"]) > 0
+    assert notes[-1][2]["method"] == bench_graph.METHOD
 
 
 def test_the_sweep_is_of_layers_that_can_be_computed(notes, monkeypatch):

@@ -173,6 +173,19 @@ REAL = [
         "smaller batch",
     ),
     (
+        RuntimeError,
+        "cudnnHandle Create failed cudaGetDeviceCount(&count) != cudaSuccess",
+        "cuDNN could not start",
+        "driver versions",
+    ),
+    (
+        RuntimeError,
+        "detail::finalize(desc) failed with message: ptrDesc->finalize(), and code:"
+        " CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED",
+        "a library of CUDA's is missing",
+        "LD_LIBRARY_PATH",
+    ),
+    (
         kind("OutOfMemoryError"),
         "Out of memory allocating 8,589,934,592 bytes (allocated so far: 512 bytes).",
         "the GPU's memory is full",

@@ -38,6 +38,8 @@ from convbench.processes import START_TIMEOUT_S, Child, start_server
 
 FINISHED = ("ok", "skipped", "failed")
 
+_LOST = "failed, and the process can use its GPU no more"
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -197,6 +199,10 @@ class Bench:
                         error=answer.kind, reason=answer.reason, remedy=answer.remedy,
                     )  # fmt: skip
                     answer = "failed"
+                elif answer == _LOST:
+                    child.close()
+                    child = None
+                    answer = "failed"
                 yield Done(cell, number, answer)
         finally:
             if child is not None:
@@ -242,7 +248,10 @@ def _serve(suites: str, place: Place, pipe: Connection) -> None:
             evidence.finish()
             pipe.send(None)
             return
-        pipe.send(_measure(suites, *question))
+        answer = _measure(suites, *question)
+        if answer == _LOST:
+            evidence.finish()
+        pipe.send(answer)
 
 
 def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> str:
@@ -267,7 +276,7 @@ def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> str:
         benchmark.do_run()
     except SkipNotImplemented:
         return "skipped"
-    except Exception:  # whatever a library raises
+    except Exception as error:  # whatever a library raises
         traceback.print_exc()
-        return "failed"
+        return _LOST if explain(error).context_lost else "failed"
     return "ok"

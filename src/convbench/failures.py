@@ -114,7 +114,8 @@ _KNOWN = (
     _known(
         rf"{_CUDA_LIBRARY}[\w.-]*: cannot open shared object file"
         rf"|(?:could not load|failed to load|unable to load|failure finding).*{_CUDA_LIBRARY}"
-        rf"|failed to (?:open|load) (?:libnvrtc-)?builtins",
+        r"|failed to (?:open|load) (?:libnvrtc-)?builtins"
+        r"|CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED|Cannot load symbol cublas",
         "a library of CUDA's is missing, or is there in another major version only",
         _INSTALL_CUDA,
     ),
@@ -134,7 +135,8 @@ _KNOWN = (
     ),
     _known(
         r"CUDNN_STATUS_(NOT_INITIALIZED|ALLOC_FAILED|INTERNAL_ERROR)"
-        r"|could not create cudnn handle|failed to get convolution algorithm",
+        r"|could not create cudnn handle|cudnnHandle Create failed"
+        r"|failed to get convolution algorithm",
         "cuDNN could not start on the GPU: either no memory is left on the card, or this cuDNN"
         " does not fit the driver",
         _FREE_THE_CARD + " If the card is free, compare the cuDNN and driver versions that"

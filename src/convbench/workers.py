@@ -25,11 +25,20 @@ from convbench.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class NotComputed:
-    """Why there is no output: skipped (absent, or a declared hole) or failed."""
+    """Why there is no output: skipped (absent, or a declared hole) or failed.
+
+    Attributes
+    ----------
+    status : Status
+    reason, remedy : str
+    context_lost : bool
+        As :class:`Failure` says.
+    """
 
     status: Status
     reason: str
     remedy: str = ""
+    context_lost: bool = False
 
     @classmethod
     def of(cls, cause: Failure | Exception) -> Self:
@@ -44,7 +53,7 @@ class NotComputed:
                 return cls(Status.FAILED, str(cause), remedy)
             case Exception():
                 cause = explain(cause)
-        return cls(Status.FAILED, cause.reason, cause.remedy)
+        return cls(Status.FAILED, cause.reason, cause.remedy, cause.context_lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +184,8 @@ class Worker:
         if isinstance(answer, Failure):
             self.close()  # the next cell gets a new process
             return NotComputed.of(answer)
+        if isinstance(answer, NotComputed) and answer.context_lost:
+            self.close()  # likewise
         assert isinstance(answer, Computed | NotComputed)
         return answer
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -403,6 +404,39 @@ def test_runs_on_its_device_or_says_where_it_ran():
     first, second, error = in_a_new_process(code).splitlines()
     assert first == second == "CPU:1"
     assert "device:CPU:0; expected CPU:1" in error
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """TensorFlow with two GPUs, as a mock: an empty batch is computed wherever it is said to be."""
+    fake = mock.MagicMock()
+    fake.config.list_physical_devices.side_effect = {"GPU": ["first", "second"]}.__getitem__
+    monkeypatch.setattr(TensorFlowBackend, "library", classmethod(lambda _: fake))
+    return fake
+
+
+def test_no_gpu_is_taken_whole(on_a_gpu):
+    assert TensorFlowBackend.devices() == ("cpu", "gpu:0", "gpu:1")
+    TensorFlowBackend("gpu:1")
+    # On every card, since TensorFlow starts all that it sees; and before anything has started them.
+    grown = on_a_gpu.config.experimental.set_memory_growth.call_args_list
+    assert grown == [mock.call("first", True), mock.call("second", True)]
+    on_a_gpu.config.experimental.enable_tensor_float_32_execution.assert_called_once_with(False)
+    on_a_gpu.config.set_soft_device_placement.assert_called_once_with(False)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_graph_that_fell_back_to_the_cpu_is_an_error(on_a_gpu, variant):
+    empty = PipelineSpec(0, 2, 2, 1, bias=True)
+    weights = Weights("float32", bias=np.ones(1, np.float32))
+    y = on_a_gpu.reshape.return_value
+    call = on_a_gpu.function.return_value.get_concrete_function.return_value.inference_fn
+    call.call_preflattened.return_value = y
+    y.device = "/job:localhost/replica:0/task:0/device:GPU:1"
+    assert TensorFlowBackend("gpu:1", variant).build(empty, weights).algorithm
+    y.device = "/job:localhost/replica:0/task:0/device:CPU:0"
+    with pytest.raises(RuntimeError, match=r"output is on .*CPU:0; expected GPU:1"):
+        TensorFlowBackend("gpu:1", variant).build(empty, weights)
 
 
 def test_versions_name_what_decides_the_result(backend, tf, monkeypatch):

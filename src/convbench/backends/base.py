@@ -35,8 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.environment import machine_facts
-from convbench.failures import explain
 from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
+from convbench.failures import explain
 from convbench.spec import PipelineSpec
 
 if TYPE_CHECKING:
@@ -303,6 +303,22 @@ class Backend(ABC):
 
     def device_timer(self) -> DeviceTimer | None:
         """Events on the device's own clock, if it has any that can be reached."""
+        return None
+
+    def capture(self, run: Run, x: DeviceArray) -> Callable[[], DeviceArray] | None:  # noqa: ARG002
+        """Record what ``run(x)`` asks of the device, to be replayed without asking again.
+
+        Returns
+        -------
+        callable or None
+            Each call replays, and returns the same array, written anew. None if this backend
+            cannot record.
+
+        Raises
+        ------
+        Unsupported
+            If it can, and not this run.
+        """
         return None
 
     def flusher(self) -> Callable[[], object]:

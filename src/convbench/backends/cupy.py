@@ -1,15 +1,32 @@
-"""CuPy on an NVIDIA GPU. Not yet run on a GPU: only its arithmetic is tested, through NumPy."""
+"""CuPy on an NVIDIA GPU: cuDNN's graphs, products on cuBLAS, and a CUDA kernel of our own.
+
+Not yet run on a GPU; ``make test-gpu && make bench-gpu`` will show it. What is tested without one:
+all of this module on NumPy's arrays, the kernel by a C++ compiler, and cuDNN's part on a stand-in
+(tests/backends/test_cupy.py).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from convbench.backends import array_kernels
-from convbench.backends.base import Array, Backend, Capabilities, DeviceArray, Run, Weights
-from convbench.errors import BackendUnavailable, Unavailability
+from convbench.backends.base import (
+    Array,
+    Backend,
+    Capabilities,
+    DeviceArray,
+    Hole,
+    Run,
+    Weights,
+)
+from convbench.backends.cuda_kernels import Kernels
+from convbench.backends.cudnn import Cudnn
+from convbench.errors import BackendUnavailable, Unavailability, Unsupported
 from convbench.numerics import format_of
 from convbench.spec import PipelineSpec
 
@@ -19,17 +36,41 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 256 << 20
 """A workspace that fills the card with work, and still leaves room on a small one."""
 
+_TINY_FLOPS = 1 << 23
+_TINY_FLOPS_OF_ONE = 1 << 11
+"""Up to so much in all, and for one output, a single launch of our kernel is taken to be fastest:
+a launch costs some 2 us, in which a card computes more than that. Not yet measured on a GPU."""
+
 
 class CupyBackend(Backend):
-    """The array-generic kernels on CuPy arrays, with cuBLAS for the products."""
+    """CuPy arrays, and the fastest right way that there is for each pipeline.
+
+    A tiny pipeline is computed by one launch of our own kernel. Otherwise a convolution and its
+    bias are a graph of cuDNN's where that is installed and has an engine for it, else our kernel if
+    it is depthwise, else products on cuBLAS. A pool is our kernel. A variant forces how
+    convolutions are computed.
+    """
 
     name = "cupy"
     requires = ("cupy",)
     install = 'pip install "convbench[cupy]"'
     capabilities = Capabilities(
         devices=("gpu",),
-        dtypes=("float64", "float32", "tf32", "float16"),
-        variants={"": "im2col, 1x1 and depthwise kernels on cuBLAS"},
+        dtypes=("float64", "float32", "tf32", "float16", "bfloat16"),
+        variants={
+            "": "cuDNN where cudnn-frontend is installed, else as below; in one launch if tiny",
+            "cudnn": "convolution and bias as one graph of cuDNN's",
+            "im2col": "NumPy's methods: im2col and 1x1 products on cuBLAS, depthwise tap by tap",
+            "direct": "all of the pipeline in one launch of our CUDA kernel",
+        },
+        holes=(
+            Hole(
+                "tf32",
+                "it is an arithmetic of tensor cores, which our kernel does not use",
+                variants=("direct",),
+                dtypes=("tf32",),
+            ),
+        ),
     )
 
     def __init__(self, device: str, variant: str = "") -> None:
@@ -37,6 +78,17 @@ class CupyBackend(Backend):
         self._cupy: Any = self.library()
         self._device = self._cupy.cuda.Device(int(device.partition(":")[2] or 0))
         self._device.use()
+        self._kernels = Kernels(self._cupy)
+        # CuPy has no public setting but the variable CUPY_TF32, which is read once.
+        self._linalg: Any = importlib.import_module("cupy._core._routines_linalg")
+        self._cudnn: Cudnn | None = None
+        if variant in {"", "cudnn"}:
+            try:
+                self._cudnn = Cudnn(self._cupy, self._device.id)
+            except BackendUnavailable as error:
+                # A cuDNN that is broken is not passed over: that would only be seen as slow.
+                if variant == "cudnn" or error.kind is not Unavailability.NOT_INSTALLED:
+                    raise
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -70,20 +122,83 @@ class CupyBackend(Backend):
         return result
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Plan the pipeline; see :mod:`convbench.backends.array_kernels`."""
+        """Choose how to compute the pipeline, and plan it."""
         self.check(pipeline, weights.dtype)
+        if pipeline.n == 0:
+            shape, storage = pipeline.output_shape, format_of(weights.dtype).storage
+            return Run(lambda _: self._cupy.empty(shape, storage), "empty batch")
+        placed = self.place(weights)
+        one_launch = self.variant == "direct" or (self.variant == "" and _tiny(pipeline, placed))
+        if pipeline.conv is None or one_launch:
+            return self._kernels.build(pipeline, placed)
+        conv = self._conv(replace(pipeline, pool=None), placed)
+        if pipeline.pool is None:
+            return conv
+        alone = PipelineSpec(*pipeline.conv_shape, pool=pipeline.pool)
+        pool = self._kernels.build(alone, Weights(weights.dtype))
+        return Run(lambda x: pool(conv(x)), f"{conv.algorithm}; {pool.algorithm}")
+
+    def _conv(self, pipeline: PipelineSpec, weights: Weights) -> Run:
+        """Plan a convolution and its bias, in the way that the variant names or the fastest."""
+        if self.variant == "im2col":
+            return self._products(pipeline, weights)
+        # float64 has no fast engine in cuDNN; cuBLAS has tensor cores for it.
+        if self._cudnn is not None and (self.variant == "cudnn" or weights.dtype != "float64"):
+            try:
+                return self._cudnn.build(pipeline, weights)
+            except Unsupported:
+                if self.variant == "cudnn":
+                    raise
+        assert pipeline.conv is not None
+        if 1 < pipeline.conv.groups == pipeline.c:
+            return self._kernels.build(pipeline, weights)
+        return self._products(pipeline, weights)
+
+    def _products(self, pipeline: PipelineSpec, weights: Weights) -> Run:
+        """Plan a convolution as matrix products; see :mod:`convbench.backends.array_kernels`."""
         tf32 = weights.dtype == "tf32"
-        placed = replace(self.place(weights), dtype=format_of(weights.dtype).storage)
-        run = array_kernels.build(self._cupy, pipeline, placed, _BLOCK_BYTES)
-        # CuPy has no public setting but the variable CUPY_TF32, which is read once.
-        linalg = importlib.import_module("cupy._core._routines_linalg")
-        compute_type = linalg.COMPUTE_TYPE_TF32 if tf32 else linalg.COMPUTE_TYPE_DEFAULT
+        weights = replace(weights, dtype=format_of(weights.dtype).storage)
+        run = array_kernels.build(self._cupy, pipeline, weights, _BLOCK_BYTES)
+        set_compute_type = self._linalg.set_compute_type
+        compute_type = self._linalg.COMPUTE_TYPE_TF32 if tf32 else self._linalg.COMPUTE_TYPE_DEFAULT
 
         def function(x: DeviceArray) -> DeviceArray:
-            linalg.set_compute_type("float32", compute_type)
+            set_compute_type("float32", compute_type)
             return run(x)
 
         return replace(run, function=function)
+
+    def capture(self, run: Run, x: DeviceArray) -> Callable[[], DeviceArray]:
+        """Record the launches of ``run(x)`` as a CUDA graph; see :meth:`Backend.capture`.
+
+        Raises
+        ------
+        Unsupported
+            If the run calls cuBLAS, which CuPy does not allow while it records.
+        """
+        cuda = self._cupy.cuda
+        # What the run allocates belongs to the graph: nobody else may get it from the pool.
+        pool = cuda.MemoryPool()
+        stream = cuda.Stream(non_blocking=True)
+        self.synchronize()
+        with stream, cuda.using_allocator(pool.malloc):
+            run(x)  # whatever is compiled and allocated once
+            stream.synchronize()
+            stream.begin_capture()
+            try:
+                y = run(x)
+            except NotImplementedError as error:
+                with contextlib.suppress(Exception):  # it only ends the recording
+                    stream.end_capture()
+                raise Unsupported(f"{run.algorithm} cannot be recorded: {error}") from error
+            graph = stream.end_capture()
+        held = (pool, run, x, y)
+
+        def replay() -> DeviceArray:
+            graph.launch()  # on the current stream, which the events are on too
+            return held[-1]
+
+        return replay
 
     def synchronize(self) -> None:
         """Wait for everything on the device, whatever stream it is on."""
@@ -123,7 +238,15 @@ class CupyBackend(Backend):
             "cupy": self._cupy.__version__,
             "cuda": _version(runtime.runtimeGetVersion()),
             "driver": _version(runtime.driverGetVersion()),
+            **({"cudnn": "not used"} if self._cudnn is None else self._cudnn.versions()),
         }
+
+
+def _tiny(pipeline: PipelineSpec, weights: Weights) -> bool:
+    """Whether a single launch costs more than computing all of it by plain loops."""
+    of_one = pipeline.window_flops // pipeline.conv_shape[3]
+    total = math.prod(pipeline.output_shape) * of_one
+    return weights.dtype != "tf32" and of_one <= _TINY_FLOPS_OF_ONE and total <= _TINY_FLOPS
 
 
 class _Events:

@@ -1,0 +1,290 @@
+"""cuDNN, through NVIDIA's cudnn-frontend: a convolution and its bias as one graph.
+
+Which engines a graph has is cuDNN's answer, asked in the order of its heuristics. Left out are
+those that are not direct methods, or round more than the format does: Winograd, FFT, sums in
+16 bits, factors that are narrowed. What is left that uses tensor cores is TF32 for float32 arrays.
+
+Not yet run on a GPU. What was done without one: cuDNN 9.28 planned every probe and every standard
+row for an H100 that was described to it (cudnn-frontend 1.18 and 1.28).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from convbench.backends.base import DeviceArray, Run, Weights
+from convbench.errors import BackendUnavailable, Unavailability, Unsupported
+from convbench.numerics import format_of
+from convbench.spec import PipelineSpec
+
+INSTALL = 'pip install "convbench[cupy-gpu]"'
+
+WORKSPACE_BYTES = 1 << 30
+"""No engine may ask for more."""
+
+_WORTH_TIMING_FLOPS = 1e9
+"""Above this the first engines are timed against each other; below, the first one is taken."""
+
+_TIMED = 4
+
+_DATA_TYPES = {"float64": "DOUBLE", "float32": "FLOAT", "float16": "HALF", "bfloat16": "BFLOAT16"}
+
+# Other error laws than that of a direct method, or other results from one call to the next.
+_BARRED = (
+    "WINOGRAD",
+    "WINOGRAD_TILE_4x4",
+    "WINOGRAD_TILE_6x6",
+    "WINOGRAD_TILE_13x13",
+    "FFT",
+    "REDUCED_PRECISION_REDUCTION",
+    "DOWN_CONVERT_INPUTS",
+    "NONDETERMINISTIC",
+)
+
+# What the tensors of a graph are called.
+_X, _FILTERS, _BIAS, _Y = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One engine of cuDNN's for one graph, compiled.
+
+    Attributes
+    ----------
+    graph : cudnn.pygraph
+    index : int
+        Its place among the engines of the graph.
+    name : str
+        As cuDNN calls it: the engine's number and its knobs.
+    workspace_bytes : int
+    """
+
+    graph: Any
+    index: int
+    name: str
+    workspace_bytes: int
+
+
+def plans(frontend: Any, pipeline: PipelineSpec, dtype: str, **where: Any) -> Iterator[Plan]:
+    """Compile the engines for a convolution (and a bias), the most promising first.
+
+    Parameters
+    ----------
+    frontend : module
+        ``cudnn``.
+    pipeline : PipelineSpec
+        Without a pool.
+    dtype : str
+    where
+        What to plan for: ``handle``, or ``device_property`` where there is no card.
+
+    Yields
+    ------
+    Plan
+
+    Raises
+    ------
+    Unsupported
+        If cuDNN knows no engine for the graph.
+    """
+    unsupported = frontend.cudnnGraphNotSupportedError
+    note = frontend.numerical_note
+    barred = [*_BARRED, *(["TENSOR_CORE"] if dtype == "float32" else [])]
+    try:
+        graph = _graph(frontend, pipeline, dtype, where)
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([frontend.heur_mode.A, frontend.heur_mode.FALLBACK])
+    except unsupported as error:
+        raise Unsupported(f"cuDNN has no engine for it: {error}") from error
+    # These mark the engines that there are, so they come after.
+    graph.deselect_numeric_notes([getattr(note, name) for name in barred])
+    graph.deselect_workspace_greater_than(WORKSPACE_BYTES)
+    for index in range(graph.get_execution_plan_count()):
+        try:
+            graph.build_plan_at_index(index)
+        except (unsupported, ValueError):  # a barred one is refused by either
+            continue
+        yield Plan(
+            graph,
+            index,
+            graph.get_plan_name_at_index(index),
+            graph.get_workspace_size_plan_at_index(index),
+        )
+
+
+def _graph(frontend: Any, pipeline: PipelineSpec, dtype: str, where: Mapping[str, Any]) -> Any:
+    """Describe the convolution and the bias: in NCHW, with the strides of NHWC."""
+    conv = pipeline.conv
+    assert conv is not None
+    storage = getattr(frontend.data_type, _DATA_TYPES[format_of(dtype).storage])
+    wide = getattr(frontend.data_type, _DATA_TYPES[format_of(dtype).accumulation])
+    graph = frontend.pygraph(
+        io_data_type=storage, intermediate_data_type=wide, compute_data_type=wide, **where
+    )
+
+    def dense(n: int, h: int, w: int, c: int) -> dict[str, Any]:
+        return {"dim": [n, c, h, w], "stride": [h * w * c, 1, w * c, c], "data_type": storage}
+
+    rows, columns = pipeline.conv_windows
+    x = graph.tensor(name="x", uid=_X, **dense(*pipeline.input_shape))
+    depth = pipeline.c // conv.groups  # fewer than the image's: that is what makes groups
+    filters = graph.tensor(name="filters", uid=_FILTERS, **dense(conv.k, conv.r, conv.s, depth))
+    y = graph.conv_fprop(
+        image=x,
+        weight=filters,
+        pre_padding=[rows.before, columns.before],
+        post_padding=[rows.after, columns.after],
+        stride=list(conv.stride),
+        dilation=list(conv.dilation),
+    )
+    if pipeline.bias:
+        bias = graph.tensor(name="bias", uid=_BIAS, **dense(1, 1, 1, conv.k))
+        y = graph.bias(name="add", input=y, bias=bias)
+    out = dense(*pipeline.output_shape)
+    y.set_output(True).set_data_type(storage)
+    y.set_dim(out["dim"]).set_stride(out["stride"]).set_uid(_Y)
+    return graph
+
+
+class Cudnn:
+    """The library, with a handle for one device.
+
+    Parameters
+    ----------
+    cupy : module
+    device : int
+        The current device of CuPy.
+
+    Raises
+    ------
+    BackendUnavailable
+        If cudnn-frontend is not installed, or if cuDNN does not start.
+    """
+
+    def __init__(self, cupy: Any, device: int) -> None:
+        self._cupy = cupy
+        try:
+            self._frontend: Any = importlib.import_module("cudnn")
+        except Exception as error:  # an import runs anything, and may raise anything
+            if not isinstance(error, ModuleNotFoundError) or error.name != "cudnn":
+                raise _broken("`import cudnn` raised", error) from error
+            raise BackendUnavailable(
+                Unavailability.NOT_INSTALLED,
+                "there is no module named cudnn, which is NVIDIA's cudnn-frontend",
+                f"Install it: {INSTALL}",
+            ) from error
+        try:
+            self._handle = _handle(self._frontend, device)
+        except Exception as error:  # it is C++ that raises here
+            raise _broken("cuDNN gives no handle:", error) from error
+
+    def versions(self) -> dict[str, str]:
+        """Of cuDNN and of the frontend."""
+        number = self._frontend.backend_version()  # 92800 is 9.28.0
+        return {
+            "cudnn": f"{number // 10000}.{number // 100 % 100}.{number % 100}",
+            "cudnn_frontend": str(self._frontend.__version__),
+        }
+
+    def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
+        """Plan a convolution (and a bias), and time the first engines where that is worth it.
+
+        Parameters
+        ----------
+        pipeline : PipelineSpec
+            Without a pool, with a batch of at least 1.
+        weights : Weights
+            Holding arrays of the card, in the layouts of the contract.
+
+        Raises
+        ------
+        Unsupported
+            If cuDNN knows no engine that computes it directly, in the precision that was asked for.
+        """
+        timed = pipeline.flops > _WORTH_TIMING_FLOPS
+        candidates = self._candidates(pipeline, weights, _TIMED if timed else 1)
+        if timed and pipeline.bias and weights.dtype == "float32":
+            # For IEEE float32 cuDNN has faster engines that add no bias.
+            bare = replace(pipeline, bias=False), replace(weights, bias=None)
+            candidates += [_with_bias(run, weights.bias) for run in self._candidates(*bare, _TIMED)]
+        if not candidates:
+            raise Unsupported(
+                f"cuDNN has no engine for {pipeline} in {weights.dtype} that is a direct method"
+                f" and takes a workspace of at most {WORKSPACE_BYTES >> 20} MiB"
+            )
+        if len(candidates) > 1:
+            x = self._cupy.ones(pipeline.input_shape, format_of(weights.dtype).storage)
+            candidates.sort(key=lambda run: self._time_ms(run, x))
+        return candidates[0]
+
+    def _candidates(self, pipeline: PipelineSpec, weights: Weights, most: int) -> list[Run]:
+        found = plans(self._frontend, pipeline, weights.dtype, handle=self._handle)
+        return [
+            Run(self._runner(plan, pipeline, weights), f"cuDNN {plan.name}")
+            for plan in itertools.islice(found, most)
+        ]
+
+    def _runner(
+        self, plan: Plan, pipeline: PipelineSpec, weights: Weights
+    ) -> Callable[[DeviceArray], DeviceArray]:
+        cupy, frontend, handle = self._cupy, self._frontend, self._handle
+        storage, shape = format_of(weights.dtype).storage, pipeline.output_shape
+        assert weights.filters is not None
+        filters = cupy.ascontiguousarray(weights.filters.transpose(3, 0, 1, 2))
+        workspace = cupy.empty(max(1, plan.workspace_bytes), "uint8")
+        kept = {_FILTERS: filters.data.ptr}
+        if weights.bias is not None:
+            kept[_BIAS] = weights.bias.data.ptr
+        held = (filters, weights.bias, workspace)  # pointers alone would not keep them
+
+        def run(x: DeviceArray) -> DeviceArray:
+            y = cupy.empty(shape, storage)
+            frontend.set_stream(handle=handle, stream=cupy.cuda.get_current_stream().ptr)
+            pointers = {**kept, _X: x.data.ptr, _Y: y.data.ptr}
+            plan.graph.execute_plan_at_index(pointers, held[2].data.ptr, plan.index, handle=handle)
+            return y
+
+        return run
+
+    def _time_ms(self, run: Run, x: DeviceArray) -> float:
+        """The best of three, after one that loads the engine."""
+        cuda, times = self._cupy.cuda, []
+        for _ in range(4):
+            start, stop = cuda.Event(), cuda.Event()
+            start.record()
+            run(x)
+            stop.record()
+            stop.synchronize()
+            times.append(float(cuda.get_elapsed_time(start, stop)))
+        return min(times[1:])
+
+
+@functools.cache
+def _handle(frontend: Any, device: int) -> Any:  # noqa: ARG001  # it is for the current one
+    """One for each device of this process."""
+    return frontend.create_handle()
+
+
+def _with_bias(conv: Run, bias: DeviceArray) -> Run:
+    """Add the bias in a pass of its own. In float32 it rounds no more: the sum is one already."""
+
+    def run(x: DeviceArray) -> DeviceArray:
+        y = conv(x)
+        y += bias
+        return y
+
+    return Run(run, f"{conv.algorithm} + bias")
+
+
+def _broken(what: str, error: Exception) -> BackendUnavailable:
+    return BackendUnavailable(
+        Unavailability.IMPORT_FAILED,
+        f"{what} {type(error).__name__}: {error}",
+        f"cuDNN or CUDA's libraries are missing or do not fit the driver; reinstall: {INSTALL}",
+    )
