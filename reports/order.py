@@ -5,8 +5,9 @@
 
 `convbench bench` measures many cells in one process, in an order that is drawn anew in each round.
 If what the cells before it leave behind made a cell slower, its time would grow with its place.
-Each process median is divided by the geometric mean of its cell over the rounds, and the logarithm
-is regressed on the place in the process, from 0 for the first cell to 1 for the last.
+Each process median is divided by the geometric mean of its cell over the rounds, and within each
+process the logarithm is regressed on the place, from 0 for the first cell to 1 for the last. What
+one process meets is common to its cells, so that each process gives one slope.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from scipy.stats import linregress
+from scipy.stats import linregress, ttest_1samp
 
 from convbench import evidence
+
+_FEWEST_CELLS = 20
 
 
 def main() -> None:
@@ -42,24 +45,26 @@ def main() -> None:
             logs[cell][process] = math.log(statistics.median(note.facts["samples_s"]))
             if len(notes) > 1:
                 places[cell, process] = place / (len(notes) - 1)
-    x, y = [], []
-    for cell, of_process in logs.items():
-        mean = statistics.mean(of_process.values())
-        for process, log in of_process.items():
-            if len(of_process) > 1 and (cell, process) in places:
-                x.append(places[cell, process])
-                y.append(log - mean)
-    found = linregress(x, y)
-    print(f"{len(x)} process medians of {len(logs)} cells in {len(order)} processes")
-    print(f"from the first to the last place: {math.expm1(found.slope):+.1%}", end=" ")
-    print(f"(standard error {found.stderr:.1%}, p = {found.pvalue:.2f})")
-    first = [b for a, b in zip(x, y, strict=True) if a == 0]
-    if first:
-        print(
-            f"the very first cell of a process: {math.expm1(statistics.median(first)):+.1%}",
-            end=" ",
-        )
-        print(f"against its own mean (median of {len(first)})")
+    of_process: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for cell, times in logs.items():
+        mean = statistics.mean(times.values())
+        for process, log in times.items():
+            if len(times) > 1 and (cell, process) in places:
+                of_process[process].append((places[cell, process], log - mean))
+    slopes = [
+        linregress(*zip(*points, strict=True)).slope
+        for points in of_process.values()
+        if len(points) >= _FEWEST_CELLS
+    ]
+    if len(slopes) < 2:
+        raise SystemExit(f"fewer than 2 processes have {_FEWEST_CELLS} cells")
+    found = ttest_1samp(slopes, 0.0)
+    error = statistics.stdev(slopes) / math.sqrt(len(slopes))
+    print(
+        f"{len(slopes)} processes of {len(logs)} cells; from the first to the last place:", end=" "
+    )
+    print(f"{math.expm1(statistics.mean(slopes)):+.1%} (standard error {error:.1%},", end=" ")
+    print(f"p = {found.pvalue:.2f})")
 
 
 if __name__ == "__main__":
