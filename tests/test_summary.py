@@ -194,6 +194,15 @@ def test_what_no_device_can_do_is_invalid(flops, size_bytes, time_s, reason):
     assert not reason or reason in row.causes[0].reason
 
 
+def test_a_copy_has_its_gigabytes_per_second():
+    copy, layer = CEILINGS[1], record("pipeline", "net.conv", (1.0,), flops=1e9, bytes=2e9)
+    rows = {row.workload: row for row in summarise([copy, layer])}
+    assert rows[COPY].gb_per_s == pytest.approx(10.0)
+    assert rows["net.conv"].gb_per_s == pytest.approx(2.0)
+    assert "GB/s" in render([rows[COPY]])
+    assert "GB/s" not in render([rows["net.conv"]])
+
+
 def test_without_ceilings_there_is_no_share():
     (row,) = summarise([record("pipeline", "net.conv", (1.0,), flops=1e12, bytes=1)])
     assert (row.status, row.of_roofline, row.gflops) == (Status.OK, None, 1000.0)

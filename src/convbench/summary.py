@@ -92,6 +92,8 @@ class Row:
         Half the distance between the fastest and the slowest of them, as a share of the median.
     gflops : float, optional
         10**9 floating-point operations of the direct method per second.
+    gb_per_s : float, optional
+        10**9 bytes of input, weights and output per second.
     of_roofline : float, optional
         That, as a share of what the device could do at this ratio of operations to bytes.
     error_over_bound : float, optional
@@ -118,6 +120,7 @@ class Row:
     processes: int = 0
     spread: float | None = None
     gflops: float | None = None
+    gb_per_s: float | None = None
     of_roofline: float | None = None
     error_over_bound: float | None = None
     cold_s: float | None = None
@@ -220,6 +223,7 @@ def _row(suite: str, parts: Sequence[Record], ceilings: _Ceilings) -> Row:
         processes=len(time.processes) if time else 0,
         spread=_spread(time.processes) if time else None,
         gflops=gflops,
+        gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
         of_roofline=gflops / attainable if gflops and attainable else None,
         error_over_bound=accuracy.value if accuracy else None,
         cold_s=whole["cold"].value if "cold" in whole else None,
@@ -359,6 +363,8 @@ def _numbers(rows: Sequence[Row]) -> dict[str, list[str]]:
             "time": [duration(row.time_s) for row in rows],
             "\u00b1": [_percent(row.spread) for row in rows],
             "GFLOP/s": [digits(row.gflops) for row in rows],
+            # Where there is arithmetic its rate says more; JSON has both.
+            "GB/s": ["" if row.gflops else digits(row.gb_per_s) for row in rows],
             "of roofline": [_percent(row.of_roofline) for row in rows],
             "cold": [duration(row.cold_s) for row in rows],
             "memory": [_megabytes(row.peak_bytes) for row in rows],
