@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,10 @@ settings.register_profile(
     "convbench", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("convbench")
+
+# Started in the background, as CI may be, a shell has us ignore Ctrl-C, and so would the commands
+# that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OWN = ("cupy", "numpy", "tensorflow")
 
