@@ -285,8 +285,8 @@ def test_hot_and_cold_are_two_methods(cold):
 
 
 def test_memory_is_the_peak_beyond_the_input():
-    # In a process of its own, as it is measured: what this one has freed is there already. A pool of
-    # 1x1 windows gives its input, 8 MB.
+    # In a process of its own, as it is measured: what this one has freed is there already. A pool
+    # of 1x1 windows gives its input, 8 MB.
     code = (
         "from benchmarks import common; from convbench import PipelineSpec, PoolSpec;"
         "print(*common.peak_bytes('numpy@cpu',"

@@ -215,3 +215,14 @@ def test_a_pickle_is_not_run(files: Path) -> None:
     assert done.returncode == 4
     assert "arrays of objects" in done.stderr
     assert command(files, "nowhere.npy").returncode == 4
+
+
+@pytest.mark.parametrize("change", [lambda y: y + 1, lambda y: y * np.float32(1.01)])
+def test_what_no_rounding_does_is_not_put_down_to_rounding(change) -> None:
+    pipeline = PipelineSpec(1, 16, 16, 8, ConvSpec(8, 3, 3))
+    inputs = make_inputs(pipeline, "float32", "normal", 0)
+    assert inputs.weights.filters is not None
+    right = convbench.run(pipeline, inputs.x, inputs.weights.filters)
+    report = convbench.check(change(right), pipeline, inputs.x, inputs.weights.filters)
+    assert not report.ok
+    assert not [cause for cause in report.causes if "accumulation" in cause.name]

@@ -240,6 +240,8 @@ def _relative(got: Array, expected: Reference) -> tuple[float, float]:
 # See `refer_for`: the bound for sums that one term dominates is about so many times wider.
 _NEAR = 4.0
 
+_FEWEST_ERRORS, _SYSTEMATIC = 30, 0.9
+
 # Looser arithmetic than was claimed, the tightest first.
 _LOOSER = (
     ("tf32", None, "the factors were rounded to TF32 (11 bits) before they were multiplied"),
@@ -282,6 +284,8 @@ def _causes(
         if (fits := compare(part_got, suspect)).ok:
             found.add(name)
             yield Cause(name, fault.what, fits.ratio)
+    if _is_systematic(part_got, right):
+        return
     dtype = inputs.weights.dtype
     for factors, added, what in _LOOSER:
         if factors is not None and dtype != "float32":
@@ -293,8 +297,22 @@ def _causes(
         if (fits := compare(got, expected)).ok:
             name = "tf32_factors" if factors else f"{added}_accumulation"
             if name not in found:
-                yield Cause(name, f"consistent with: {what}", fits.ratio)
+                yield Cause(name, what, fits.ratio)
             return
+
+
+def _is_systematic(got: Array, right: Reference) -> bool:
+    """Whether the errors all have one sign, or follow the result: rounding does neither."""
+    error = (got.astype(np.float64) - right.output).ravel()
+    result = right.output.ravel()
+    finite = np.isfinite(error) & np.isfinite(result)
+    error, result = error[finite], result[finite]
+    if error.size < _FEWEST_ERRORS or not error.any():
+        return False
+    root_mean_square = math.sqrt(float(np.mean(error**2)))
+    if abs(float(error.mean())) > _SYSTEMATIC * root_mean_square:
+        return True
+    return bool(result.std() and abs(np.corrcoef(error, result)[0, 1]) > _SYSTEMATIC)
 
 
 def _part(

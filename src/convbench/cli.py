@@ -7,6 +7,7 @@ answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -51,8 +52,9 @@ Is the convolution still right, is it slower, and how sure are we?
 """
 
 _EXIT_CODES = """\
-exit codes: 0 fine, 2 something is wrong or failed, 3 nothing was measured,
-4 bad input or could not set up, 130 interrupted"""
+exit codes: 0 fine, 1 something is slower (or, for doctor, the machine is unfit),
+2 something is wrong or failed, 3 nothing was measured, 4 bad input or could not set up,
+130 interrupted"""
 
 _COMPARE_EXIT_CODES = """\
 exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
@@ -260,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         "A side is REVISION[:ENVIRONMENT[:MACHINE]]; parts of the names do if they are unique.\n"
         "docs/comparing.md says what the verdicts mean.\n\n"
         "examples:\n  convbench compare HEAD~1 HEAD\n"
-        "  convbench compare HEAD:tf2.20 HEAD:tf2.21 --delta 2\n"
+        "  convbench compare HEAD:2.20 HEAD:2.21 --delta 2\n"
         "  convbench compare main HEAD --format markdown > comment.md\n\n" + _COMPARE_EXIT_CODES,
     )
     _add_comparison(sub)
@@ -484,6 +486,10 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.self_test:
         return _self_test(arguments)
     workloads = _chosen_workloads(arguments)
+    if arguments.junit and not arguments.junit.parent.is_dir():  # not after an hour of computing
+        raise InputError.of(
+            str(arguments.junit), "its folder", "not there", "one that exists", "Make it first."
+        )
     _say("looking for backends ...")
     plan = Plan(
         workloads,
@@ -880,8 +886,14 @@ def _write(path: Path, content: bytes) -> None:
     try:
         part.write_bytes(content)
         part.replace(path)
+    except OSError as error:
+        raise InputError.of(
+            str(path), "the file", f"not writable ({error.strerror})", "a place to write to",
+            "Choose another.",
+        ) from error  # fmt: skip
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _say(text: str) -> None:

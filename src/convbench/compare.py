@@ -81,9 +81,12 @@ def compare(
     missing = [name for name, side in (("base", base), ("head", head)) if not side.records]
     if missing:
         sides = {"base": base, "head": head}
-        warnings = tuple(
-            f"nothing was measured of {name}, {sides[name].commit[:SHORT]}" for name in missing
-        )
+        if len(missing) == 1:
+            (name,) = missing
+            warning = f"nothing was measured of {name}, {sides[name].commit[:SHORT]}"
+        else:  # of the one that was measured there is nothing to choose either
+            warning = f"{base.commit[:SHORT]} and {head.commit[:SHORT]} were not both measured"
+        warnings = (warning,)
         return Comparison(base, head, rule, (), warnings=warnings)
     pairs = _pair(base, head)
     if bench is not None:

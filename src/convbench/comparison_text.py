@@ -62,6 +62,10 @@ _LEGEND = (
 )
 
 
+_MOST_NAMED = 8
+"""A reason that concerns more cells than this does not name them all: the table does."""
+
+
 def render(
     comparison: Comparison,
     *,
@@ -105,7 +109,10 @@ def render(
             columns.remove(next(name for name in _DISPENSABLE if name in columns))
         console.print(_table(shown, columns))
     for (verdict, sentences), where in _reasons(shown).items():
-        console.print(Text.assemble((verdict, _STYLES.get(verdict, "")), f" {', '.join(where)}"))
+        named = where[:_MOST_NAMED]
+        if more := len(where) - len(named):
+            named = [*named, f"and {more} more"]
+        console.print(Text.assemble((verdict, _STYLES.get(verdict, "")), f" {', '.join(named)}"))
         for sentence in sentences:
             console.print(Padding(Text(sentence), (0, 0, 0, 4), expand=False))
     if equal:

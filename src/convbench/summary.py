@@ -287,7 +287,7 @@ def render(rows: Sequence[Row], *, width: int | None = None, color: bool = False
     Parameters
     ----------
     width : int, optional
-        Of a terminal, in columns: if it is too narrow the stages are left out and names are folded.
+        Of a terminal, in columns: if it is too narrow, columns are left out, the stages first.
         By default there is room for everything, as a pipe has.
     color : bool
         Write a terminal's escape sequences.
@@ -313,16 +313,26 @@ def render(rows: Sequence[Row], *, width: int | None = None, color: bool = False
             shown = [row for row in group if row.suite == suite and row.target in present]
             if not shown:
                 continue
-            table = _table(shown, _numbers(shown) | _stages(shown), title=suite)
+            columns = _numbers(shown) | _stages(shown)
             unlimited = console.options.update_width(_PIPE_COLUMNS)
-            if Measurement.get(console, unlimited, table).maximum > console.width:
-                table = _table(shown, _numbers(shown) or _stages(shown), title=suite)
+            for name in (*_dispensable(columns), ""):
+                table = _table(shown, columns, title=suite)
+                if Measurement.get(console, unlimited, table).maximum <= console.width:
+                    break
+                columns.pop(name, None)
             console.print(table)
         for (status, reason, remedy), where in causes_in_words(group).items():
             console.print(Text.assemble((status, _STYLES[status]), f" {where}"))
             for sentence in filter(None, (reason, remedy)):
                 console.print(Padding(Text(sentence), (0, 0, 0, 4), expand=False))
     return text.getvalue()
+
+
+def _dispensable(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a narrow terminal can do without, the least important first: names stay."""
+    alone = [name for name in columns if name.endswith(" alone")]
+    order = (*alone, "memory", "cold", "GB/s", "of roofline", "GFLOP/s", "\u00b1")
+    return [name for name in order if name in columns]
 
 
 _PIPE_COLUMNS = 10_000
