@@ -118,7 +118,8 @@ def main() -> None:
         print(f"Made by `python reports/planted.py` on {time.strftime('%Y-%m-%d')}:", end=" ")
         print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores, load", end=" ")
         print(f"{now.get('load_1min', '?')} at the end, OPENBLAS_NUM_THREADS=1.\n")
-        print(f'`asv run --bench "{BENCH}"` built and measured them in {seconds:.0f} s.\n')
+        print(f'`asv run --bench "{BENCH}"` built and measured them in {seconds:.0f} s.', end=" ")
+        print(f"They are in a clone, on top of {commits[0][:8]}.\n")
         for commit, (subject, _, _) in zip(commits[1:], CHANGES, strict=True):
             print(f"## {subject}\n")
             done = call(folder, str(BIN / "convbench"), "compare", commits[0], commit)

@@ -310,7 +310,7 @@ def test_junit_has_a_case_for_every_cell():
     assert found["slow"] == found["bad"] == ["failure"]
     assert found["gone"] == found[WORKLOAD] == ["error"]
     assert found["noisy"] == found["old"] == ["skipped"]
-    assert found["equal.3"] == found["was there anything"] == ["system-out"]
+    assert found["equal.3"] == found["something was measured"] == ["system-out"]
     (message,) = [f.get("message") for c in suites[TARGET] if c.get("name") == "slow" for f in c]
     assert message.startswith("regressed: 1.500x slower")
 

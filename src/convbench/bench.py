@@ -141,8 +141,9 @@ class Bench:
             start_server(self.store.suites)
         try:
             for number in range(1, self.rounds + 1):
+                if number > 1:
+                    self.save()
                 yield from self._round(number)
-                self.save()
         finally:
             self.elapsed_s = time.monotonic() - begun_s
             self.save()

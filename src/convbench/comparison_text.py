@@ -28,6 +28,7 @@ from convbench.comparison import (
     percent,
     times,
 )
+from convbench.junit import printable, write
 from convbench.sides import SHORT, Side
 
 if TYPE_CHECKING:
@@ -467,38 +468,27 @@ def junit(comparison: Comparison, *, strict: bool = False) -> bytes:
     """
     root = ET.Element("testsuites", name="convbench compare")
     whole = ET.SubElement(root, "testsuite", name="comparison")
-    case = ET.SubElement(whole, "testcase", classname="comparison", name="was there anything")
-    summary = _xml("\n".join((comparison.summary(), *comparison.warnings)))
+    case = ET.SubElement(whole, "testcase", classname="comparison", name="something was measured")
+    summary = printable("\n".join((comparison.summary(), *comparison.warnings)))
     if comparison.exit_code(strict=strict) == 3:
-        ET.SubElement(case, "error", message=_xml(comparison.summary())).text = summary
+        ET.SubElement(case, "error", message=printable(comparison.summary())).text = summary
     else:
         ET.SubElement(case, "system-out").text = summary
     suites = {"comparison": whole}
     for cell in sorted(comparison.cells, key=lambda cell: cell.target):
         if cell.target not in suites:
-            suites[cell.target] = ET.SubElement(root, "testsuite", name=_xml(cell.target))
+            suites[cell.target] = ET.SubElement(root, "testsuite", name=printable(cell.target))
         case = ET.SubElement(
-            suites[cell.target], "testcase", classname=_xml(cell.target),
-            name=_xml(cell.name if cell.kind == "time" else f"{cell.name} {cell.kind}"),
+            suites[cell.target], "testcase", classname=printable(cell.target),
+            name=printable(cell.name if cell.kind == "time" else f"{cell.name} {cell.kind}"),
         )  # fmt: skip
-        text = _xml("\n".join((f"{cell.verdict}: {cell.reason}", *cell.notes)))
+        text = printable("\n".join((f"{cell.verdict}: {cell.reason}", *cell.notes)))
         if (tag := _TAGS.get(cell.verdict)) is not None:
-            message = _xml(f"{cell.verdict}: {cell.reason}")
+            message = printable(f"{cell.verdict}: {cell.reason}")
             ET.SubElement(case, tag, message=message).text = text
         else:
             ET.SubElement(case, "system-out").text = text
-    for suite in suites.values():
-        counts = Counter(kind.tag for case in suite for kind in case)
-        suite.set("tests", str(len(suite)))
-        for attribute, tag in (
-            ("failures", "failure"),
-            ("errors", "error"),
-            ("skipped", "skipped"),
-        ):
-            suite.set(attribute, str(counts[tag]))
-    ET.indent(root)
-    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return document
+    return write(root)
 
 
 _TAGS = {
@@ -513,8 +503,3 @@ _TAGS = {
     Verdict.UNDECIDED: "skipped",
     Verdict.NOT_MEASURED: "skipped",
 }
-
-
-def _xml(text: str) -> str:
-    """Without the characters that XML forbids."""
-    return re.sub("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

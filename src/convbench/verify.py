@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from convbench.backends import find_backend
 from convbench.errors import ArrayError
 from convbench.failures import Status
 from convbench.inputs import Fill, Inputs, make_inputs
+from convbench.junit import printable, write
 from convbench.numerics import FORMATS, Format, format_of
 from convbench.running import Computed
 from convbench.spec import PipelineSpec
@@ -371,26 +371,15 @@ def junit(checks: Sequence[Check], elapsed_s: float) -> bytes:
             suites[check.target], "testcase", classname=f"{check.target}.{check.workload}",
             name=f"{check.dtype} {check.fill}",
         )  # fmt: skip
-        text = _printable("\n".join(filter(None, (check.reason, check.remedy, check.command()))))
+        text = printable("\n".join(filter(None, (check.reason, check.remedy, check.command()))))
         match check.status:
             case Status.WRONG:
-                ET.SubElement(case, "failure", message=_printable(check.reason)).text = text
+                ET.SubElement(case, "failure", message=printable(check.reason)).text = text
             case Status.FAILED:
-                ET.SubElement(case, "error", message=_printable(check.reason)).text = text
+                ET.SubElement(case, "error", message=printable(check.reason)).text = text
             case Status.SKIPPED | Status.DEVIATES:
-                ET.SubElement(case, "skipped", message=_printable(check.reason))
-    for suite in suites.values():
-        counts = Counter(kind.tag for case in suite for kind in case)
-        suite.set("tests", str(len(suite)))
-        for attribute, tag in (
-            ("failures", "failure"),
-            ("errors", "error"),
-            ("skipped", "skipped"),
-        ):
-            suite.set(attribute, str(counts[tag]))
-    ET.indent(root)
-    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return document
+                ET.SubElement(case, "skipped", message=printable(check.reason))
+    return write(root)
 
 
 def _absence(presence: Presence, target: Target) -> NotComputed | None:
@@ -476,8 +465,3 @@ def _summary(checks: Sequence[Check]) -> list[RenderableType]:
     if alike:
         lines.append("Between processes: " + ", ".join(f"{n} {word}" for word, n in alike.items()))
     return [Text(line) for line in lines]
-
-
-def _printable(text: str) -> str:
-    """Without the characters that XML forbids."""
-    return re.sub("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

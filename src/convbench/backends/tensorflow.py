@@ -140,7 +140,7 @@ class TensorFlowBackend(Backend):
             ),
             Hole(
                 "float64 convolutions above 0.3 GFLOP",
-                "XLA computes them with plain loops, 15 to 70 times slower than the graph",
+                "XLA computes them with plain loops, many times slower than the graph",
                 lambda pipeline, _: pipeline.conv is not None,
                 variants=("xla",),
                 devices=("cpu",),
