@@ -13,6 +13,6 @@ from asv.console import log
 try:
     # After what is installed: an editable installation may be of another checkout.
     sys.path.append(str(Path(__file__).resolve().parent / "src"))
-    import convbench.asv_page  # noqa: F401  # asv looks for subclasses of its publisher
+    import convbench.report.site.publisher  # noqa: F401  # asv looks for subclasses of its publisher
 except Exception as error:
     log.warning(f"without convbench's tab 'Backends': {type(error).__name__}: {error}")

@@ -8,19 +8,16 @@ import subprocess
 import sys
 import time
 
-from convbench.targets import Target
-
 from .common import (
     DTYPE,
     FILL,
     SEED,
     TARGETS,
-    backend_class,
     cell,
-    make_inputs,
     open_target,
     pipeline_of,
 )
+from .interface import IMPORT_BACKEND_CLASS, Target, backend_class, make_inputs
 
 WORKLOAD = "inception_v3.7a_3x3b"
 PHASES = ("import", "start", "build", "first_call")
@@ -28,7 +25,7 @@ PHASES = ("import", "start", "build", "first_call")
 _IMPORT = """
 import time
 start = time.perf_counter()
-from convbench.backends import backend_class
+{backend_class}
 backend_class({name!r}).library()
 print(time.perf_counter() - start)
 """
@@ -50,16 +47,20 @@ class Standard:
         facts = {"method": f"wall time of one {phase}, in a process of its own", "dtype": DTYPE}
         if phase == "import":
             open_target(target)  # whether it is there at all
-            name = Target.parse(target).backend
-            done = subprocess.run(
-                [sys.executable, "-c", _IMPORT.format(name=name)],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            took_s = float(done.stdout)
+            took_s = _import(Target.parse(target).backend)
         else:
             took_s = _phase(target, workload, phase)
         facts["spent_s"] = took_s
         return {"samples": [took_s], "number": 1}, facts
+
+
+def _import(name):
+    code = _IMPORT.format(backend_class=IMPORT_BACKEND_CLASS, name=name)
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = done.stderr.strip()[-2000:]
+        raise RuntimeError(f"importing {name} ended with {done.returncode}; its last words: {last}")
+    return float(done.stdout.split()[-1])  # a library may print, too
 
 
 def _phase(target, workload, phase):

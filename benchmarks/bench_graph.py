@@ -5,8 +5,6 @@ once, so this is close to what the device itself needs. It is a method of its ow
 with nothing else. Not yet run on a GPU.
 """
 
-from convbench.errors import Unsupported
-
 from .common import (
     DTYPE,
     FILL,
@@ -21,6 +19,7 @@ from .common import (
     since,
     timed_call,
 )
+from .interface import Unsupported
 
 METHOD = "wall time of a CUDA graph replay + synchronize, caches hot"
 

@@ -4,9 +4,8 @@ A 3x3 convolution with a bias, over the height and width at 32 channels, and ove
 14 x 14: log spaced, from what is all overhead to what is all arithmetic.
 """
 
-from convbench.spec import PipelineSpec
-
 from .common import ROUNDS, TARGETS, cell, timed
+from .interface import PipelineSpec
 
 SIZES = {
     **{f"sweep.hw_{size}": (size, 32) for size in (8, 16, 32, 64, 128, 256, 512)},

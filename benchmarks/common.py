@@ -1,8 +1,6 @@
 """What the suites share: targets, names of workloads, and the life of a cell.
 
-asv takes this folder from the working tree and `src/` from each commit that it measures, so what is
-called of convbench here is an interface that every old commit has to answer. It is only ever added
-to: the imports below are all there is, and tests/test_benchmarks.py holds the list.
+What is called of convbench comes through `interface.py`: old commits have to answer it.
 
 A cell is one workload on one target. Parameters are passed by index and are therefore the same on
 every machine: a target that is absent is skipped in the body, which asv stores as n/a.
@@ -17,17 +15,24 @@ from pathlib import Path
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from convbench import accuracy, evidence
-from convbench.accuracy import compare, refer
-from convbench.backends import backend_class, open_backend
-from convbench.environment import nvidia_devices
-from convbench.errors import ArrayError, TargetError, Unsupported
-from convbench.inputs import make_inputs
-from convbench.running import compute
-from convbench.spec import PipelineSpec
-from convbench.targets import Target
-from convbench.timing import measure
-from convbench.workers import NotComputed
+from .interface import (
+    ArrayError,
+    PipelineSpec,
+    Target,
+    TargetError,
+    Unsupported,
+    backend_class,
+    compare,
+    compute,
+    digest,
+    explain,
+    make_inputs,
+    measure,
+    nvidia_devices,
+    open_backend,
+    refer,
+    write,
+)
 
 OUR_TARGETS = (
     "numpy@cpu",
@@ -110,12 +115,12 @@ def _noted(body):
     def run(suite, *params):
         module = type(suite).__module__.partition(".")[2]
         benchmark = f"{module}.{type(suite).__name__}.{body.__name__}"
-        note = functools.partial(evidence.write, benchmark, params)
+        note = functools.partial(write, benchmark, params)
         note("started")
         try:
             value, facts = body(suite, *params)
         except Exception as error:
-            why = NotComputed.of(error)
+            why = explain(error)
             # A commit from before a backend of ours was added does not know its name, and that is
             # an absence. For an extra target it is a typo, or a plug-in that is not installed here.
             unknown = isinstance(error, TargetError) and str(params[0]) in OUR_TARGETS
@@ -211,7 +216,7 @@ def error_over_bound(target, pipeline):
     how = {"poison": True} if "poison" in inspect.signature(compute).parameters else {}
     computed = compute(backend, pipeline, inputs, **how)
     facts = {"algorithm": computed.algorithm, "versions": backend.versions()}
-    if digest := getattr(accuracy, "digest", None):  # commits from before it have none
+    if digest is not None:  # commits from before it have none
         facts["digest"] = digest(computed.output)
     if computed.output.dtype != inputs.x.dtype:
         dtypes = f"the dtype is {computed.output.dtype}; expected {inputs.x.dtype}"

@@ -25,8 +25,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from convbench import environment
-from convbench.results import load
+from convbench.machine import facts
+from convbench.results.records import load
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -131,7 +131,7 @@ def main() -> None:
                     verdicts(folder, base, head),
                 )
             )
-    machine, now = environment.machine_facts(), environment.moment()
+    machine, now = facts.machine_facts(), facts.moment()
     print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores,", end=" ")
     print(f"load {now.get('load_1min', '?')} at the end, {time.strftime('%Y-%m-%d')},", end=" ")
     print(f"`python reports/aa.py --bench '{options.bench}'`\n")

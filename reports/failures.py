@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 from tests.checkouts import Checkout  # noqa: E402  # the tests' own faulty distribution
 from tests.plugin import FAULTS  # noqa: E402
 
-from convbench.failures import Status  # noqa: E402
-from convbench.results import load  # noqa: E402
-from convbench.summary import summarise  # noqa: E402
+from convbench.results.records import load  # noqa: E402
+from convbench.results.rows import summarise  # noqa: E402
+from convbench.words.status import Status  # noqa: E402
 
 FAULTY = (*FAULTS, "dies_at_import", "not_installed", "broken_import", "no_class")
 

@@ -31,6 +31,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convbench.machine import facts, nvidia
+
 ROOT = Path(__file__).parents[1]
 if not importlib.util.find_spec("convbench"):
     sys.path.insert(0, str(ROOT / "src"))
@@ -38,15 +40,15 @@ if not importlib.util.find_spec("convbench"):
 import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
 
-from convbench import environment
-from convbench.backends.base import Backend, Weights
+from convbench.backends.base import Backend
 from convbench.backends.cupy import CupyBackend
 from convbench.backends.numpy import NumpyBackend
 from convbench.errors import BackendUnavailable, Unsupported
-from convbench.failures import explain
-from convbench.numerics import format_of
-from convbench.spec import PipelineSpec
-from convbench.workloads import load, select
+from convbench.machine.failures import explain
+from convbench.stimulus.arrays import Weights
+from convbench.stimulus.formats import format_of
+from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.workloads import load, select
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take the whole card
 
@@ -476,15 +478,17 @@ def main() -> None:
         ]
     )
     if options.output is not None:
-        facts = {
+        document = {
             "method": "median over interleaved turns of the wall time of run + synchronize",
-            "machine": environment.machine_facts(), "moment": environment.moment(),
-            "gpus": environment.gpus(), "versions": backend.versions(),
+            "machine": facts.machine_facts(), "moment": facts.moment(),
+            "gpus": nvidia.gpus(), "versions": backend.versions(),
             "peers": {c.names[0]: str(getattr(c, c.names[0]).__version__) for c in contenders[1:]},
             "ceilings": limits, "said": said, "left": left, "rows": [asdict(row) for row in rows],
         }  # fmt: skip
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "peers.json").write_text(json.dumps(facts, indent=1, default=str) + "\n")
+        (options.output / "peers.json").write_text(
+            json.dumps(document, indent=1, default=str) + "\n"
+        )
         (options.output / "peers.txt").write_text(text + "\n")
     print(text)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from scipy.stats import linregress, ttest_1samp
 
-from convbench import evidence
+from convbench.results.journal import Note, read
 
 _FEWEST_CELLS = 20
 
@@ -29,11 +29,11 @@ def main() -> None:
     """Read, regress and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
-    journal = evidence.read(parser.parse_args().file)
+    journal = read(parser.parse_args().file)
     if not journal.runs:
         raise SystemExit("no run of `convbench bench` is in that file")
     run = list(journal.runs)[-1]
-    order: dict[str, list[evidence.Note]] = defaultdict(list)
+    order: dict[str, list[Note]] = defaultdict(list)
     for note in journal.notes:
         if note.run == run and note.status == "ok" and "samples_s" in note.facts:
             order[note.process].append(note)

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from convbench import environment
+from convbench.machine import facts
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -113,7 +113,7 @@ def main() -> None:
         seconds = time.monotonic() - begun
         if measured.returncode not in (0, 2):
             sys.exit(measured.stdout + measured.stderr)
-        machine, now = environment.machine_facts(), environment.moment()
+        machine, now = facts.machine_facts(), facts.moment()
         print("# Five real commits: one unchanged, one slower, one wrong, one faster and wrong\n")
         print(f"Made by `python reports/planted.py` on {time.strftime('%Y-%m-%d')}:", end=" ")
         print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores, load", end=" ")

@@ -11,7 +11,7 @@ from hypothesis import settings
 from convbench.backends import backend_class, open_backend, registered
 from convbench.backends.base import Backend
 from convbench.errors import BackendUnavailable
-from convbench.targets import Target
+from convbench.stimulus.targets import Target
 
 # A slow example is not a wrong one. CI tries the same examples every time, so that a merge is held
 # up by its own change only; `make fuzz` is what explores.

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from convbench.failures import Status
-from convbench.results import Record
-from convbench.sides import Side
+from convbench.comparing.sides import Side
+from convbench.results.records import Record
+from convbench.words.status import Status
 
 BASE, HEAD = "0" * 39 + "1", "f" * 39 + "2"
 TARGET, WORKLOAD = "numpy@cpu", "net.conv"

@@ -22,10 +22,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from convbench import reference
 from convbench.backends import cuda_kernels
 from convbench.backends.cupy import CupyBackend
-from convbench.spec import ConvSpec, PipelineSpec
+from convbench.correctness import oracle
+from convbench.stimulus.spec import ConvSpec, PipelineSpec
 
 _MAIN = """
 #include "{shim}"
@@ -275,7 +275,7 @@ class _Graph:
         wide = wide.replace("double", "float64")
         pipeline = PipelineSpec(n, h, w, c, conv, "bias" in arrays)
         bias = arrays.get("bias")
-        computed = reference.conv_and_bias(
+        computed = oracle.conv_and_bias(
             pipeline, arrays["x"].astype("f8"), filters.astype("f8"),
             None if bias is None else bias.reshape(-1).astype("f8"),
         )  # fmt: skip

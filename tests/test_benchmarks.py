@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -23,17 +24,20 @@ from benchmarks import (
     common,
 )
 
-from convbench import results, summary, workloads
+from convbench import frozen
 from convbench.backends.numpy import NumpyBackend
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
-from convbench.failures import Status
+from convbench.results import records
+from convbench.results.rows import summarise
+from convbench.stimulus import workloads
+from convbench.words.status import Status
 
 from .checkouts import SUITES, Checkout
 
 ROOT = Path(__file__).parents[1]
 
-# What old commits must answer. Only ever add to it.
-FROZEN = {
+# What commits from before `convbench.frozen` answer: never touched again.
+OLD = {
     "convbench.accuracy",
     "convbench.accuracy.compare",
     "convbench.accuracy.refer",
@@ -51,6 +55,27 @@ FROZEN = {
     "convbench.targets.Target",
     "convbench.timing.measure",
     "convbench.workers.NotComputed",
+}
+
+# What `convbench.frozen` exports, in every commit that has it: only ever added to.
+NEW = {
+    "ArrayError",
+    "PipelineSpec",
+    "Target",
+    "TargetError",
+    "Unsupported",
+    "asv_mode",
+    "backend_class",
+    "compare",
+    "compute",
+    "digest",
+    "explain",
+    "make_inputs",
+    "measure",
+    "nvidia_devices",
+    "open_backend",
+    "refer",
+    "write",
 }
 
 
@@ -170,16 +195,26 @@ def test_discovery_imports_no_library():
     assert done.stdout.strip() == "set()"
 
 
-def test_what_the_suites_call_is_frozen():
-    used = set()
+def test_what_the_suites_import_is_frozen():
+    tree = ast.parse((SUITES / "interface.py").read_text())
+    imported = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    new = {name for name in imported if name.startswith("convbench.frozen.")}
+    assert {name.removeprefix("convbench.frozen.") for name in new} == NEW
+    assert set(imported) - new == OLD
+    assert set(frozen.__all__) == NEW
+    assert all(hasattr(frozen, name) for name in NEW)
+
+
+def test_only_one_file_of_the_suites_knows_where_things_are():
     for path in SUITES.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("convbench"):
-                used |= {f"{node.module}.{alias.name}" for alias in node.names}
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "evidence":
-                used.add(f"convbench.{ast.unparse(node)}")
-            assert not isinstance(node, ast.Import) or "convbench" not in ast.unparse(node)
-    assert used - {"convbench.evidence"} == FROZEN
+        text = path.read_text()
+        if path.name != "interface.py":
+            assert not re.search(r"^\s*(from|import) convbench", text, re.MULTILINE), path.name
 
 
 def test_asv_is_configured_as_the_evidence_expects():
@@ -196,7 +231,7 @@ def notes(monkeypatch):
     """What would be written as evidence: (params, status, facts)."""
     written = []
     monkeypatch.setattr(
-        common.evidence,
+        common,
         "write",
         lambda benchmark, params, status, **facts: written.append((params, status, facts)),
     )
@@ -422,10 +457,10 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(checkout):
-    loaded = results.load(checkout.results_dir)
+    loaded = records.load(checkout.results_dir)
     assert loaded.problems == (), checkout.first_run.stdout
     chosen = [record for record in loaded.records if record.commit == checkout.first]
-    return {row.target: row for row in summary.summarise(chosen)}
+    return {row.target: row for row in summarise(chosen)}
 
 
 def test_asv_says_that_something_failed_and_goes_on(checkout):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from convbench.environment import has_nvidia_driver
+from convbench.machine.nvidia import has_nvidia_driver
 
 SCRIPT = Path(__file__).parents[1] / "reports" / "gpu_peers.py"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from convbench.backends import backend_class
-from convbench.cli import _parser
-from convbench.faults import FAULTS
-from convbench.workloads import load
+from convbench.cli.main import _parser
+from convbench.correctness.faults import FAULTS
+from convbench.stimulus.workloads import load
 
 from .conftest import OWN
 

@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from convbench.errors import BackendUnavailable, ConvbenchError, SpecError, Unsupported
-from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 
 if TYPE_CHECKING:
-    from convbench.checking import check
-    from convbench.running import run
+    from convbench.backends.compute import run
+    from convbench.correctness.check import check
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 # They need NumPy, which `convbench --help` should not wait for.
-_LATE = {"check": "convbench.checking", "run": "convbench.running"}
+_LATE = {"check": "convbench.correctness.check", "run": "convbench.backends.compute"}
 
 
 def __getattr__(name: str) -> Any:

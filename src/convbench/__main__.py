@@ -1,6 +1,6 @@
 """``python -m convbench``."""
 
-from convbench.cli import main
+from convbench.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -10,16 +10,16 @@
     |   +-- ArrayError          an array whose shape or dtype does not fit the pipeline
     +-- BackendUnavailable      not installed, import failed, or no device
     +-- BrokenContract          a backend that does what the contract forbids
+    +-- Blind                   a check that passes what is known to be wrong: exit code 2
     +-- Unsupported             a hole in a backend that it has declared, with the reason
 
 An exception that a library raises while it computes is none of these: it is caught where cells are
-run and becomes a failed cell (:mod:`convbench.failures`).
+run and becomes a failed cell (:mod:`convbench.machine.failures`).
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
 
 
 class ConvbenchError(Exception):
@@ -27,12 +27,11 @@ class ConvbenchError(Exception):
 
 
 class InputError(ConvbenchError, ValueError):
-    """The caller asked for something that cannot be done as asked."""
+    """The caller asked for something that cannot be done as asked.
 
-    @classmethod
-    def of(cls, where: str, what: str, got: object, expected: str, to_do: str) -> Self:
-        """Build the message of the one shape that all of these have."""
-        return cls(f"{where}: {what} is {got}; expected {expected}. {to_do}")
+    Every message is of one shape, which tests/test_errors.py holds:
+    ``<where>: <what> is <got>; expected <rule>. <what to do>``.
+    """
 
 
 class SpecError(InputError):
@@ -84,6 +83,10 @@ class BackendUnavailable(ConvbenchError, RuntimeError):
 
 class BrokenContract(ConvbenchError, RuntimeError):
     """A backend changed its input or an earlier output, or returned no array."""
+
+
+class Blind(ConvbenchError):
+    """A check passed an output that is known to be wrong: nothing that it says can be trusted."""
 
 
 class Unsupported(ConvbenchError, NotImplementedError):

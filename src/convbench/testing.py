@@ -26,14 +26,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from convbench.accuracy import Accuracy, compare, refer_for
-from convbench.backends.base import Array, Backend, Weights
+from convbench.backends.base import Backend
+from convbench.backends.compute import compute
+from convbench.correctness.accuracy import Accuracy, compare, refer_for
 from convbench.errors import BackendUnavailable, SpecError, Unsupported
-from convbench.inputs import Fill, Inputs, make_inputs
-from convbench.numerics import FORMATS, format_of
-from convbench.probes import PROBES, SENSITIVE
-from convbench.running import compute
-from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
+from convbench.stimulus.arrays import Array, Weights
+from convbench.stimulus.formats import FORMATS, format_of
+from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.probes import PROBES, SENSITIVE
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 
 EXAMPLES = int(os.environ.get("CONVBENCH_EXAMPLES", "50"))
 """Random pipelines per test and target; ``make fuzz`` asks for 2000."""

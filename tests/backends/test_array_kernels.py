@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec
-from convbench.accuracy import compare, refer_for
 from convbench.backends import array_kernels
-from convbench.inputs import Fill, make_inputs
+from convbench.correctness.accuracy import compare, refer_for
+from convbench.stimulus.inputs import Fill, make_inputs
 from convbench.testing import pipelines
 
 

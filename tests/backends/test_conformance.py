@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from convbench.accuracy import compare, is_exact, refer_for
 from convbench.backends.base import Backend
+from convbench.backends.compute import compute
 from convbench.backends.cupy import CupyBackend
 from convbench.backends.numpy import NumpyBackend
 from convbench.backends.tensorflow import TensorFlowBackend
-from convbench.inputs import Fill, make_inputs
-from convbench.running import compute
+from convbench.correctness.accuracy import compare, is_exact, refer_for
+from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.workloads import load, select
 from convbench.testing import conformance_suite
-from convbench.workloads import load, select
 
 TestNumpy = conformance_suite(NumpyBackend)
 TestTensorFlow = conformance_suite(TensorFlowBackend)

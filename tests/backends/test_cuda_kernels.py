@@ -12,11 +12,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from convbench.accuracy import compare, is_exact, refer_for
 from convbench.backends import cuda_kernels
-from convbench.inputs import Fill, make_inputs
-from convbench.numerics import FORMATS, format_of
-from convbench.probes import PROBES, SENSITIVE
+from convbench.correctness.accuracy import compare, is_exact, refer_for
+from convbench.stimulus.formats import FORMATS, format_of
+from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.probes import PROBES, SENSITIVE
 from convbench.testing import pipelines
 
 from .. import stand_in

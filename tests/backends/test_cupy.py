@@ -11,12 +11,12 @@ import sys
 import numpy as np
 import pytest
 
+from convbench.backends.compute import compute
 from convbench.backends.cudnn import _BARRED, Cudnn
 from convbench.backends.cupy import CupyBackend, _remedy
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
-from convbench.inputs import Fill, make_inputs
-from convbench.running import compute
-from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
+from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.testing import conformance_suite
 
 from .. import stand_in

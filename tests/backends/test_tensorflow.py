@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate2d
 
-from convbench import accuracy, running
-from convbench.backends.base import Weights
+from convbench.backends import compute as computing
 from convbench.backends.tensorflow import TensorFlowBackend
+from convbench.correctness import accuracy
 from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
-from convbench.inputs import make_inputs
-from convbench.spec import ConvSpec, PipelineSpec, PoolSpec
+from convbench.stimulus.arrays import Weights
+from convbench.stimulus.inputs import make_inputs
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.testing import pipelines
 
 ROOT = Path(__file__).parents[2]
@@ -316,7 +317,7 @@ def test_refuses_tf32_on_a_cpu():
 )
 def test_16_bits_are_computed_in_float32_where_its_own_would_be_wrong(pipeline, cast, dtype):
     inputs = make_inputs(pipeline, dtype, "normal", 0)
-    computed = running.compute(open_cpu(), pipeline, inputs)
+    computed = computing.compute(open_cpu(), pipeline, inputs)
     assert ("in float32" in computed.algorithm) == cast
     assert computed.output.dtype == dtype
     assert accuracy.compare(computed.output, accuracy.refer(pipeline, inputs)).ok

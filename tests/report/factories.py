@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from convbench.compare import compare
-from convbench.failures import Status
-from convbench.history import History, Series
+from convbench.comparing.judge import compare
 from convbench.report.data import Data
-from convbench.summary import summarise
+from convbench.results.history import History, Series
+from convbench.results.rows import summarise
+from convbench.words.status import Status
 
 from ..records import BASE, HEAD, checked, record, side, timed
 

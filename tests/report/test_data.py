@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from convbench import cli
-from convbench.comparison import Rule
+from convbench.cli import main
+from convbench.comparing.comparison import Rule
 from convbench.errors import InputError
-from convbench.failures import Status
 from convbench.report.data import Request, gather
+from convbench.words.status import Status
 
 from ..records import BASE, HEAD, checked, record, timed
-from ..test_results import ACCURACY, NAN, TIME, Project
+from ..results.test_records import ACCURACY, NAN, TIME, Project
 from .factories import make
 
 OLD, MIDDLE, NEW = "a" * 40, "b" * 40, "c" * 40
@@ -212,7 +212,7 @@ def test_exit_codes(head, base, code):
 
 
 def report(project, *words):
-    return cli.main(
+    return main.main(
         ["report", "--results-dir", str(project.results_dir), "--output",
          str(project.results_dir.parent / "new" / "report.html"), *words]
     )  # fmt: skip

@@ -7,8 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from convbench.failures import Status
-from convbench.history import Series
 from convbench.report import (
     backends,
     changes,
@@ -24,6 +22,8 @@ from convbench.report import (
     verdict,
 )
 from convbench.report.parts import Chart, Facts, Table, Text
+from convbench.results.history import Series
+from convbench.words.status import Status
 
 from ..records import BASE, HEAD, checked, record, timed
 from .factories import COMMITS, TARGETS, everything, make, past, suite

@@ -7,7 +7,7 @@ from functools import cache
 
 from convbench.backends.base import Backend
 from convbench.errors import BackendUnavailable, TargetError, Unavailability
-from convbench.targets import Target
+from convbench.stimulus.targets import Target
 
 GROUP = "convbench.backends"
 
@@ -33,10 +33,11 @@ def find_backend(name: str) -> importlib.metadata.EntryPoint:
     """
     entry = registered().get(name)
     if entry is None:
-        raise TargetError.of(
-            "target", "the backend", repr(name), f"one of {', '.join(sorted(registered()))}",
-            f"Others are registered by an entry point of the group {GROUP!r}.",
-        )  # fmt: skip
+        raise TargetError(
+            f"target: the backend is {name!r}; expected one of "
+            f"{', '.join(sorted(registered()))}. Others are registered by an entry point of the "
+            f"group {GROUP!r}."
+        )
     return entry
 
 

@@ -14,8 +14,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from convbench.backends.base import Run, Weights
-from convbench.spec import PipelineSpec, PoolSpec, Shape, Window
+from convbench.backends.base import Run
+from convbench.stimulus.arrays import Weights
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Shape, Window
 
 Step = Callable[[Any], Any]
 Windows = tuple[Window, Window]

@@ -29,23 +29,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convbench.environment import machine_facts
 from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
-from convbench.failures import explain
-from convbench.spec import PipelineSpec
-
-if TYPE_CHECKING:
-    from convbench.timing import DeviceTimer
-
-Array = NDArray[Any]
-DeviceArray = Any
-"""Whatever the backend's library calls an array."""
-
+from convbench.machine.facts import machine_facts
+from convbench.machine.failures import explain
+from convbench.stimulus.arrays import Array, DeviceArray, Weights
+from convbench.stimulus.spec import PipelineSpec
 
 _LARGE_CACHE_BYTES = 256 << 20
 """Taken for the last level of cache where the system does not tell it."""
@@ -53,23 +45,6 @@ _LARGE_CACHE_BYTES = 256 << 20
 
 _SHARED_COPY_BYTES = 16 << 20
 """Larger copies are shared among the cores; for smaller ones that would cost more than it gains."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """What a pipeline is given besides its input: NumPy arrays, or the device's once placed.
-
-    Attributes
-    ----------
-    dtype : str
-        The format that everything is computed in; of the input and the output too.
-    filters : array of shape (R, S, C // groups, K), optional
-    bias : array of shape (K,), optional
-    """
-
-    dtype: str
-    filters: DeviceArray | None = None
-    bias: DeviceArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +60,7 @@ class Run:
         What really computes, for the evidence: "im2col", "1x1 GEMM", a cuDNN engine.
     accumulation : str, optional
         The format in which products are added, if it is not the usual one of the dtype
-        (:attr:`convbench.numerics.Format.accumulation`). The error bound follows it.
+        (:attr:`convbench.stimulus.formats.Format.accumulation`). The error bound follows it.
     """
 
     function: Callable[[DeviceArray], DeviceArray]
@@ -113,7 +88,7 @@ class Hole:
         Where it applies; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
     fills : tuple of str
         If there are any, the pipeline is computed, and only the results for these fills (see
-        :class:`convbench.inputs.Fill`) are known to differ from the definition.
+        :class:`convbench.stimulus.inputs.Fill`) are known to differ from the definition.
     above_flops : float
         If positive, the pipeline is computed, and rightly, but so slowly that with more operations
         than this it is only verified on demand.
@@ -212,10 +187,10 @@ class Backend(ABC):
     def __init__(self, device: str, variant: str = "") -> None:
         if variant not in self.capabilities.variants:
             known = ", ".join(v for v in self.capabilities.variants if v) or "none"
-            raise TargetError.of(
-                self.name, "the variant", repr(variant), f"one of: {known}",
-                "Leave it out for the default.",
-            )  # fmt: skip
+            raise TargetError(
+                f"{self.name}: the variant is {variant!r}; expected one of: {known}. Leave it "
+                "out for the default."
+            )
         if device not in (present := self.devices()):
             raise BackendUnavailable(
                 Unavailability.NO_DEVICE,
@@ -379,3 +354,13 @@ def installed_version(*distributions: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return ""
+
+
+class DeviceTimer(Protocol):
+    """Two events on the stream that the device's work goes to; see :meth:`Backend.device_timer`."""
+
+    def start(self) -> None:
+        """Mark the start, without waiting for anything."""
+
+    def stop_s(self) -> float:
+        """Mark the end, wait for it, and return the seconds that the device has taken."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from convbench.backends.base import Array, Run, Weights
-from convbench.numerics import format_of
-from convbench.spec import PipelineSpec
+from convbench.backends.base import Run
+from convbench.stimulus.arrays import Array, Weights
+from convbench.stimulus.formats import format_of
+from convbench.stimulus.spec import PipelineSpec
 
 SOURCE = Path(__file__).with_name("pipeline.cu")
 

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from convbench.backends.base import DeviceArray, Run, Weights
+from convbench.backends.base import Run
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
-from convbench.numerics import format_of
-from convbench.spec import PipelineSpec
+from convbench.stimulus.arrays import DeviceArray, Weights
+from convbench.stimulus.formats import format_of
+from convbench.stimulus.spec import PipelineSpec
 
 INSTALL = 'pip install "convbench[cupy-gpu]"'
 

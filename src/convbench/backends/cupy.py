@@ -15,23 +15,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from convbench.backends import array_kernels
-from convbench.backends.base import (
-    Array,
-    Backend,
-    Capabilities,
-    DeviceArray,
-    Hole,
-    Run,
-    Weights,
-)
+from convbench.backends.base import Backend, Capabilities, Hole, Run
 from convbench.backends.cuda_kernels import Kernels
 from convbench.backends.cudnn import Cudnn
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
-from convbench.numerics import format_of
-from convbench.spec import PipelineSpec
+from convbench.stimulus.arrays import Array, DeviceArray, Weights
+from convbench.stimulus.formats import format_of
+from convbench.stimulus.spec import PipelineSpec
 
 if TYPE_CHECKING:
-    from convbench.timing import DeviceTimer
+    from convbench.backends.base import DeviceTimer
 
 _BLOCK_BYTES = 256 << 20
 """A workspace that fills the card with work, and still leaves room on a small one."""
@@ -250,7 +243,7 @@ def _tiny(pipeline: PipelineSpec, weights: Weights) -> bool:
 
 
 class _Events:
-    """A pair of CUDA events; see :class:`convbench.timing.DeviceTimer`."""
+    """A pair of CUDA events; see :class:`convbench.backends.base.DeviceTimer`."""
 
     def __init__(self, cupy: Any) -> None:
         self._cuda = cupy.cuda

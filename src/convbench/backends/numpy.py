@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from convbench.backends import array_kernels
-from convbench.backends.base import Array, Backend, Capabilities, Run, Weights
-from convbench.spec import PipelineSpec
+from convbench.backends.base import Backend, Capabilities, Run
+from convbench.stimulus.arrays import Array, Weights
+from convbench.stimulus.spec import PipelineSpec
 
 _BLOCK_BYTES = 1 << 20
 """About what one core's second-level cache holds."""

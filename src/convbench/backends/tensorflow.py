@@ -27,17 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from convbench.backends.base import (
-    Array,
-    Backend,
-    Capabilities,
-    DeviceArray,
-    Hole,
-    Run,
-    Weights,
-)
-from convbench.numerics import format_of
-from convbench.spec import PipelineSpec, PoolSpec, Window
+from convbench.backends.base import Backend, Capabilities, Hole, Run
+from convbench.stimulus.arrays import Array, DeviceArray, Weights
+from convbench.stimulus.formats import format_of
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window
 
 Function = Callable[[Any], Any]
 Stage = tuple[str, Function]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from convbench import stats
-from convbench.failures import Status
-from convbench.results import Record
+from convbench.comparing import stats
+from convbench.results.records import Record
+from convbench.words.numbers import count, faster, si
+from convbench.words.status import Status
 
 from . import charts
 from .charts import Point
 from .data import Data
 from .parts import Chart, Part, Section, Table, Text
-from .words import count, faster, si
 
 MOST_ROWS = 60
 

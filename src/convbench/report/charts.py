@@ -15,7 +15,7 @@ from typing import Any
 
 import altair as alt
 
-from convbench.comparison_text import clean
+from convbench.words.text import clean
 
 from .parts import Chart, Tone
 

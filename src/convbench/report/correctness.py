@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convbench.failures import Status
-from convbench.results import Record
-from convbench.summary import digits
+from convbench.results.records import Record
+from convbench.words.numbers import digits
+from convbench.words.status import Status
 
 from . import charts
 from .charts import Point

@@ -13,17 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from convbench import history, results
-from convbench.compare import compare
-from convbench.comparison import Comparison, Rule
+from convbench.comparing.comparison import Comparison, Rule
+from convbench.comparing.judge import compare
+from convbench.comparing.sides import Coordinate, Side, choose_sides, find_commit
 from convbench.errors import InputError
-from convbench.evidence import UNREADABLE, unreadable
-from convbench.failures import Status
-from convbench.history import History
-from convbench.results import Record
-from convbench.sides import SHORT, Coordinate, Side, choose_sides, find_commit, measured_commits
-from convbench.summary import Row, summarise
-from convbench.summary import exit_code as exit_code_of_rows
+from convbench.results import history, records
+from convbench.results.folder import SHORT, measured_commits
+from convbench.results.history import History
+from convbench.results.journal import UNREADABLE, unreadable
+from convbench.results.records import Record
+from convbench.results.rows import Row, summarise
+from convbench.results.rows import exit_code as exit_code_of_rows
+from convbench.words.status import Exit, Status
 
 _NO_HISTORY = History((), np.zeros(0), (), np.zeros((0, 0)))
 _USUAL_BASELINE = "numpy@cpu"
@@ -77,14 +78,12 @@ class Data:
         """The head's records of one of the suites that have a number."""
         return [r for r in self.head.records if r.suite == suite and r.value is not None]
 
-    def exit_code(self) -> int:
-        """As `convbench compare` has them: 2 wrong, 3 nothing measured, 1 slower, 0 fine."""
-        compared = self.comparison.exit_code() if self.comparison else 0
-        if compared == 2:
-            return 2
-        if not self.targets:
-            return 3
-        return 2 if exit_code_of_rows(self.rows) == 2 else compared
+    def exit_code(self) -> Exit:
+        """As `convbench compare` has them: wrong, nothing measured, slower, fine."""
+        compared = self.comparison.exit_code() if self.comparison else Exit.OK
+        if Exit.WRONG in (compared, exit_code_of_rows(self.rows)):
+            return Exit.WRONG
+        return compared if self.targets else Exit.NOTHING
 
     def outcome(self) -> str:
         """One line: what the exit code stands for, and how many cells are what."""
@@ -194,7 +193,7 @@ def gather(
 
 
 def _load(request: Request, commits: set[str], problems: list[str]) -> list[Record]:
-    loaded = results.load(request.results_dir, commits)
+    loaded = records.load(request.results_dir, commits)
     problems += loaded.problems
     return [r for r in loaded.records if any(r.commit.startswith(c) for c in commits)]
 
@@ -225,10 +224,10 @@ def _only_side(
         if not records:
             return Side(commit, "", ""), ["Nothing was measured of this commit."]
         listed = ", ".join(f"{commit[:SHORT]}:{e}:{m}" for m, e in sorted(latest))
-        raise InputError.of(
-            "report", "the head", f"{str(asked)!r}, where this commit was not measured",
-            f"one of {listed}", "Name one of these.",
-        )  # fmt: skip
+        raise InputError(
+            f"report: the head is {str(asked)!r}, where this commit was not measured; expected "
+            f"one of {listed}. Name one of these."
+        )
     chosen = [place for place in fitting if place[0] == here] or fitting
     machine, environment = chosen[-1]
     remarks = []
@@ -274,10 +273,10 @@ def _baseline(asked: str | None, records: Iterable[Record]) -> str:
     if asked is None or asked in counts:
         usual = _USUAL_BASELINE if _USUAL_BASELINE in counts else ""
         return asked or usual or next((target for target, _ in counts.most_common(1)), "")
-    raise InputError.of(
-        "report", "the baseline", f"{asked!r}, of which there is no time",
-        f"one of {', '.join(counts) or 'none'}", "Name one of these.",
-    )  # fmt: skip
+    raise InputError(
+        f"report: the baseline is {asked!r}, of which there is no time; expected one of "
+        f"{', '.join(counts) or 'none'}. Name one of these."
+    )
 
 
 def _subjects(commits: Iterable[str]) -> dict[str, str]:

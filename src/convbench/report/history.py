@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from convbench.comparison import times
-from convbench.history import History, Series
+from convbench.results.folder import short
+from convbench.results.history import History, Series
+from convbench.words.numbers import date, si, times
 
 from . import charts
 from .charts import SERIES, TONES, ZOOM_HINT, Point
 from .data import Data, measured_at
 from .parts import Cell, Chart, Part, Section, Table, Text
-from .words import date, name, short, si
+from .words import name
 
 MOST_CHARTS = 12
 MOST_POINTS = 400

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from convbench.words.numbers import date
+
 from .data import Data, measured_at
 from .parts import Facts, Part, Section, Table, Text
-from .words import date
 
 
 def section(data: Data) -> Section:

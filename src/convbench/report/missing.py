@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convbench.failures import Status
-from convbench.summary import causes_in_words
+from convbench.results.rows import causes_in_words
+from convbench.words.status import Status
+from convbench.words.text import clip
 
 from .data import Data
 from .parts import Part, Section, Table, Text
-from .words import clip, status
+from .words import status
 
 
 def section(data: Data) -> Section:

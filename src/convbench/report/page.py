@@ -14,7 +14,8 @@ import jinja2
 from markupsafe import Markup
 
 from convbench import __version__
-from convbench.comparison_text import clean
+from convbench.results.folder import short
+from convbench.words.text import clean
 
 from . import (
     backends,
@@ -32,7 +33,6 @@ from . import (
 )
 from .data import Data
 from .parts import Section
-from .words import short
 
 SECTIONS: tuple[Callable[[Data], Section], ...] = (
     verdict.section,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from convbench.failures import Status
-from convbench.results import Record
-from convbench.summary import Ceiling, digits, find_ceilings
+from convbench.results.ceilings import Ceiling, find_ceilings
+from convbench.results.records import Record
+from convbench.words.numbers import digits, share, si
+from convbench.words.status import Status
 
 from . import charts
 from .charts import Point
 from .data import Data
 from .parts import Chart, Part, Section, Table, Text
-from .words import share, si
 
 MOST_POINTS = 600
 

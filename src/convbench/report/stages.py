@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from convbench.results import Record
-from convbench.summary import Row, digits
+from convbench.results.records import Record
+from convbench.results.rows import Row
+from convbench.words.numbers import digits, faster, si
 
 from . import charts
 from .charts import Point
 from .data import Data
 from .parts import Chart, Part, Section, Table, Text
-from .words import faster, si
 
 MOST_ROWS = 40
 """In a picture: the slowest."""

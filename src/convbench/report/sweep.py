@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from convbench.results import Record
+from convbench.results.records import Record
+from convbench.words.numbers import count, si
 
 from . import charts
 from .charts import Point
 from .data import Data
 from .parts import Chart, Part, Section, Table, Text
-from .words import count, si
 
 _AXES = {"hw": "height and width, at 32 channels", "c": "channels, at 14 x 14"}
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convbench.comparison import Cell as Compared
-from convbench.comparison import Comparison, percent, times
-from convbench.summary import digits
+from convbench.comparing.comparison import Cell as Compared
+from convbench.comparing.comparison import Comparison
+from convbench.words.numbers import digits, percent, share, si, times
 
 from . import charts
 from .charts import Point
 from .data import Data
 from .parts import Chart, Part, Section, Table, Text
 from .verdict import VERDICT_TONES, compared
-from .words import share, si, status
+from .words import status
 
 MOST_ROWS = 50
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from convbench.comparison import BAD, Verdict, times
-from convbench.comparison import Cell as Compared
-from convbench.failures import Status
-from convbench.sides import Side
+from convbench.comparing.comparison import BAD, Verdict
+from convbench.comparing.comparison import Cell as Compared
+from convbench.comparing.sides import Side
+from convbench.results.folder import short
+from convbench.words.numbers import count, date, si, times
+from convbench.words.status import Exit, Status
 
 from .data import Data
 from .parts import Cell, Facts, Part, Section, Table, Text, Tone
-from .words import TONES, count, date, short, si, status
+from .words import TONES, status
 
 MOST_SHOWN = 8
 
@@ -27,7 +29,12 @@ VERDICT_TONES: dict[Verdict, Tone] = {
     Verdict.EQUIVALENT: "good",
 }
 
-_EXIT_TONES: dict[int, Tone] = {0: "good", 1: "bad", 2: "bad", 3: "care"}
+_EXIT_TONES: dict[Exit, Tone] = {
+    Exit.OK: "good",
+    Exit.SLOWER: "bad",
+    Exit.WRONG: "bad",
+    Exit.NOTHING: "care",
+}
 
 
 def section(data: Data) -> Section:

@@ -1,0 +1,173 @@
+"""One call for people: NumPy arrays in, NumPy arrays out, on any backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convbench.backends import open_backend
+from convbench.backends.base import Backend, Run
+from convbench.errors import ArrayError, BrokenContract
+from convbench.stimulus.arrays import Array, DeviceArray, Weights
+from convbench.stimulus.formats import Format, format_of
+from convbench.stimulus.inputs import Inputs
+from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.targets import Target
+
+
+def run(
+    pipeline: PipelineSpec,
+    x: Array,
+    filters: Array | None = None,
+    bias: Array | None = None,
+    backend: str = "numpy",
+    device: str = "cpu",
+) -> Array:
+    """Compute a pipeline once.
+
+    Parameters
+    ----------
+    pipeline : PipelineSpec
+    x : array of shape (N, H, W, C)
+        Its dtype, float32 or float64, is that of the computation and of the result.
+    filters : array of shape (R, S, C // groups, K), optional
+    bias : array of shape (K,), optional
+        Both of the dtype of `x`, and given exactly where the pipeline has the stage.
+    backend : str
+        A registered name, with a variant after a dot if one is wanted: ``"tensorflow.xla"``.
+    device : str
+        ``"cpu"``, ``"gpu:0"``, ...
+
+    Returns
+    -------
+    array of shape (N, P, Q, K)
+
+    Raises
+    ------
+    ArrayError
+        If an array is missing, superfluous, or of the wrong shape or dtype.
+    TargetError, BackendUnavailable, Unsupported
+        If that backend cannot do it here; the message says why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convbench import PipelineSpec, PoolSpec
+    >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
+    >>> run(PipelineSpec(1, 4, 4, 1, pool=PoolSpec("max", 2)), x)[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    """
+    x = np.asarray(x)
+    inputs = checked_inputs(pipeline, x, filters, bias, format_of(x.dtype.name))
+    opened = open_backend(Target.parse(f"{backend}@{device}"))
+    return compute(opened, pipeline, inputs).output
+
+
+def checked_inputs(
+    pipeline: PipelineSpec, x: Array, filters: Array | None, bias: Array | None, fmt: Format
+) -> Inputs:
+    """See that arrays fit a pipeline and a format.
+
+    Raises
+    ------
+    ArrayError
+        If one is missing, superfluous, or of the wrong shape or dtype.
+    """
+    dtype = np.dtype(fmt.storage)
+    checked = (
+        _check("x", x, pipeline.input_shape, dtype),
+        _check("filters", filters, pipeline.filter_shape, dtype),
+        _check("bias", bias, pipeline.bias_shape, dtype),
+    )
+    assert checked[0] is not None
+    return Inputs(checked[0], Weights(fmt.name, *checked[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The output of a pipeline, and how it was made.
+
+    Attributes
+    ----------
+    output : array of shape (N, P, Q, K)
+    algorithm, accumulation : str
+        As :class:`Run` says.
+    deviation : str
+        Why the backend declares that it differs from the definition here; empty if it does not.
+    """
+
+    output: Array
+    algorithm: str
+    accumulation: str | None = None
+    deviation: str = ""
+
+
+def compute(
+    backend: Backend, pipeline: PipelineSpec, inputs: Inputs, *, poison: bool = False
+) -> Computed:
+    """Build, copy there, run, and copy back.
+
+    Parameters
+    ----------
+    poison : bool
+        Run on an input of nothing but nan first. Whatever of it is left in a workspace, a border
+        or a recycled output that the second run does not write is then seen in the result. And
+        hold the backend to the rest of its contract: it may change neither its input nor an
+        earlier output.
+
+    Raises
+    ------
+    BrokenContract
+    """
+    run = backend.build(pipeline, inputs.weights)
+    with np.errstate(invalid="ignore", over="ignore"):  # nan and inf are inputs like any other
+        if not poison:
+            return _computed(backend, run, run(backend.to_device(inputs.x)))
+        earlier = run(backend.to_device(np.full_like(inputs.x, np.nan)))
+        kept = _computed(backend, run, earlier).output.copy()
+        x = backend.to_device(inputs.x)
+        computed = _computed(backend, run, run(x))
+        if not np.array_equal(backend.to_numpy(x), inputs.x, equal_nan=True):
+            raise BrokenContract("the run changed its input; it has to leave it as it is")
+        if not np.array_equal(backend.to_numpy(earlier), kept, equal_nan=True):
+            raise BrokenContract(
+                "the run changed the output of an earlier call; each needs an array of its own"
+            )
+    return computed
+
+
+def _computed(backend: Backend, run: Run, output: DeviceArray) -> Computed:
+    backend.synchronize()
+    array = backend.to_numpy(output)
+    if not isinstance(array, np.ndarray):
+        raise BrokenContract(
+            f"to_numpy returned {type(array).__name__}; it has to return a NumPy array"
+        )
+    return Computed(array, run.algorithm, run.accumulation)
+
+
+def _check(
+    what: str, array: Array | None, shape: tuple[int, ...] | None, dtype: np.dtype[np.generic]
+) -> Array | None:
+    if (array is None) != (shape is None):
+        got, expected = ("missing", f"an array of shape {shape}") if shape else ("given", "none")
+        raise ArrayError(
+            f"arrays: {what} is {got}; expected {expected}. Give exactly the weights that the "
+            "pipeline has."
+        )
+    if array is None:
+        return None
+    array = np.asarray(array)
+    if array.shape != shape:
+        raise ArrayError(
+            f"arrays: the shape of {what} is {array.shape}; expected {shape}. Arrays are NHWC "
+            "and filters (R, S, C // groups, K)."
+        )
+    if array.dtype.newbyteorder("=") != dtype:
+        raise ArrayError(
+            f"arrays: the dtype of {what} is {array.dtype.name}; expected {dtype.name}. Convert "
+            f"it with .astype({dtype.name!r})."
+        )
+    return array

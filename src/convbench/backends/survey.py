@@ -1,0 +1,152 @@
+"""Which backends and devices there are here, each looked at in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+
+from convbench.backends import backend_class, find_backend, registered
+from convbench.errors import (
+    TargetError,
+)
+from convbench.machine.child import START_TIMEOUT_S, Child
+from convbench.machine.failures import explain
+from convbench.stimulus.targets import Target
+from convbench.words.status import Outcome, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One registered backend, as it is on this machine.
+
+    Attributes
+    ----------
+    name : str
+    variants : tuple of str
+    kinds : tuple of str
+        The kinds of device that it knows: ``cpu``, ``gpu``.
+    devices : tuple of str
+        Those that are there; empty if it cannot be used.
+    versions : dict of str to str
+    absence : Outcome, optional
+        Why it cannot be used.
+    """
+
+    name: str
+    variants: tuple[str, ...] = ("",)
+    kinds: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    absence: Outcome | None = None
+
+    def targets(self) -> list[Target]:
+        """Every variant on every device that is present."""
+        return [Target(self.name, v, device) for device in self.devices for v in self.variants]
+
+    def missing(self) -> dict[Target, Outcome]:
+        """The default variant on each kind of device that is not present, and why it is not."""
+        present = {device.partition(":")[0] for device in self.devices}
+        absence = self.absence or Outcome(
+            Status.SKIPPED,
+            f"no device: {self.name} finds no GPU here",
+            "If the machine has one, see whether `nvidia-smi` finds it and whether this build of"
+            f" {self.name} supports CUDA.",
+        )
+        return {
+            Target(self.name, "", kind if kind == "cpu" else f"{kind}:0"): absence
+            for kind in self.kinds or ("cpu",)
+            if kind not in present
+        }
+
+    def check(self, target: Target) -> None:
+        """See that there are such a variant and such a kind of device, present or not.
+
+        Raises
+        ------
+        TargetError
+        """
+        kind = target.device.partition(":")[0]
+        for what, value, known, to_do in (
+            ("variant", target.variant, self.variants, "Leave it and its dot out for the default."),
+            ("device", kind, self.kinds, "Write it as in cpu or gpu:0."),
+        ):
+            if known and value not in known:
+                raise TargetError(
+                    f"{target}: the {what} is {value!r}; expected one of "
+                    f"{', '.join(v or '(none)' for v in known)}. {to_do}"
+                )
+
+
+def survey(names: Iterable[str] | None = None) -> list[Presence]:
+    """Look at every registered backend, each in a process of its own, all at the same time."""
+    chosen = sorted(registered()) if names is None else list(names)
+    processes = {name: Child(_look, (name,)) for name in chosen}
+    return [_seen(name, child) for name, child in processes.items()]
+
+
+def _look(name: str, pipe: Connection) -> None:
+    """Say what a backend knows, then which devices and versions there are, or why there is none."""
+    try:
+        kind = backend_class(name)
+        pipe.send((tuple(kind.capabilities.variants), kind.capabilities.devices))
+        devices = kind.devices()
+        pipe.send((devices, kind(devices[0]).versions()))
+    except Exception as error:  # likewise
+        pipe.send(explain(error))
+
+
+def _seen(name: str, child: Child) -> Presence:
+    """Listen to the two messages of :func:`_look`; either may be the reason for an absence."""
+    presence = Presence(name)
+    answer = child.receive(START_TIMEOUT_S)
+    if isinstance(answer, tuple):
+        presence = replace(presence, variants=answer[0], kinds=answer[1])
+        answer = child.receive(START_TIMEOUT_S)
+    child.close()
+    if isinstance(answer, tuple):
+        return replace(presence, devices=answer[0], versions=answer[1])
+    return replace(presence, absence=answer)
+
+
+def choose_targets(names: Sequence[str] | None) -> dict[Target, Outcome | None]:
+    """Resolve targets to what is known of them: None if present, else why it is absent.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Targets; without any, all variants on all devices that are present, and one entry for every
+        kind of device that is not.
+
+    Raises
+    ------
+    TargetError
+        If a target is malformed, or names a backend, a variant or a kind of device that is unknown.
+    """
+    if not names:
+        chosen: dict[Target, Outcome | None] = {}
+        for presence in survey():
+            chosen.update(dict.fromkeys(presence.targets()))
+            chosen.update(presence.missing())
+        return dict(sorted(chosen.items(), key=lambda item: (item[1] is not None, item[0])))
+    targets = [Target.parse(name) for name in names]
+    for target in targets:
+        find_backend(target.backend)
+    presences = {p.name: p for p in survey(dict.fromkeys(t.backend for t in targets))}
+    for target in targets:
+        presences[target.backend].check(target)
+    return {target: _absence(presences[target.backend], target) for target in targets}
+
+
+def _absence(presence: Presence, target: Target) -> Outcome | None:
+    if target.device in presence.devices:
+        return None
+    known = presence.missing()
+    return next(
+        (known[t] for t in known if t.device.partition(":")[0] == target.device.partition(":")[0]),
+        Outcome(
+            Status.SKIPPED,
+            f"no device: {presence.name} has {', '.join(presence.devices)} here, not"
+            f" {target.device}",
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The command ``convbench``, one file a command."""

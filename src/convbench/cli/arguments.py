@@ -1,0 +1,116 @@
+"""Arguments that several commands have, and what they may be."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from convbench.words.status import Exit
+
+if TYPE_CHECKING:
+    from convbench.stimulus.workloads import Workload
+
+
+LISTS = ("smoke", "standard", "full")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Epilogues as they are written, and room for long options."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
+class Parser(argparse.ArgumentParser):
+    """One that leaves with our exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with 4: argparse's own 2 means "wrong" here."""
+        self.print_usage(sys.stderr)
+        self.exit(Exit.INPUT, f"{self.prog}: {message}\n")
+
+
+def add_selection(parser: argparse.ArgumentParser, default: str) -> None:
+    """Which workloads."""
+    parser.add_argument(
+        "--list", choices=("smoke", "standard", "full"), default=default,
+        help=f"each contains the one before; default: {default}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workload", action="append", metavar="NAME", help="only this one; repeatable"
+    )
+    parser.add_argument(
+        "--workloads", type=Path, metavar="FILE",
+        help="default: benchmarks/workloads.toml, here or in a folder above",
+    )  # fmt: skip
+
+
+def add_delta(parser: argparse.ArgumentParser) -> None:
+    """How small a difference does not matter."""
+    parser.add_argument(
+        "--delta", type=percent, default=0.05, metavar="PERCENT",
+        help="slower or faster by at most this is equivalent; default: 5",
+    )  # fmt: skip
+
+
+def add_results_dir(parser: argparse.ArgumentParser) -> None:
+    """Where the results are."""
+    parser.add_argument(
+        "--results-dir", type=Path, default=Path(".asv", "results"), metavar="FOLDER",
+        help="default: .asv/results",
+    )  # fmt: skip
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Which targets."""
+    parser.add_argument(
+        "--target", action="append", metavar="TARGET",
+        help="backend[.variant]@device, as in tensorflow.xla@cpu; repeatable; default: all",
+    )  # fmt: skip
+
+
+def chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
+    """Load those that were selected."""
+    from convbench.stimulus.workloads import find, load, select
+
+    workloads = load(arguments.workloads)
+    if arguments.workload:
+        return tuple(find(workloads, arguments.workload))
+    return tuple(select(workloads, arguments.list))
+
+
+def seed(text: str) -> int:
+    """32 bits."""
+    return int(_number(text, int, 0, 2**32 - 1))
+
+
+def count(text: str) -> int:
+    """At least one."""
+    return int(_number(text, int, 1, 10_000))
+
+
+def positive(text: str) -> float:
+    """Not zero."""
+    return _number(text, float, 1e-3, 1e9)
+
+
+def percent(text: str) -> float:
+    """A share; 5 is 5 %, and 0.05 is refused: it would be mistaken for it."""
+    return _number(text.removesuffix("%"), float, 0.5, 1000) / 100
+
+
+def duration(text: str) -> float:
+    """Seconds, at most a day."""
+    return _number(text, float, 0, 86_400)
+
+
+def _number(text: str, kind: type[int] | type[float], least: float, most: float) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = kind(-1)
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:.10g}")
+    return number

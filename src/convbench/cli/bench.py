@@ -1,0 +1,132 @@
+"""``convbench bench``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from convbench.cli.arguments import LISTS, count, positive
+from convbench.cli.output import EXIT_CODES, console, say, show, with_progress
+from convbench.errors import InputError
+from convbench.machine.git import full_hash, git
+from convbench.words.status import Exit
+
+HELP = "measure the working tree with asv's suites, each cell in several fresh processes"
+EPILOG = f"""\
+Results are filed under HEAD, where asv finds them, after every round; a run that was
+interrupted is continued by the next one. `asv run` measures other commits.
+
+examples:
+  convbench bench --list standard
+  convbench bench --bench 'bench_pipeline.*numpy@cpu' --rounds 10
+
+{EXIT_CODES}"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--list", choices=("smoke", "standard", "full"), default="smoke",
+        help="which classes of the suites; each contains the one before; default: smoke",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bench", action="append", metavar="REGEX",
+        help="only what matches, as in `asv run --bench`; repeatable; instead of --list",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", type=count, metavar="N",
+        help="so many processes a cell for times, and no more for the rest; default: what each"
+        " benchmark says, 5 for times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=positive, metavar="SECONDS",
+        help="a cell that takes longer in a process has failed; default: what asv.conf.json says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fresh", action="store_true", help="do not continue a run that was interrupted"
+    )
+    parser.add_argument(
+        "--config", type=Path, default=Path("asv.conf.json"), metavar="FILE",
+        help="default: asv.conf.json",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; its exit code."""
+    from convbench.measuring.asv_store import Store
+    from convbench.measuring.bench import Bench, Done
+    from convbench.results.records import load
+    from convbench.results.rows import exit_code, summarise, to_dict
+    from convbench.results.table import render
+
+    config = arguments.config.resolve()
+    if not config.is_file():
+        raise InputError(
+            f"bench: the configuration is not at {config}; expected asv.conf.json of a checkout. "
+            "Run it where that file is, or pass --config FILE."
+        )
+    commit = full_hash("HEAD", config.parent)
+    if commit is None:
+        raise InputError(
+            "bench: the commit is none; expected a git repository with a commit. Results are "
+            "filed under one: commit first."
+        )
+    if git(config.parent, "status", "--porcelain"):
+        say(
+            "WARNING: the working tree is not clean: what is measured is the tree as it is, but it"
+            f" is filed under HEAD ({commit[:8]})"
+        )
+    if arguments.list == "full":
+        os.environ["CONVBENCH_FULL"] = "1"
+    tiers = "|".join(("Smoke", "Standard", "Full")[: LISTS.index(arguments.list) + 1])
+    say("discovering the suites ...")
+    store = Store(config, arguments.bench or [rf"\.({tiers})\."], commit)
+    bench = Bench(store, arguments.rounds, arguments.timeout, fresh=arguments.fresh)
+    left = len(bench.left())
+    if not bench.cells:
+        raise InputError(
+            "bench: what was selected is nothing; expected a benchmark that matches. `asv run "
+            "--bench just-discover` writes what there is to benchmarks.json."
+        )
+    if bench.continued:
+        say(f"continuing run {bench.run}, which was interrupted; --fresh starts anew")
+    say(f"{len(bench.cells)} cells, {left} measurements in up to {bench.rounds} rounds")
+
+    def name(done: Done) -> str:
+        return f"round {done.round} {done.cell.target} {' '.join(done.cell.params[1:])}"
+
+    interrupted = False
+    running = bench.measure()
+    try:
+        for _ in with_progress(running, left, name):
+            pass
+    except KeyboardInterrupt:
+        interrupted = True
+        running.close()
+        say("interrupted: what was measured is kept, and the same command continues")
+    loaded = load(store.conf.results_dir, [commit])
+    for problem in loaded.problems:
+        say(problem)
+    rows = summarise(r for r in loaded.records if r.environment == store.environment)
+    terminal = console()
+
+    def listed() -> dict[str, Any]:
+        return {
+            "interrupted": interrupted,
+            "run": bench.run,
+            "elapsed_s": bench.elapsed_s,
+            "measured_s": bench.measured_s(),
+            **to_dict(rows, loaded.problems),
+        }
+
+    show(
+        arguments,
+        "bench",
+        listed,
+        lambda: render(rows, width=terminal.width, color=terminal.is_terminal),
+    )
+    share = bench.measured_s() / bench.elapsed_s if bench.elapsed_s else 0.0
+    say(f"{bench.elapsed_s:.0f} s, {share:.0%} of it spent measuring")
+    return Exit.INTERRUPTED if interrupted else exit_code(rows)

@@ -1,0 +1,103 @@
+"""The command ``convbench``: chooses one of the files beside it, and says how it ended.
+
+Each of those has a line of help, its arguments and a function that runs it. Everything that takes
+time to import is imported there, when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from convbench import __version__
+from convbench.cli import (
+    backends,
+    bench,
+    check,
+    compare,
+    doctor,
+    notebook,
+    report,
+    results,
+    verify,
+    workloads,
+)
+from convbench.cli.arguments import Formatter, Parser
+from convbench.cli.output import EXIT_CODES
+from convbench.errors import Blind, ConvbenchError, InputError
+from convbench.words.status import Exit
+
+COMMANDS = (doctor, backends, workloads, notebook, verify, check, bench, results, compare, report)
+
+_DESCRIPTION = """\
+Is the convolution still right, is it slower, and how sure are we?
+
+  convbench doctor            is this machine fit to measure, and what disturbs it?
+  convbench backends          what can compute here, and why the rest cannot
+  convbench notebook          the 5x5x3 example, on everything that is present
+  convbench verify            every target against the float64 oracle
+  convbench check             an output from elsewhere: is it right, and if not, why?
+  convbench bench             measure: the suites of asv, each cell in several fresh processes
+  convbench results           the table of what asv measured
+  convbench compare A B       what became wrong or slower between two measured commits
+  convbench report            one page that shows all of it, to open in a browser
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us, as in `convbench ... >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):  # a console that knows ASCII only costs a letter
+            stream.reconfigure(errors="replace")
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+    except KeyboardInterrupt:
+        print("convbench: interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except InputError as error:
+        print(f"convbench: {error}", file=sys.stderr)
+        return Exit.INPUT
+    except Blind as error:
+        print(f"convbench: {error}", file=sys.stderr)
+        return Exit.WRONG
+    except (ConvbenchError, OSError) as error:
+        print(f"convbench: {type(error).__name__}: {error}", file=sys.stderr)
+        return Exit.INPUT
+    except Exception:
+        # Python's own 1 would say that something is slower.
+        traceback.print_exc()
+        print("convbench: this is a defect of convbench, and no verdict", file=sys.stderr)
+        return Exit.DEFECT
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        "convbench", description=_DESCRIPTION, epilog=EXIT_CODES, formatter_class=Formatter
+    )
+    parser.add_argument("--version", action="version", version=f"convbench {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.__name__.rpartition(".")[2],
+            help=command.HELP,
+            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
+            epilog=getattr(command, "EPILOG", ""),
+            formatter_class=Formatter,
+        )
+        sub.set_defaults(command=command.run)
+        sub.add_argument("--json", action="store_true", help="print JSON, for programs")
+        getattr(command, "add_arguments", lambda _: None)(sub)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

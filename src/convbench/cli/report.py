@@ -1,0 +1,114 @@
+"""``convbench report``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from convbench.cli.arguments import add_delta, add_results_dir
+from convbench.cli.output import say, show
+from convbench.errors import InputError
+from convbench.machine.files import write
+from convbench.machine.git import full_hash
+
+HELP = "write one page that shows what was measured of a commit, against an earlier one"
+EPILOG = """\
+The page is one file of HTML that needs no network. HEAD and the base are coordinates as
+for `convbench compare`: REVISION[:ENVIRONMENT[:MACHINE]]. docs/report.md says more.
+
+examples:
+  convbench report
+  convbench report HEAD --base main --output report.html
+  convbench report --charts pictures    the charts as SVG and PNG, too
+
+exit codes: 2 head is wrong or failed; else 3 nothing was measured; else as `convbench compare`,
+if there is a base; else 0; 4 bad input. The page is written in any case but 4"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "head", nargs="?", metavar="HEAD",
+        help="default: git's HEAD if it was measured, else the newest commit that was",
+    )  # fmt: skip
+    parser.add_argument(
+        "--base", metavar="COORDINATE",
+        help="default: the commit measured before it on the same machine and environment",
+    )  # fmt: skip
+    parser.add_argument(
+        "--baseline", metavar="TARGET",
+        help="what the other targets are held against; default: numpy@cpu",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path(".asv", "report.html"), metavar="FILE",
+        help="default: .asv/report.html",
+    )  # fmt: skip
+    parser.add_argument(
+        "--charts", type=Path, metavar="FOLDER", help="also write each chart as SVG and PNG"
+    )
+    add_delta(parser)
+    add_results_dir(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; its exit code."""
+    from convbench.comparing.comparison import Rule
+
+    try:
+        from convbench.report import charts, page
+        from convbench.report.data import Request, gather
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"report: a library that draws is not installed ({error.name}); expected Altair, "
+            "Jinja2 and vl-convert. Install them: pip install 'convbench[report]'"
+        ) from error
+    started_s = time.monotonic()
+
+    def progress(text: str) -> None:
+        if time.monotonic() - started_s > 2:
+            say(f"{text} ...")
+
+    data = gather(
+        Request(
+            arguments.results_dir, arguments.head, arguments.base, arguments.baseline,
+            Rule(delta=arguments.delta), platform.node(),
+        ),
+        full_hash,
+        progress,
+    )  # fmt: skip
+    for problem in data.problems:
+        say(problem)
+    progress("making the page")
+    sections = page.sections(data)
+    written = {arguments.output: page.render(data, sections).encode()}
+    if arguments.charts is not None:
+        progress("drawing the charts")
+        for chart in (chart for section in sections for chart in section.charts):
+            written[arguments.charts / f"{chart.id}.svg"] = charts.svg(chart).encode()
+            written[arguments.charts / f"{chart.id}.png"] = charts.png(chart)
+    for path, content in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, content)
+    page_path, *chart_paths = map(str, written)
+
+    def listed() -> dict[str, Any]:
+        return {
+            "exit_code": data.exit_code(),
+            "reason": data.outcome(),
+            "page": page_path,
+            "charts": chart_paths,
+            "head": data.head.to_dict(),
+            "base": data.comparison and data.comparison.base.to_dict(),
+            "remarks": list(data.remarks),
+            "problems": list(data.problems),
+        }
+
+    def rendered() -> str:
+        pictures = f" and {len(chart_paths)} pictures in {arguments.charts}" if chart_paths else ""
+        return f"{data.outcome()}\nwrote {page_path}{pictures}\n"
+
+    show(arguments, "report", listed, rendered)
+    return data.exit_code()

@@ -1,0 +1,153 @@
+"""``convbench verify``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convbench.cli.arguments import (
+    add_selection,
+    add_target,
+    chosen_workloads,
+    count,
+    positive,
+    seed,
+)
+from convbench.cli.output import EXIT_CODES, say, show, with_progress
+from convbench.errors import InputError
+from convbench.machine.files import write
+from convbench.words.status import Exit
+
+if TYPE_CHECKING:
+    from convbench.correctness.verify import Check
+
+
+HELP = "check targets against the float64 oracle"
+EPILOG = f"""\
+examples:
+  convbench verify --list standard
+  convbench verify --target numpy@cpu --target tensorflow.xla@cpu --fill integers
+
+{EXIT_CODES}"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_selection(parser, default="smoke")
+    add_target(parser)
+    parser.add_argument(
+        "--dtype", action="append", choices=("float64", "float32", "tf32", "float16", "bfloat16"),
+        help="repeatable; default: float32 and float64",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fill", action="append",
+        choices=("integers", "normal", "adversarial", "denormal", "nonfinite"),
+        help="repeatable; default: all. Integers whose sums are exact must come out bit for bit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes", type=count, default=1, metavar="N",
+        help="compute each cell in N fresh processes with different numbers of threads, and say"
+        " whether they give the same bits; default: 1",
+    )  # fmt: skip
+    parser.add_argument(
+        "--thorough", action="store_true",
+        help="check large outputs whole, not at a sample of their positions, with denormal numbers"
+        " too, and what a backend declares to be slow",
+    )  # fmt: skip
+    parser.add_argument(
+        "--self-test", action="store_true",
+        help="instead, plant every known fault into every target and see that it is caught",
+    )  # fmt: skip
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML, for CI")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--timeout", type=positive, default=600.0, metavar="SECONDS",
+        help="one computation that takes longer has failed; default: 600",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; its exit code."""
+    from convbench.backends.survey import choose_targets
+    from convbench.correctness.verify import Plan, exit_code, verify
+    from convbench.correctness.verify_text import junit, render
+    from convbench.stimulus.inputs import Fill
+
+    if arguments.self_test:
+        return _self_test(arguments)
+    workloads = chosen_workloads(arguments)
+    if arguments.junit and not arguments.junit.parent.is_dir():  # not after an hour of computing
+        raise InputError(
+            f"{arguments.junit}: its folder is not there; expected one that exists. Make it first."
+        )
+    say("looking for backends ...")
+    plan = Plan(
+        workloads,
+        choose_targets(arguments.target),
+        arguments.dtype or ["float32", "float64"],
+        [Fill(fill) for fill in arguments.fill or Fill],
+        arguments.seed,
+        arguments.timeout,
+        arguments.processes,
+        thorough=arguments.thorough,
+    )
+    checks: list[Check] = []
+    interrupted = False
+    started = time.monotonic()
+    try:
+        running = with_progress(verify(plan), plan.cells, lambda c: f"{c.target} {c.workload}")
+        checks.extend(running)
+    except KeyboardInterrupt:  # what is finished is shown all the same
+        interrupted = True
+    elapsed_s = time.monotonic() - started
+    if arguments.junit:
+        write(arguments.junit, junit(checks, elapsed_s))
+
+    def listed() -> dict[str, Any]:
+        return {
+            "interrupted": interrupted,
+            "cells": plan.cells,
+            "elapsed_s": elapsed_s,
+            "checks": [check.to_dict() for check in checks],
+        }
+
+    show(arguments, "verify", listed, lambda: render(checks))
+    if interrupted:
+        say(f"interrupted after {len(checks)} of {plan.cells} cells")
+    say(f"{elapsed_s:.1f} s")
+    return Exit.INTERRUPTED if interrupted else exit_code(checks)
+
+
+def _self_test(arguments: argparse.Namespace) -> int:
+    from convbench.backends.survey import choose_targets
+    from convbench.correctness.faults import FAULTS
+    from convbench.correctness.selftest import Planted, exit_code, render, self_test
+
+    say("looking for backends ...")
+    targets = choose_targets(arguments.target)
+    present = sum(absence is None for absence in targets.values())
+    say(f"planting {len(FAULTS)} faults into each of {present} targets")
+    total = present * len(FAULTS) + len(targets) - present
+    running = self_test(targets, arguments.timeout)
+    results = list(
+        with_progress(running, total, lambda r: str(r[0] if isinstance(r, tuple) else r.target))
+    )
+
+    def listed() -> dict[str, Any]:
+        return {
+            "planted": [r.to_dict() for r in results if isinstance(r, Planted)],
+            "unfit": [
+                {
+                    "target": str(target),
+                    "status": str(why.status),
+                    "reason": why.reason,
+                    "remedy": why.remedy,
+                }
+                for target, why in (r for r in results if isinstance(r, tuple))
+            ],
+        }
+
+    show(arguments, "self-test", listed, lambda: render(results))
+    return exit_code(results)

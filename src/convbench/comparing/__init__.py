@@ -1,0 +1,1 @@
+"""Two sides of results, and a verdict on each cell."""

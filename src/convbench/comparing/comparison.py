@@ -1,0 +1,372 @@
+"""What a comparison of two sides is: a verdict, a reason and numbers for each cell."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from convbench.comparing.sides import Side
+from convbench.errors import InputError
+from convbench.words.numbers import count_cells
+from convbench.words.status import Exit, Status
+
+
+class Verdict(StrEnum):
+    """What became of a cell from base to head, the worst first."""
+
+    WRONG = "wrong"
+    """Head's output is, and base's was not."""
+    FAILED = "failed"
+    """Head has no result because something broke, and base did not fail."""
+    SKIPPED = "skipped"
+    """Base was right, and head says why it cannot compute this."""
+    VANISHED = "vanished"
+    """Base has been measured, and head has not: not selected, or not run."""
+    STILL_WRONG = "still wrong"
+    STILL_FAILED = "still failed"
+    REGRESSED = "regressed"
+    """Slower (or larger), for sure, and not by so little that it is within delta."""
+    NOT_COMPARABLE = "not comparable"
+    """Both have a number, and the numbers are not of the same thing."""
+    UNDECIDED = "undecided"
+    """The interval admits both equality and a difference that matters."""
+    IMPROVED = "improved"
+    FIXED = "fixed"
+    """Base was wrong or failed, and head is right."""
+    NEW = "new"
+    """Head has been measured, and base has not."""
+    EQUIVALENT = "equivalent"
+    """The interval lies within 1 / (1 + delta) and 1 + delta; without a time, both are right."""
+    NOT_MEASURED = "not measured"
+    """Head is skipped, and base was not right either."""
+
+
+BAD = frozenset(
+    {
+        Verdict.WRONG,
+        Verdict.FAILED,
+        Verdict.SKIPPED,
+        Verdict.STILL_WRONG,
+        Verdict.STILL_FAILED,
+    }
+)
+"""Head does not compute this rightly: exit code 2."""
+
+_COMPARED = frozenset(
+    {
+        Verdict.REGRESSED,
+        Verdict.UNDECIDED,
+        Verdict.IMPROVED,
+        Verdict.FIXED,
+        Verdict.EQUIVALENT,
+    }
+)
+
+ORDER = {verdict: place for place, verdict in enumerate(Verdict)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a difference is claimed, and when equality is.
+
+    Attributes
+    ----------
+    delta : float
+        Ratios from 1 / (1 + delta) to 1 + delta do not matter: 0.05 for 5 %.
+    confidence : float
+        Of the intervals; of what is claimed to have changed, at most 1 - confidence is false, in
+        expectation.
+    minimum_effect : float
+        Nothing smaller is ever claimed: order of building, place in memory and the like make up to
+        0.3 % of difference between equal programs.
+    power : float
+        With this probability the smallest effect that is named would have been found.
+
+    Raises
+    ------
+    InputError
+        If delta is not more than the minimum effect.
+    """
+
+    delta: float = 0.05
+    confidence: float = 0.95
+    minimum_effect: float = 0.005
+    power: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not self.minimum_effect < self.delta < math.inf:
+            raise InputError(
+                f"compare: delta is {100 * self.delta:g} %; expected more than the "
+                f"{100 * self.minimum_effect:g} % below which nothing is claimed. 5 % is the "
+                "default."
+            )
+
+
+_PLAIN = frozenset({"pipeline", "stages", "accuracy"})
+"""Suites that need not be named: the workload and the stage say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one side has of a cell.
+
+    Attributes
+    ----------
+    status : Status, optional
+        Of the time or the memory; None if it was not measured.
+    value : float, optional
+        Seconds of a call, or bytes: the geometric mean of the medians of the processes.
+    processes : int
+        How many fresh processes that is over; 1 where only asv's pooled statistics are known.
+    correct : Status, optional
+        Ok or wrong, or why that is not known; None if it was not checked.
+    error_over_bound : float, optional
+        More than 1 is wrong.
+    digests : tuple of str
+        Names of the bits of the outputs, each once.
+    algorithm : str
+    """
+
+    status: Status | None = None
+    value: float | None = None
+    processes: int = 0
+    correct: Status | None = None
+    error_over_bound: float | None = None
+    digests: tuple[str, ...] = ()
+    algorithm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """How many times as long head takes as base (or how many times as much it needs).
+
+    Attributes
+    ----------
+    ratio : float
+        1.1 if head takes 10 % longer.
+    low, high : float, optional
+        The confidence interval; None if a side was measured in one process only.
+    p_value : float, optional
+        Of a ratio this far from 1 by chance, adjusted for the number of cells.
+    smallest_effect : float, optional
+        The slow-down that this data would have shown: 0.1 for 10 %.
+    """
+
+    ratio: float
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    smallest_effect: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One workload on one target, or a stage of it, on both sides.
+
+    Attributes
+    ----------
+    kind : "time", "memory" or "accuracy"
+        Accuracy belongs to the time of the same cell; by itself only where there is no time.
+    suite : str
+        "pipeline", "stages", "cold", ...; see :attr:`convbench.results.records.Record.suite`.
+    target, workload, stage : str
+    verdict : Verdict
+    reason : str
+        One sentence.
+    base, head : Measured
+    effect : Effect, optional
+        None unless both sides have a comparable number and neither is known to be wrong.
+    bits : str
+        "same", "different", or "vary" where a side differs from process to process; "" if unknown.
+    notes : tuple of str
+        What else has changed about it.
+    moved : bool
+        Equivalent, and yet surely not the same: slower or faster by less than delta.
+    """
+
+    kind: str
+    suite: str
+    target: str
+    workload: str
+    stage: str
+    verdict: Verdict
+    reason: str
+    base: Measured
+    head: Measured
+    effect: Effect | None = None
+    bits: str = ""
+    notes: tuple[str, ...] = ()
+    moved: bool = False
+
+    @property
+    def name(self) -> str:
+        """The workload, and what of it."""
+        plain = self.suite in _PLAIN or self.workload.startswith(f"{self.suite}.")
+        parts = [self.stage, "" if plain else f"({self.suite})"]
+        return " ".join((self.workload, *filter(None, parts)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        plain = asdict(self) | {"notes": list(self.notes)}
+        for side in ("base", "head"):
+            plain[side]["digests"] = list(plain[side]["digests"])
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The geometric mean of the ratios of one target, over whole pipelines.
+
+    Attributes
+    ----------
+    target : str
+    cells : int
+        How many it is over: those with an interval, if any has one.
+    ratio : float
+    low, high : float, optional
+        The interval, as far as the noise of the measuring goes; None if no cell has one.
+    """
+
+    target: str
+    cells: int
+    ratio: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A version, setting or part of the machine that the sides do not have in common.
+
+    Attributes
+    ----------
+    name, base, head : str
+        "" for what is absent.
+    targets : tuple of str
+        Those that were measured so on both sides.
+    """
+
+    name: str
+    base: str
+    head: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that is known about two sides, the worst cells first.
+
+    Attributes
+    ----------
+    base, head : Side
+    rule : Rule
+    cells : tuple of Cell
+    means : tuple of Mean
+    changes : tuple of Change
+    warnings : tuple of str
+        What has to be known before any of it is believed.
+    skipped : int
+        Cells that neither side has measured; they are not among `cells`.
+    """
+
+    base: Side
+    head: Side
+    rule: Rule
+    cells: tuple[Cell, ...]
+    means: tuple[Mean, ...] = ()
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
+    skipped: int = 0
+
+    @property
+    def unlike_machines(self) -> bool:
+        """Whether the sides were measured on two machines, which has to be asked for."""
+        return self.base.machine != self.head.machine
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many cells have each verdict, the worst first; those that none has are left out."""
+        found = Counter(cell.verdict for cell in self.cells)
+        return {verdict: found[verdict] for verdict in Verdict if found[verdict]}
+
+    @property
+    def undecided_everywhere(self) -> bool:
+        """There were times to compare, and about none of them anything can be said."""
+        timed = [cell for cell in self.cells if cell.kind == "time" and cell.effect is not None]
+        numbers = {cell.verdict for cell in timed}
+        return Verdict.UNDECIDED in numbers and not numbers & {
+            Verdict.REGRESSED,
+            Verdict.IMPROVED,
+            Verdict.EQUIVALENT,
+        }
+
+    @property
+    def compared(self) -> bool:
+        """Whether any cell of head was held against base's."""
+        return any(cell.verdict in _COMPARED for cell in self.cells)
+
+    def exit_code(self, *, strict: bool = False) -> Exit:
+        """Wrong, slower, not measured or not comparable, fine; in this order.
+
+        Parameters
+        ----------
+        strict : bool
+            NOTHING if all times are undecided, too.
+        """
+        found = self.counts.keys()
+        if found & BAD:
+            return Exit.WRONG
+        if Verdict.REGRESSED in found:
+            return Exit.SLOWER
+        if Verdict.VANISHED in found or not self.compared:
+            return Exit.NOTHING
+        return Exit.NOTHING if strict and self.undecided_everywhere else Exit.OK
+
+    def summary(self) -> str:
+        """One line: the outcome in words, and how many cells have which verdict."""
+        counts = self.counts
+        if not self.cells:
+            return "NOTHING MEASURED: there is no cell to compare"
+        if found := [verdict for verdict in counts if verdict in BAD]:
+            outcome = " and ".join(found).upper()
+        elif Verdict.REGRESSED in counts:
+            outcome = "REGRESSED"
+        elif not self.compared:
+            measured = Verdict.NOT_COMPARABLE in counts
+            outcome = "NOTHING COMPARABLE" if measured else "NOTHING MEASURED ON BOTH SIDES"
+        elif Verdict.VANISHED in counts:
+            outcome = "NOT ALL MEASURED"
+        elif self.undecided_everywhere:
+            outcome = "UNDECIDED: this does not say that nothing is slower"
+        else:
+            outcome = "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in counts else "FINE"
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        moved = sum(cell.moved for cell in self.cells)
+        within = f"; {moved} of the equivalent ones surely moved within" if moved else ""
+        within += f" {100 * self.rule.delta:g} %" if moved else ""
+        unlike = f"; UNLIKE MACHINES {self.base.machine} and {self.head.machine}"
+        unlike = unlike if self.unlike_machines else ""
+        return f"{outcome}: {listed}, of {count_cells(len(self.cells))}{within}{unlike}"
+
+    def to_dict(self, *, strict: bool = False) -> dict[str, Any]:
+        """Plain values, for JSON; docs/comparing.md describes them."""
+        return {
+            "summary": self.summary(),
+            "exit_code": self.exit_code(strict=strict),
+            "base": self.base.to_dict(),
+            "head": self.head.to_dict(),
+            "unlike_machines": self.unlike_machines,
+            "undecided_everywhere": self.undecided_everywhere,
+            "rule": asdict(self.rule),
+            "counts": {str(verdict): count for verdict, count in self.counts.items()},
+            "skipped_on_both_sides": self.skipped,
+            "warnings": list(self.warnings),
+            "cells": [cell.to_dict() for cell in self.cells],
+            "geometric_means": [asdict(mean) for mean in self.means],
+            "changes": [
+                asdict(change) | {"targets": list(change.targets)} for change in self.changes
+            ],
+        }

@@ -1,0 +1,475 @@
+"""What became wrong, slower or better between two measured commits, and how sure that is.
+
+The records of two sides become one :class:`~convbench.comparing.comparison.Cell` for each workload
+on each target (and stage), with a verdict and a reason. docs/comparing.md says what they mean and
+why.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from convbench.comparing import stats
+from convbench.comparing.comparison import (
+    ORDER,
+    Cell,
+    Comparison,
+    Effect,
+    Mean,
+    Measured,
+    Rule,
+    Verdict,
+)
+from convbench.comparing.settings import changes
+from convbench.comparing.sides import Side
+from convbench.errors import InputError
+from convbench.results.folder import SHORT
+from convbench.results.records import Record
+from convbench.words.numbers import count_cells, percent, times
+from convbench.words.status import Status
+
+_Name = tuple[str, str, str]
+"""Target, workload and stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What both sides have of a cell: the number, and the check of the output it belongs to."""
+
+    kind: str
+    suite: str
+    name: _Name
+    base: Record | None
+    head: Record | None
+    base_check: Record | None
+    head_check: Record | None
+    own_check: bool
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """Those that the cell is made of."""
+        checks = (self.base_check, self.head_check) if self.own_check else ()
+        return filter(None, (self.base, self.head, *checks))
+
+
+def compare(
+    base: Side, head: Side, rule: Rule | None = None, bench: str | None = None
+) -> Comparison:
+    """Judge every cell that either side has.
+
+    Parameters
+    ----------
+    rule : Rule, optional
+        By default `Rule()`.
+    bench : str, optional
+        A regular expression, as asv's ``--bench``: only cells of which it matches some benchmark,
+        in asv's notation ``bench_pipeline.Smoke.track_time('numpy@cpu', 'notebook.conv')``.
+        Whether an output is right is taken into account all the same.
+
+    Raises
+    ------
+    InputError
+        If it is not a regular expression.
+    """
+    rule = rule or Rule()
+    missing = [name for name, side in (("base", base), ("head", head)) if not side.records]
+    if missing:
+        sides = {"base": base, "head": head}
+        if len(missing) == 1:
+            (name,) = missing
+            warning = f"nothing was measured of {name}, {sides[name].commit[:SHORT]}"
+        else:  # of the one that was measured there is nothing to choose either
+            warning = f"{base.commit[:SHORT]} and {head.commit[:SHORT]} were not both measured"
+        warnings = (warning,)
+        return Comparison(base, head, rule, (), warnings=warnings)
+    pairs = _pair(base, head)
+    if bench is not None:
+        matches = _matcher(bench)
+        pairs = [pair for pair in pairs if any(map(matches, pair.records))]
+    unlike = base.machine != head.machine
+    judged = [_judge(pair, unlike=unlike) for pair in pairs]
+    cells, means = _judge_numbers(pairs, judged, rule)
+    if unlike:
+        cells = [
+            replace(cell, reason=f"{cell.reason} (unlike machines)") if cell.effect else cell
+            for cell in cells
+        ]
+    return Comparison(
+        base, head, rule, tuple(sorted(cells, key=_worst_first)), means, changes(base, head),
+        _warnings(base, head), skipped=judged.count(None),
+    )  # fmt: skip
+
+
+def _matcher(bench: str) -> Callable[[Record], bool]:
+    try:
+        pattern = re.compile(bench)
+    except re.error as error:
+        raise InputError(
+            f"compare: --bench is {bench!r}; expected a regular expression ({error}). Correct it."
+        ) from error
+
+    def matches(record: Record) -> bool:
+        params = filter(None, (record.target, record.workload, record.stage))
+        return pattern.search(f"{record.benchmark}({', '.join(map(repr, params))})") is not None
+
+    return matches
+
+
+def _pair(base: Side, head: Side) -> list[_Pair]:
+    """Put the records of both sides together."""
+    numbers: dict[tuple[str, str, _Name], list[Record | None]] = {}
+    checks: dict[_Name, list[Record | None]] = {}
+    for i, side in enumerate((base, head)):
+        # Whichever suite a workload stands in; what was measured last counts.
+        for record in sorted(side.records, key=lambda record: record.measured_at_s):
+            name = (record.target, record.workload, record.stage)
+            if record.kind == "accuracy":
+                both = checks.setdefault(name, [None, None])
+            else:
+                both = numbers.setdefault((record.kind, record.suite, name), [None, None])
+            both[i] = record
+    pairs = []
+    owned: set[_Name] = set()
+    nothing: list[Record | None] = [None, None]
+    for (kind, suite, name), both in numbers.items():
+        whole = (*name[:2], "")
+        check = checks.get(name) or checks.get(whole) or nothing
+        own = kind == "time" and suite == "pipeline" and name in checks
+        if own:
+            owned.add(name)
+        pairs.append(_Pair(kind, suite, name, both[0], both[1], check[0], check[1], own))
+    pairs += [
+        _Pair("accuracy", "accuracy", name, None, None, check[0], check[1], own_check=True)
+        for name, check in checks.items()
+        if name not in owned
+    ]
+    return pairs
+
+
+def _judge(pair: _Pair, *, unlike: bool) -> Cell | None:
+    """All that can be said without statistics; undecided where those have to speak.
+
+    None if neither side has measured anything.
+    """
+    if {record.status for record in pair.records} <= {Status.SKIPPED}:
+        return None
+    parts: list[tuple[Verdict, str]] = []
+    if pair.kind != "accuracy":
+        part = _of_status(pair.base, pair.head, "measured")
+        if part is None:
+            why = _incomparable(pair, unlike=unlike)
+            part = (Verdict.NOT_COMPARABLE, why) if why else (Verdict.UNDECIDED, "")
+        parts.append(part)
+    if pair.own_check:
+        parts = _with_check(parts, pair.base_check, pair.head_check)
+    (verdict, reason), *others = sorted(parts, key=lambda part: ORDER[part[0]])
+    target, workload, stage = pair.name
+    base = _measured(pair.base, pair.base_check if pair.own_check else None)
+    head = _measured(pair.head, pair.head_check if pair.own_check else None)
+    notes = [
+        f"{other}: {why}" for other, why in others if ORDER[other] < ORDER[Verdict.NOT_COMPARABLE]
+    ]
+    if base.algorithm and head.algorithm and base.algorithm != head.algorithm:
+        notes.append(f"the algorithm was {base.algorithm} and is {head.algorithm}")
+    return Cell(
+        pair.kind, pair.suite, target, workload, stage, verdict, reason, base, head,
+        bits=_bits(base.digests, head.digests), notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _with_check(
+    parts: Sequence[tuple[Verdict, str]], base: Record | None, head: Record | None
+) -> list[tuple[Verdict, str]]:
+    """Join what the number says, if there is one, and what the check of the output says."""
+    verdict, reason = _of_status(base, head, "right") or (
+        Verdict.EQUIVALENT, f"{_word(base, 'right')} in base, {_word(head, 'right')} in head",
+    )  # fmt: skip
+    number = [part for part in parts if part[0] is not Verdict.NOT_MEASURED]
+    if not number:
+        return [(verdict, reason)]
+    match verdict:
+        case Verdict.NEW | Verdict.EQUIVALENT | Verdict.NOT_MEASURED:
+            return number  # that the output is right is not the news
+        case Verdict.SKIPPED | Verdict.VANISHED if verdict is number[0][0]:
+            return number  # nor that there is none to check
+        case Verdict.FIXED if number[0][0] is Verdict.NOT_COMPARABLE:
+            return [(verdict, reason)]  # and that is why
+        case Verdict.WRONG | Verdict.STILL_WRONG | Verdict.FIXED:
+            return [*number, (verdict, reason)]
+    return [*number, (verdict, f"the check of its output: {reason}")]
+
+
+def _of_status(base: Record | None, head: Record | None, good: str) -> tuple[Verdict, str] | None:
+    """What follows from what became of a record; None where both sides have a number that is right.
+
+    Parameters
+    ----------
+    good : str
+        What one that is ok is called.
+    """
+    before = base.status if base else None
+    was = f"base was {_word(base, good)}"
+    is_good = f"head is {_word(head, good)}"
+    match head.status if head else None:
+        case None if before in {None, Status.SKIPPED}:
+            return Verdict.NOT_MEASURED, f"{was} and head was not selected"
+        case None:
+            return Verdict.VANISHED, f"{was}, and head was not selected or not run"
+        case Status.OK if before is Status.OK:
+            return None
+        case Status.OK if before in {None, Status.SKIPPED}:
+            return Verdict.NEW, f"{was}, {is_good}"
+        case Status.OK:
+            return Verdict.FIXED, f"{was}, {is_good}"
+        case Status.SKIPPED if before is Status.OK:
+            return Verdict.SKIPPED, f"{was}, head is skipped: {_why(head)}"
+        case Status.SKIPPED:
+            return Verdict.NOT_MEASURED, f"{was}, head is skipped: {_why(head)}"
+        case Status.FAILED if before is Status.FAILED:
+            return Verdict.STILL_FAILED, f"as in base: {_why(head)}"
+        case Status.FAILED:
+            return Verdict.FAILED, f"{was}, head has failed: {_why(head)}"
+        case _ if before in {Status.WRONG, Status.DEVIATES}:
+            return Verdict.STILL_WRONG, f"{was}, and so is head: {_why(head)}"
+    return Verdict.WRONG, f"{was}, head is wrong: {_why(head)}"
+
+
+def _word(record: Record | None, good: str) -> str:
+    if record is None:
+        return "not measured"
+    if record.kind == "accuracy" and record.value is not None:
+        word = good if record.status is Status.OK else str(record.status)
+        return f"{word} (error / bound {record.value:.3g})"
+    return good if record.status is Status.OK else str(record.status)
+
+
+def _why(record: Record | None) -> str:
+    return (record and record.reason) or "no reason is known"
+
+
+def _measured(record: Record | None, check: Record | None) -> Measured:
+    processes = _processes(record)
+    facts = check.facts if check else {}
+    digests = facts.get("digests") or filter(None, [facts.get("digest")])
+    known = (record and record.facts.get("algorithm")) or facts.get("algorithm") or ""
+    return Measured(
+        status=record.status if record else None,
+        value=_centre(processes) if _positive(processes) else (record.value if record else None),
+        processes=len(processes),
+        correct=check.status if check else None,
+        error_over_bound=check.value if check else None,
+        digests=tuple(dict.fromkeys(map(str, digests))),
+        algorithm=str(known),
+    )
+
+
+def _processes(record: Record | None) -> tuple[float, ...]:
+    """One number a process; asv's pooled median where only that is known."""
+    if record is None or record.value is None:
+        return ()
+    return record.processes or (record.value,)
+
+
+def _positive(numbers: Collection[float]) -> bool:
+    return bool(numbers) and all(0 < number < math.inf for number in numbers)
+
+
+def _centre(numbers: Sequence[float]) -> float:
+    return math.exp(math.fsum(map(math.log, numbers)) / len(numbers))
+
+
+def _bits(base: Collection[str], head: Collection[str]) -> str:
+    if not base or not head:
+        return ""
+    if len(base) > 1 or len(head) > 1:
+        return "vary"
+    return "same" if set(base) == set(head) else "different"
+
+
+def _incomparable(pair: _Pair, *, unlike: bool) -> str:
+    """Why two numbers are not of the same thing, with both values; "" if they are."""
+    base, head = pair.base, pair.head
+    for side, check in (("base", pair.base_check), ("head", pair.head_check)):
+        if check is not None and check.status in {Status.WRONG, Status.DEVIATES}:
+            return f"the output of {side} is wrong, and the time of a wrong result means nothing"
+        if check is not None and check.status is Status.FAILED:
+            return f"whether the output of {side} is right is not known: its check failed"
+    assert base is not None
+    assert head is not None
+    if base.version != head.version:
+        return _two("version of the benchmark", base.version, head.version)
+    known: list[tuple[str, Any, Any]] = [
+        (what, base.facts.get(fact), head.facts.get(fact)) for what, fact in _SAME_FACTS
+    ]
+    if not unlike:
+        known.append(("CPU", _of_machine(base, "cpu_model"), _of_machine(head, "cpu_model")))
+        if "@gpu" in pair.name[0]:
+            known.append(("GPU", _gpu(base), _gpu(head)))
+    for what, one, other in known:
+        # What only one side has written down is no difference.
+        if one and other and one != other:
+            return _two(what, one, other)
+    return ""
+
+
+_SAME_FACTS = (
+    ("method of timing", "method"),
+    ("precision", "dtype"),
+    ("precision", "precision"),
+    ("workload: its number of operations", "flops"),
+    ("workload: its number of bytes", "bytes"),
+)
+
+
+def _two(what: str, base: object, head: object) -> str:
+    return f"another {what}: base {base}, head {head}"
+
+
+def _of_machine(record: Record, fact: str) -> Any:
+    machine = record.facts.get("machine")
+    return machine.get(fact) if isinstance(machine, Mapping) else None
+
+
+def _gpu(record: Record) -> str:
+    """The name of the card that a target ran on; "" if nothing tells."""
+    cards = next(
+        (
+            cards
+            for name in ("gpu", "gpus")
+            for cards in (record.facts.get(name), _of_machine(record, name))
+            if cards
+        ),
+        "",
+    )
+    if isinstance(cards, Sequence) and not isinstance(cards, str):
+        index = record.target.rpartition(":")[2]
+        place = int(index) if index.isdecimal() else 0
+        cards = cards[place] if place < len(cards) else cards[0]
+    return str(cards.get("name", "")) if isinstance(cards, Mapping) else str(cards)
+
+
+def _judge_numbers(
+    pairs: Sequence[_Pair], judged: Sequence[Cell | None], rule: Rule
+) -> tuple[list[Cell], tuple[Mean, ...]]:
+    """Decide what statistics can decide, over all cells at once."""
+    done: list[Cell] = []
+    open_cells: list[Cell] = []
+    processes: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
+    for pair, cell in zip(pairs, judged, strict=True):
+        if cell is None:
+            continue
+        both = _processes(pair.base), _processes(pair.head)
+        if cell.verdict is not Verdict.UNDECIDED:
+            done.append(cell)
+        elif all(map(_positive, both)):
+            open_cells.append(cell)
+            processes.append(both)
+        else:
+            reason = "a number is 0 or not finite, so there is no ratio"
+            done.append(replace(cell, verdict=Verdict.NOT_COMPARABLE, reason=reason))
+    found = stats.ratios([base for base, _ in processes], [head for _, head in processes])
+    known = ~np.isnan(found.error)
+    low, high = stats.intervals(found, rule.confidence)
+    p = stats.benjamini_hochberg(stats.p_values(found, rule.minimum_effect))
+    level, count = 1 - rule.confidence, int(known.sum())
+    # With one claim more than there are, its p value would have to be this.
+    rank = min(int((p <= level).sum()) + 1, count)
+    smallest = stats.smallest_effects(
+        found, level * rank / max(count, 1), rule.minimum_effect, rule.power
+    )
+    columns = [column.tolist() for column in (found.ratio, low, high, p, smallest)]
+    for cell, has_interval, row in zip(
+        open_cells, known.tolist(), zip(*columns, strict=True), strict=True
+    ):
+        effect = Effect(*row) if has_interval else Effect(row[0])
+        verdict, reason = _decide(effect, cell, count, rule)
+        moved = verdict is Verdict.EQUIVALENT and _surely(effect, rule)
+        done.append(replace(cell, verdict=verdict, reason=reason, effect=effect, moved=moved))
+    return done, _means(processes, open_cells, rule)
+
+
+def _means(
+    processes: Sequence[tuple[tuple[float, ...], tuple[float, ...]]],
+    cells: Sequence[Cell],
+    rule: Rule,
+) -> tuple[Mean, ...]:
+    """Of each target, over the times of whole pipelines, by name."""
+    by_target: dict[str, list[tuple[tuple[float, ...], tuple[float, ...]]]] = {}
+    for cell, both in zip(cells, processes, strict=True):
+        if cell.suite == "pipeline" and not cell.stage:
+            by_target.setdefault(cell.target, []).append(both)
+    means = []
+    for target, some in sorted(by_target.items()):
+        several = [both for both in some if min(map(len, both)) > 1]
+        chosen = several or some
+        mean = stats.geometric_mean([base for base, _ in chosen], [head for _, head in chosen])
+        low, high = stats.intervals(mean, rule.confidence)
+        ends = (float(low[0]), float(high[0])) if several else (None, None)
+        means.append(Mean(target, len(chosen), float(mean.ratio[0]), *ends))
+    return tuple(means)
+
+
+def _surely(effect: Effect, rule: Rule) -> bool:
+    return effect.p_value is not None and effect.p_value <= 1 - rule.confidence
+
+
+def _decide(effect: Effect, cell: Cell, cells: int, rule: Rule) -> tuple[Verdict, str]:
+    """Say what an effect means; `cells` is how many have an interval."""
+    counts = {"base": cell.base.processes, "head": cell.head.processes}
+    low, high = effect.low, effect.high
+    if low is None or high is None:
+        # Memory is measured in one process: what that takes is nearly always the same to the byte.
+        if cell.kind == "memory" and effect.ratio == 1:
+            return Verdict.EQUIVALENT, "the same number of bytes"
+        few = " and ".join(side for side, count in counts.items() if count < 2)
+        return Verdict.UNDECIDED, (
+            f"{few} measured in one process: how far two processes differ is not known"
+        )
+    more, less, span = _WORDS[cell.kind == "memory"]
+    span = span.format(times(low), times(high)) + f" ({100 * rule.confidence:g} %)"
+    factor = f"{times(max(effect.ratio, 1 / effect.ratio))}x"
+    factor += f" {more if effect.ratio > 1 else less}"
+    if 1 / (1 + rule.delta) < low and high < 1 + rule.delta:
+        within = f"within {100 * rule.delta:g} %: {span}"
+        return Verdict.EQUIVALENT, (
+            f"surely {factor}, but {within}" if _surely(effect, rule) else within
+        )
+    if _surely(effect, rule):
+        verdict = Verdict.REGRESSED if effect.ratio > 1 else Verdict.IMPROVED
+        return verdict, f"{factor}: {span}; {counts['base']} and {counts['head']} processes"
+    least = 1 + rule.minimum_effect
+    if low > least or high < 1 / least:
+        span += f", as one of {count_cells(cells)} may by chance (p {effect.p_value:.2g})"
+    seen = effect.smallest_effect
+    if seen is None or seen > _HOPELESS:
+        return Verdict.UNDECIDED, f"{span}; so few processes could not have shown any effect"
+    return Verdict.UNDECIDED, f"{span}; {percent(seen)} {more} would have been seen"
+
+
+_WORDS = (
+    ("slower", "faster", "head takes {} to {} times as long"),
+    ("larger", "smaller", "head needs {} to {} times as much"),
+)
+_HOPELESS = 10.0
+"""A slow-down that nobody needs statistics for."""
+
+
+def _worst_first(cell: Cell) -> tuple[Any, ...]:
+    distance = abs(math.log(cell.effect.ratio)) if cell.effect else 0.0
+    name = (cell.target, cell.workload, cell.stage, cell.suite)
+    return ORDER[cell.verdict], not cell.moved, -distance, name
+
+
+def _warnings(base: Side, head: Side) -> tuple[str, ...]:
+    if base.machine == head.machine:
+        return ()
+    return (
+        f"unlike machines: base was measured on {base.machine} and head on {head.machine}, so any"
+        " difference may be theirs",
+    )

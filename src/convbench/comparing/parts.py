@@ -1,0 +1,118 @@
+"""What the terminal and the pull request say alike about a comparison."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from convbench.comparing.comparison import Cell, Comparison, Effect, Mean, Verdict
+from convbench.comparing.sides import Side
+from convbench.words.numbers import count_cells, percent, times
+from convbench.words.text import clean
+
+QUIET = frozenset({Verdict.NEW, Verdict.EQUIVALENT, Verdict.NOT_MEASURED})
+"""Verdicts that nobody has to look at."""
+
+LEGEND = (
+    "head / base is above 1 where head is slower or larger; its interval covers what differs"
+    " between processes, not what shifts a whole session; 'would see' is the slow-down that a cell"
+    " would have shown, four times in five"
+)
+
+
+def split(comparison: Comparison, *, everything: bool = False) -> tuple[list[Cell], list[Cell]]:
+    """Cells to be shown, and cells of which their number is enough."""
+    equal = [
+        cell
+        for cell in comparison.cells
+        if cell.verdict in QUIET and not cell.moved and not cell.notes and not everything
+    ]
+    names = set(map(id, equal))
+    return [cell for cell in comparison.cells if id(cell) not in names], equal
+
+
+def folded(cells: Iterable[Cell]) -> str:
+    """Count cells that are not shown."""
+    counts = Counter(cell.verdict for cell in cells)
+    return " and ".join(f"{count} {verdict}" for verdict, count in counts.items())
+
+
+def skipped(count: int) -> str:
+    """Count cells that neither side has."""
+    return f"{count_cells(count)} skipped or not selected on both sides"
+
+
+def where(side: Side, *, whole: bool = False) -> str:
+    """Environment and machine; an interpreter's path only if the whole is wanted."""
+    # The rest of the name of an existing environment is the path of its interpreter.
+    existing = side.environment.startswith("existing") and not whole
+    environment = "existing environment" if existing else side.environment
+    return clean(", ".join(filter(None, (environment, side.machine))))
+
+
+def span(found: Mean | Effect) -> str:
+    """The interval."""
+    if found.low is None or found.high is None:
+        return "one process a side"
+    return f"{times(found.low)} to {times(found.high)}"
+
+
+def bits(comparison: Comparison) -> Iterator[str]:
+    """In how many cells the outputs are the same; nothing if they are in all."""
+    counts = Counter(cell.bits for cell in comparison.cells if cell.bits)
+    if counts["different"] or counts["vary"]:
+        yield ", ".join(
+            f"{counts[bits]} {words}"
+            for bits, words in (
+                ("same", "the same"),
+                ("different", "different"),
+                ("vary", "different from process to process"),
+            )
+            if counts[bits]
+        )
+
+
+# -- Numbers ---------------------------------------------------------------------------------------
+
+
+def value(cell: Cell, value: float | None) -> str:
+    """A side's time or memory, in the unit that fits both."""
+    if value is None:
+        return ""
+    both = [side for side in (cell.base.value, cell.head.value) if side]
+    least = min(both, default=0.0)
+    units = _UNITS_BYTES if cell.kind == "memory" else _UNITS_S
+    scale, unit = next((u for u in units if least * u[0] >= 1), units[-1])
+    scaled = value * scale
+    return f"{f'{scaled:#.3g}'.rstrip('.') if scaled < 1000 else f'{scaled:.0f}'} {unit}"
+
+
+_UNITS_S = ((1.0, "s"), (1e3, "ms"), (1e6, "us"), (1e9, "ns"))
+_UNITS_BYTES = ((1e-9, "GB"), (1e-6, "MB"), (1e-3, "kB"), (1.0, "B"))
+
+
+def effect(cell: Cell) -> str:
+    """Head / base."""
+    return times(cell.effect.ratio) if cell.effect else ""
+
+
+def interval(cell: Cell) -> str:
+    """Of Head / base."""
+    return span(cell.effect) if cell.effect and cell.effect.low is not None else ""
+
+
+def seen(cell: Cell) -> str:
+    """The slow-down that would have been seen."""
+    seen = cell.effect and cell.effect.smallest_effect
+    return percent(seen) if seen and seen < 10 else ""
+
+
+def error(cell: Cell) -> str:
+    """Error over bound of both sides, once if they are the same."""
+    errors = [
+        "-" if side.error_over_bound is None else f"{side.error_over_bound:.2g}"
+        for side in (cell.base, cell.head)
+    ]
+    if errors == ["-", "-"]:
+        return ""
+    return errors[0] if errors[0] == errors[1] else " -> ".join(errors)

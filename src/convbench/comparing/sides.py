@@ -1,0 +1,255 @@
+"""Which results a person means: ``REVISION[:ENVIRONMENT[:MACHINE]]`` to the records of a side."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from convbench.errors import InputError
+from convbench.results.folder import SHORT
+from convbench.results.records import Record
+
+_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinate:
+    """``REVISION[:ENVIRONMENT[:MACHINE]]``, as a person writes a side of a comparison.
+
+    Examples
+    --------
+    >>> Coordinate.parse("HEAD~1::vm")
+    Coordinate(revision='HEAD~1', environment='', machine='vm')
+    """
+
+    revision: str
+    environment: str = ""
+    machine: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read one.
+
+        Raises
+        ------
+        InputError
+            If there is no revision.
+        """
+        parts = [part.strip() for part in text.split(":", maxsplit=2)]
+        if not parts[0]:
+            raise InputError(
+                f"compare: a side is {text!r}; expected REVISION[:ENVIRONMENT[:MACHINE]]. Name a "
+                "commit, as in HEAD~1 or 1a2b3c4d:py3.12:."
+            )
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return ":".join((self.revision, self.environment, self.machine)).rstrip(":")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where one side of a comparison was measured, and what.
+
+    Attributes
+    ----------
+    commit : str
+        The hash, in full if any of it was measured.
+    environment, machine : str
+        "" if nothing was measured.
+    records : tuple of Record
+    """
+
+    commit: str
+    environment: str
+    machine: str
+    records: tuple[Record, ...] = field(default=(), repr=False)
+
+    @property
+    def name(self) -> str:
+        """As a coordinate, to be pasted into a shell."""
+        return _pasted(self.commit, self.environment, self.machine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the records."""
+        return {
+            "commit": self.commit,
+            "environment": self.environment,
+            "machine": self.machine,
+        }
+
+
+def find_commit(
+    revision: str, measured: Sequence[str], full_hash: Callable[[str], str | None]
+) -> str:
+    """The hash, or its first eight digits, of the commit that a revision means.
+
+    Parameters
+    ----------
+    revision : str
+        Anything that git understands, or the start of the hash of a commit that was measured.
+    measured : sequence of str
+        See :func:`measured_commits`.
+    full_hash : callable
+        What git makes of a revision; None if it cannot.
+
+    Returns
+    -------
+    str
+        That git knows it does not mean that it was measured.
+
+    Raises
+    ------
+    InputError
+        If it means nothing, or several commits.
+    """
+    full = full_hash(revision)
+    if full is not None and full[:SHORT] in measured:
+        return full
+    start = revision.lower()
+    matches = [prefix for prefix in measured if prefix.startswith(start[:SHORT])]
+    if not re.fullmatch(r"[0-9a-f]{1,40}", start):
+        matches = []
+    if len(matches) == 1:
+        return start if len(start) > SHORT else matches[0]
+    if full is not None:
+        return full
+    if matches:
+        raise InputError(
+            f"compare: the revision is {revision!r}, which several commits begin with; expected "
+            f"one of {_listed(matches)}. Give more of the hash."
+        )
+    raise InputError(
+        f"compare: the revision is {revision!r}, unknown to git and the start of no result; "
+        f"expected a revision, or one of what was measured: {_listed(measured)}. `convbench "
+        "results` shows what is there."
+    )
+
+
+def choose_sides(
+    base: Coordinate,
+    head: Coordinate,
+    commits: tuple[str, str],
+    records: Iterable[Record],
+    here: str,
+) -> tuple[Side, Side]:
+    """Find out which results the coordinates mean.
+
+    Where they leave a choice, the machine is the one that both sides have, or this one if it is
+    among several; and the environment is the one that both sides have. Two machines, or two
+    environments, are only compared if both sides name theirs.
+
+    Parameters
+    ----------
+    commits : (str, str)
+        What :func:`find_commit` found for either.
+    records : iterable of Record
+        Of those commits, and perhaps of others.
+    here : str
+        This machine's name.
+
+    Returns
+    -------
+    base, head : Side
+        A commit without any records has none in its side, and no environment and machine.
+
+    Raises
+    ------
+    InputError
+        If a name is not among what was measured, or leaves a choice. The message lists what can be
+        chosen, ready to be pasted.
+    """
+    everything = list(records)
+    found = [[r for r in everything if r.commit.startswith(commit)] for commit in commits]
+    asked = (base, head)
+    hashes = [rs[0].commit if rs else commit for commit, rs in zip(commits, found, strict=True)]
+    if not all(found):
+        empty = [Side(commit, "", "") for commit in hashes]
+        return empty[0], empty[1]
+    options = [_options(*pair) for pair in zip(asked, hashes, found, strict=True)]
+    named = [bool(side.machine) for side in asked]
+    machines = _agree("machine", 0, options, hashes, named_both=all(named), here=here)
+    options = [[p for p in ps if p[0] == m] for ps, m in zip(options, machines, strict=True)]
+    named = [bool(side.environment) for side in asked]
+    environments = _agree("environment", 1, options, hashes, named_both=all(named))
+    chosen = [
+        Side(commit, e, m, tuple(r for r in rs if r.environment == e and r.machine == m))
+        for commit, e, m, rs in zip(hashes, environments, machines, found, strict=True)
+    ]
+    if chosen[0].name == chosen[1].name:
+        raise InputError(
+            f"compare: either side is {chosen[0].name}; expected two different sides. Name "
+            "another commit, or two environments of this one."
+        )
+    return chosen[0], chosen[1]
+
+
+_Place = tuple[str, str]
+"""Machine and environment."""
+
+
+def _options(asked: Coordinate, commit: str, records: Iterable[Record]) -> list[_Place]:
+    """Where a side was measured, as far as its coordinate admits it."""
+    places = sorted({(r.machine, r.environment) for r in records})
+    fitting = places
+    for i, name in enumerate((asked.machine, asked.environment)):
+        exact = [place for place in fitting if place[i] == name]
+        fitting = exact or [place for place in fitting if name in place[i]]
+    if not fitting:
+        raise InputError(
+            f"compare: a side is {str(asked)!r}, where this commit was not measured; expected "
+            f"one of {_candidates(commit, places)}. Name one of these."
+        )
+    return fitting
+
+
+def _agree(
+    what: str,
+    i: int,
+    options: Sequence[Sequence[_Place]],
+    commits: Sequence[str],
+    *,
+    named_both: bool,
+    here: str | None = None,
+) -> tuple[str, str]:
+    """The machine or the environment of either side."""
+    names = [sorted({place[i] for place in places}) for places in options]
+    if named_both:
+        for commit, places, some in zip(commits, options, names, strict=True):
+            if len(some) > 1:
+                raise InputError(
+                    f"compare: the {what} of {commit[:SHORT]} is given by a part of several "
+                    f"names; expected one of {_candidates(commit, places)}. Name it in full."
+                )
+        return names[0][0], names[1][0]
+    common = [name for name in names[0] if name in names[1]]
+    if len(common) > 1 and here in common:
+        common = [str(here)]
+    if len(common) == 1:
+        return common[0], common[0]
+    got, to_do = "none has both", f"Unlike {what}s are compared if both sides name theirs."
+    if common:
+        got, to_do = "several have both", "Paste two of these."
+        options = [[place for place in places if place[i] in common] for places in options]
+    listed = [_candidates(*pair) for pair in zip(commits, options, strict=True)]
+    raise InputError(
+        f"compare: the {what} is not named on both sides, and {got}; expected one for each side: "
+        f"{'; and '.join(listed)}. {to_do}"
+    )
+
+
+def _candidates(commit: str, places: Iterable[_Place]) -> str:
+    return _listed([_pasted(commit, environment, machine) for machine, environment in places])
+
+
+def _pasted(commit: str, environment: str, machine: str) -> str:
+    return shlex.quote(str(Coordinate(commit[:SHORT], environment, machine)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    listed = ", ".join(names[:_LISTED]) or "nothing"
+    return f"{listed} and {more} more" if more > 0 else listed

@@ -1,0 +1,310 @@
+r"""How far a correct result may lie from the oracle, and how far a result does lie.
+
+For a sum of n products whose factors are rounded with unit roundoff :math:`u_{in}` (zero where they
+are used as they are stored), added with :math:`u_{acc}` and stored s times with :math:`u_{out}`,
+
+.. math:: |got - ref| \le (2 u_{in} + \lambda \sqrt{n}\, u_{acc} + s\, u_{out})\, S + slack,
+          \qquad S = |x| * |w| + |b|
+
+where the factor :math:`\lambda \sqrt{n}` is the probabilistic error bound of Higham and Mary, "A
+New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019, with
+lambda = 2. Relative error is the wrong measure: where the terms cancel, a correct float32
+result shows a relative error of 0.1. The page docs/accuracy.md derives the bound and says what it
+cannot see.
+
+A max pool takes the largest bound of its window, since max(a) and max(b) differ by no more than the
+largest difference; by itself it is bitwise. An average takes the mean of the bounds, and rounds
+once per addition and once for the division.
+
+With integers whose partial sums are all exact (:func:`convbench.stimulus.inputs.exact_magnitude`)
+the bound is zero: every direct method must agree bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.correctness import oracle
+from convbench.correctness.oracle import Float64
+from convbench.correctness.sample import Positions
+from convbench.errors import ArrayError
+from convbench.stimulus.arrays import Array
+from convbench.stimulus.formats import FORMATS, Format, format_of
+from convbench.stimulus.inputs import Fill, Inputs, exact_magnitude
+from convbench.stimulus.spec import PipelineSpec
+
+LAMBDA = 2.0
+"""How many times the root of n the rounding errors of a sum may amount to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The oracle's output and, per element, how far a correct result may lie from it.
+
+    Attributes
+    ----------
+    output, bound : array of shape (N, P, Q, K), or (samples, 1, 1, K)
+    shape : tuple of int
+        Shape of the whole output.
+    sees : array of bool that broadcasts to the output
+        Which results are of some input, and not of padding alone.
+    positions : tuple of array, optional
+        Where the samples lie; None if `output` is the whole.
+    """
+
+    output: Float64
+    bound: Float64
+    shape: tuple[int, ...]
+    positions: Positions | None = None
+    sees: NDArray[np.bool_] = field(default_factory=lambda: np.ones((1, 1, 1, 1), bool))
+
+    @property
+    def zeros(self) -> float:
+        """Share of zeros among the expected results that see some input: many prove little."""
+        if not self.output.size:
+            return 0.0
+        of_input = self.output[np.broadcast_to(self.sees, self.output.shape)]
+        return float(np.mean(of_input == 0)) if of_input.size else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The element that is worst, by error over bound.
+
+    Attributes
+    ----------
+    ratio : float
+        Error over bound: at most 1 is right. 0 without an error; inf where the bound is zero, or
+        where a number is not finite and should be, or the other way round.
+    index : tuple of int, optional
+        (n, p, q, k) of that element; None if the output is empty.
+    got, expected, bound : float
+    wrong : int
+        How many of the elements that were looked at are not within their bounds.
+    of : int
+        How many were looked at.
+    """
+
+    ratio: float
+    index: tuple[int, ...] | None = None
+    got: float = math.nan
+    expected: float = math.nan
+    bound: float = math.nan
+    wrong: int = 0
+    of: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every element is within its bound."""
+        return self.ratio <= 1
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """Plain values of the worst element, for JSON; None without one."""
+        if self.index is None:
+            return None
+        return {
+            "index": list(self.index),
+            "got": self.got,
+            "expected": self.expected,
+            "bound": self.bound,
+            "wrong_elements": self.wrong,
+            "elements": self.of,
+        }
+
+    def __str__(self) -> str:
+        if self.index is None:
+            return "the output is empty"
+        expected = f"{self.expected!r} +- {self.bound:.3g}"
+        return f"at {list(self.index)} got {self.got!r}, expected {expected}"
+
+
+def refer(
+    pipeline: PipelineSpec,
+    inputs: Inputs,
+    *,
+    exact: bool = False,
+    strict: bool = False,
+    accumulation: str | None = None,
+    positions: Positions | None = None,
+    confidence: float = LAMBDA,
+) -> Reference:
+    """Compute the oracle's output and the bound of every element.
+
+    Parameters
+    ----------
+    exact : bool
+        The bound is zero: only for inputs whose partial sums are exact.
+    strict : bool
+        Do not allow a result below the smallest normal number to be flushed to zero.
+    accumulation : str, optional
+        The format in which products are added, where it is not the usual one.
+    positions : tuple of array, optional
+        Only these elements; see :func:`sample`.
+    confidence : float
+        The factor lambda before the root of n.
+    """
+    fmt = format_of(inputs.weights.dtype)
+    rule = _Rule.of(fmt, accumulation, confidence, strict=strict)
+    x = inputs.x.astype(np.float64)
+    filters, bias = (
+        None if array is None else array.astype(np.float64)
+        for array in (inputs.weights.filters, inputs.weights.bias)
+    )
+    sees = _sees(pipeline, positions)
+    # nan - nan and 0 * inf are results here, not accidents.
+    with np.errstate(invalid="ignore", over="ignore"):
+        if exact:  # nobody asks how large the terms were
+            y = oracle.compute(pipeline, x, filters, bias, positions)
+            return Reference(y, np.zeros_like(y), pipeline.output_shape, positions, sees)
+        y = oracle.conv_and_bias(pipeline, x, filters, bias, positions)
+        filters, bias = (None if array is None else np.abs(array) for array in (filters, bias))
+        magnitude = oracle.conv_and_bias(pipeline, np.abs(x), filters, bias, positions)
+        bound = np.zeros_like(y)
+        if pipeline.conv is not None or pipeline.bias:
+            stores = (pipeline.conv is not None) + pipeline.bias
+            bound = rule.bound(magnitude, max(pipeline.reduction, 1), stores)
+        if pipeline.pool is not None:
+            if pipeline.pool.op == "max":
+                y = oracle.max_pool(pipeline, y, positions)
+                bound = oracle.max_pool(pipeline, bound, positions)
+                if not strict:
+                    bound = np.where(np.abs(y) < rule.slack, rule.slack, bound)
+            else:
+                taps = math.prod(pipeline.pool.window)
+                magnitude = oracle.avg_pool(pipeline, np.abs(y), positions)
+                y = oracle.avg_pool(pipeline, y, positions)
+                bound = oracle.avg_pool(pipeline, bound, positions)
+                bound = bound + rule.bound(magnitude, taps, stores=1)
+    return Reference(y, bound, pipeline.output_shape, positions, sees)
+
+
+def _sees(pipeline: PipelineSpec, positions: Positions | None) -> NDArray[np.bool_]:
+    """Which results are of some input: a window may lie in the padding, and give zero rightly."""
+    if pipeline.conv is None or pipeline.bias or pipeline.pool is not None:
+        return np.ones((1, 1, 1, 1), bool)
+    rows, columns = (
+        np.array(window.counts(include_pad=False)) > 0 for window in pipeline.conv_windows
+    )
+    if positions is None:
+        return (rows[:, np.newaxis] & columns)[np.newaxis, :, :, np.newaxis]
+    return (rows[positions[1]] & columns[positions[2]])[:, np.newaxis, np.newaxis, np.newaxis]
+
+
+def compare(got: Array, expected: Reference) -> Accuracy:
+    """Find the worst element of an output.
+
+    Raises
+    ------
+    ArrayError
+        If the shape is not the oracle's.
+    """
+    if got.shape != expected.shape:
+        raise ArrayError(
+            f"output: the shape is {got.shape}; expected {expected.shape}. A stage is missing or "
+            "its padding or stride is wrong."
+        )
+    if got.size == 0:
+        return Accuracy(0.0)
+    if expected.positions is not None:
+        got = got[expected.positions][:, np.newaxis, np.newaxis]
+    values = got.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        error = np.abs(values - expected.output)
+        # Equal infinities give nan - nan; so do two nans, which are right where one is expected.
+        same = (values == expected.output) | (np.isnan(values) & np.isnan(expected.output))
+        ratio = np.where(same, 0.0, error / expected.bound)
+    ratio[np.isnan(ratio)] = math.inf
+    worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    index = tuple(int(i) for i in worst)
+    where = index
+    if expected.positions is not None:
+        where = (*(int(axis[index[0]]) for axis in expected.positions), index[3])
+    return Accuracy(
+        ratio=float(ratio[index]),
+        index=where,
+        got=float(values[index]),
+        expected=float(expected.output[index]),
+        bound=float(expected.bound[index]),
+        wrong=int(np.count_nonzero(ratio > 1)),
+        of=ratio.size,
+    )
+
+
+def refer_for(
+    pipeline: PipelineSpec,
+    inputs: Inputs,
+    fill: Fill,
+    accumulation: str | None = None,
+    positions: Positions | None = None,
+) -> Reference:
+    """Compute the reference with the rules that belong to a fill."""
+    confidence = LAMBDA
+    if fill is Fill.ADVERSARIAL:
+        # One term can dominate a sum, and then every addition after it rounds as much as it can:
+        # with so many elements, some come further than twice the root. Hoeffding's inequality gives
+        # the factor that all of them together exceed once in a million runs.
+        confidence = math.sqrt(2 * math.log(2e6 * max(math.prod(pipeline.conv_shape), 1)))
+    return refer(
+        pipeline,
+        inputs,
+        exact=is_exact(pipeline, inputs.weights.dtype, fill),
+        strict=fill is Fill.DENORMAL,
+        accumulation=accumulation,
+        positions=positions,
+        confidence=confidence,
+    )
+
+
+def is_exact(pipeline: PipelineSpec, dtype: str, fill: Fill | str) -> bool:
+    """Whether inputs of this fill leave no room for rounding."""
+    fill = Fill(fill)
+    if fill in {Fill.NORMAL, Fill.ADVERSARIAL}:
+        return False
+    if fill is Fill.DENORMAL and pipeline.pool is not None and pipeline.pool.op == "avg":
+        return False  # not even a half of the smallest number exists
+    return exact_magnitude(pipeline, format_of(dtype)) is not None
+
+
+def digest(output: Array) -> str:
+    """A name for the very bits of an output: equal if and only if shape, dtype and bits are."""
+    plain = np.ascontiguousarray(output, dtype=output.dtype.newbyteorder("<"))
+    text = hashlib.sha256(f"{plain.shape} {plain.dtype.name} ".encode())
+    text.update(plain.view(np.uint8).data if plain.size else b"")
+    return text.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """The unit roundoffs of the bound, and what is allowed where everything is tiny."""
+
+    u_in: float
+    u_acc: float
+    u_out: float
+    slack: float
+    confidence: float
+
+    @classmethod
+    def of(cls, fmt: Format, accumulation: str | None, confidence: float, *, strict: bool) -> _Rule:
+        acc = FORMATS[accumulation or fmt.accumulation]
+        return cls(
+            u_in=2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0,
+            u_acc=acc.unit_roundoff,
+            u_out=fmt.unit_roundoff,
+            # A device may flush a result below the smallest normal number to zero.
+            slack=fmt.smallest if strict else fmt.tiny,
+            confidence=confidence,
+        )
+
+    def bound(self, magnitude: Float64, terms: int, stores: int) -> Float64:
+        if self.u_out <= self.u_acc:
+            stores = 1  # a second store is one addition more, which the root covers
+        added = self.confidence * math.sqrt(terms) * self.u_acc
+        factor = 2 * self.u_in + added + stores * self.u_out
+        bound: Float64 = factor * magnitude + self.slack
+        return bound

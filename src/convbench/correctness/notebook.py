@@ -1,0 +1,229 @@
+"""What the notebook that convbench grew from meant to show, on every target that is present.
+
+Its input is 5x5x3, its filters are 5x5x3x6 at stride 2 without padding, with a bias; and it pools
+the same input, not the convolution: that is 1x1 already, and no 2x2 window fits into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from convbench.correctness.accuracy import Accuracy, Reference, compare, refer
+from convbench.correctness.worker import Task, Worker
+from convbench.errors import SpecError
+from convbench.stimulus.arrays import Array, Weights
+from convbench.stimulus.inputs import Inputs
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Shape
+from convbench.stimulus.targets import Target
+from convbench.words.status import Exit, Outcome, Status
+
+NOTEBOOK_BIAS = 0.1
+NOTEBOOK_STDDEV = 0.1
+
+
+def make_notebook_inputs(pipeline: PipelineSpec, seed: int) -> Inputs:
+    """Draw what the notebook drew, as float32.
+
+    Integers in [-10, 10), filters from a normal distribution of standard deviation 0.1 truncated
+    at two deviations (TensorFlow's ``truncated_normal_initializer``), and a bias of 0.1.
+    """
+    x = np.random.RandomState([seed, 0]).randint(-10, 10, size=pipeline.input_shape)
+    filters = bias = None
+    if pipeline.filter_shape is not None:
+        filters = _truncated_normal(np.random.RandomState([seed, 1]), pipeline.filter_shape)
+        filters = (NOTEBOOK_STDDEV * filters).astype(np.float32)
+    if pipeline.bias_shape is not None:
+        bias = np.full(pipeline.bias_shape, NOTEBOOK_BIAS, dtype=np.float32)
+    return Inputs(x.astype(np.float32), Weights("float32", filters, bias))
+
+
+def _truncated_normal(random: np.random.RandomState, shape: Shape) -> Array:
+    values = random.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = random.standard_normal(int(outside.sum()))
+    return values
+
+
+CONV = ConvSpec(k=6, r=5, s=5, stride=(2, 2))
+MAX_POOL = PoolSpec("max", window=(2, 2))
+AVG_POOL = PoolSpec("avg", window=(2, 2))
+
+PIPELINES = {
+    "convolution + bias": PipelineSpec(1, 5, 5, 3, conv=CONV, bias=True),
+    "max pool": PipelineSpec(1, 5, 5, 3, pool=MAX_POOL),
+    "average pool": PipelineSpec(1, 5, 5, 3, pool=AVG_POOL),
+}
+"""The notebook's two branches, and the other pooling that it speaks of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How one target did on one pipeline.
+
+    Attributes
+    ----------
+    output : array, optional
+        None if there is none; the reason then says why.
+    accuracy : Accuracy, optional
+        Against the float64 oracle.
+    same_bits : bool
+        Whether the output has the very bits of the first target's.
+    """
+
+    target: Target
+    pipeline: str
+    status: Status
+    output: Array | None = None
+    accuracy: Accuracy | None = None
+    same_bits: bool = False
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notebook:
+    """Everything that the command prints."""
+
+    seed: int
+    inputs: Mapping[str, Inputs]
+    agreements: tuple[Agreement, ...]
+    refusal: str
+    """Why pooling the convolution's output is impossible."""
+
+    def output(self, pipeline: str) -> Array | None:
+        """What the first target computed that could."""
+        outputs = (a.output for a in self.agreements if a.pipeline == pipeline)
+        return next((output for output in outputs if output is not None), None)
+
+    def exit_code(self) -> Exit:
+        """Whether anything is wrong or failed, or nothing was computed."""
+        statuses = {a.status for a in self.agreements}
+        if statuses & {Status.WRONG, Status.FAILED}:
+            return Exit.WRONG
+        return Exit.OK if Status.OK in statuses else Exit.NOTHING
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "seed": self.seed,
+            "pipelines": {
+                name: {
+                    "pipeline": spec.to_dict(),
+                    "input": self.inputs[name].x.tolist(),
+                    "filters": _listed(self.inputs[name].weights.filters),
+                    "bias": _listed(self.inputs[name].weights.bias),
+                    "output_shape": list(spec.output_shape),
+                    "output": _listed(self.output(name)),
+                }
+                for name, spec in PIPELINES.items()
+            },
+            "agreement": [
+                {
+                    "target": str(a.target),
+                    "pipeline": a.pipeline,
+                    "status": str(a.status),
+                    "error_over_bound": None if a.accuracy is None else a.accuracy.ratio,
+                    "same_bits": a.same_bits,
+                    "reason": a.reason,
+                    "remedy": a.remedy,
+                }
+                for a in self.agreements
+            ],
+            "conv_then_pool": self.refusal,
+        }
+
+
+def run_notebook(seed: int, targets: Mapping[Target, Outcome | None]) -> Notebook:
+    """Draw the numbers and compute the three pipelines on every target."""
+    inputs = {name: make_notebook_inputs(spec, seed) for name, spec in PIPELINES.items()}
+    references = {name: refer(spec, inputs[name]) for name, spec in PIPELINES.items()}
+    first: dict[str, Array] = {}
+    agreements = []
+    for target, absence in targets.items():
+        with Worker(target, absence=absence) as worker:
+            for name, spec in PIPELINES.items():
+                answer = worker.compute(Task(spec, inputs[name]))
+                if isinstance(answer, Outcome):
+                    agreement = Agreement(
+                        target, name, answer.status, reason=answer.reason, remedy=answer.remedy
+                    )
+                else:
+                    agreement = _agree(target, name, answer.output, references[name], first)
+                agreements.append(agreement)
+    return Notebook(seed, inputs, tuple(agreements), _refusal())
+
+
+def render(notebook: Notebook) -> RenderableType:
+    """Lay the results out as the notebook printed them, and then how far the targets agree."""
+
+    def block(title: str, array: Array | None) -> Text:
+        if array is None:
+            return Text(f"{title}: no target computed it\n")
+        values = np.array2string(array, precision=6, suppress_small=True, prefix="  ")
+        return Text(f"{title}, shape {array.shape}:\n  {values}\n")
+
+    conv = PIPELINES["convolution + bias"]
+    parts: list[RenderableType] = [
+        Text(f"Seed {notebook.seed}. The input holds integers in [-10, 10); the filters are drawn"),
+        Text("from a normal distribution of stddev 0.1, truncated at 2 stddev; the bias is 0.1.\n"),
+        block("input", notebook.inputs["convolution + bias"].x),
+        Text(f"filters, shape {conv.filter_shape}"),
+        Text(f"bias, shape {conv.bias_shape}\n"),
+    ]
+    parts += [block(name, notebook.output(name)) for name in PIPELINES]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("target", *PIPELINES):
+        table.add_column(title, no_wrap=True)
+    rows: dict[Target, list[Agreement]] = {}
+    for agreement in notebook.agreements:
+        if agreement.status is not Status.SKIPPED:
+            rows.setdefault(agreement.target, []).append(agreement)
+    for target, cells in rows.items():
+        table.add_row(str(target), *map(_cell, cells))
+    parts += [Text("Agreement with the float64 oracle, as error / bound (at most 1 is right):")]
+    parts += [table, Text()]
+    said = dict.fromkeys(
+        (str(a.target), str(a.status), a.reason, a.remedy) for a in notebook.agreements if a.reason
+    )
+    for name, status, reason, remedy in said:
+        parts += [Text(f"{status} {name}: {reason}", style="yellow")]
+        parts += [Text(f"  {remedy}")] if remedy else []
+    parts += [Text(f"\nThe pool cannot follow this convolution. {notebook.refusal}")]
+    return Group(*parts)
+
+
+def _agree(
+    target: Target, name: str, output: Array, reference: Reference, first: dict[str, Array]
+) -> Agreement:
+    accuracy = compare(output, reference)
+    same = bool(np.array_equal(first.setdefault(name, output), output))
+    status = Status.OK if accuracy.ok else Status.WRONG
+    reason = "" if accuracy.ok else f"{name}: error / bound {accuracy.ratio:.3g} {accuracy}"
+    return Agreement(target, name, status, output, accuracy, same, reason)
+
+
+def _refusal() -> str:
+    try:
+        replace(PIPELINES["convolution + bias"], pool=MAX_POOL)
+    except SpecError as error:
+        return str(error)
+    raise AssertionError("the notebook's pool fits after its convolution")
+
+
+def _cell(agreement: Agreement) -> str:
+    if agreement.accuracy is None or agreement.status is not Status.OK:
+        return f"[bold red]{agreement.status.upper()}[/]"
+    bits = ", same bits" if agreement.same_bits else ""
+    return f"{agreement.accuracy.ratio:.3f}{bits}"
+
+
+def _listed(array: Array | None) -> Any:
+    return None if array is None else array.tolist()

@@ -1,0 +1,56 @@
+"""Which positions of a large output are checked."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convbench.stimulus.spec import PipelineSpec
+
+Positions = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+"""Indices (n, p, q) into an output, one array each."""
+
+SAMPLE_FLOPS, SAMPLE_ELEMENTS = 500_000_000, 2_000_000
+"""An output that costs more operations, or has more elements, is checked at a sample only."""
+
+
+def sample(
+    pipeline: PipelineSpec,
+    seed: int,
+    flops: float = SAMPLE_FLOPS,
+    elements: float = SAMPLE_ELEMENTS,
+) -> Positions | None:
+    """Choose output positions whose oracle costs about so much; None if that is all of them.
+
+    The corners of the first and the last image are always among them, then positions along the
+    edges, and the rest is drawn at random without replacement. A fault that touches a share f of
+    the positions is missed with probability (1 - f)**samples, at most.
+
+    Parameters
+    ----------
+    flops, elements : float
+        What the oracle may spend, and how large its output may be.
+    """
+    n, p, q, k = pipeline.output_shape
+    whole = n * p * q
+    if pipeline.flops <= flops and whole * k <= elements:
+        return None
+    number = max(int(min(flops / pipeline.window_flops, elements / k)), _FEWEST_SAMPLES)
+    if number >= whole // 2:
+        return None
+    random = np.random.RandomState([seed, 3])
+    corners = [(i, j, k) for i in {0, n - 1} for j in {0, p - 1} for k in {0, q - 1}]
+    edges = [
+        position
+        for i, j, k in zip(
+            *(random.randint(0, size, number // 8) for size in (n, p, q)), strict=True
+        )
+        for position in ((i, 0, k), (i, p - 1, k), (i, j, 0), (i, j, q - 1))
+    ]
+    chosen = {int(np.ravel_multi_index(position, (n, p, q))) for position in corners + edges}
+    chosen.update(random.randint(0, whole, number).tolist())
+    first, second, third = np.unravel_index(np.array(sorted(chosen)), (n, p, q))
+    return first, second, third
+
+
+_FEWEST_SAMPLES = 256

@@ -1,0 +1,194 @@
+"""Would the checks notice? Every known fault is planted into every backend, and must be caught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from convbench.backends.compute import Computed
+from convbench.correctness import oracle
+from convbench.correctness.accuracy import Reference, compare, refer_for
+from convbench.correctness.faults import FAULTS
+from convbench.correctness.worker import Task, Worker
+from convbench.stimulus.arrays import Array
+from convbench.stimulus.formats import format_of
+from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.probes import SENSITIVE
+from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.targets import Target
+from convbench.words.status import Exit, Outcome, Status
+
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One fault in one target.
+
+    Attributes
+    ----------
+    caught : tuple of Fill
+        The fills that showed it.
+    hidden : str
+        Why only fills could show it for which the backend declares that it differs; empty if not.
+    """
+
+    target: Target
+    fault: str
+    caught: tuple[Fill, ...]
+    hidden: str = ""
+
+    @property
+    def missed(self) -> bool:
+        """Whether it should have been caught and was not."""
+        return not self.caught and not self.hidden
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "target": str(self.target),
+            "fault": self.fault,
+            "what": FAULTS[self.fault].what,
+            "caught_by": [str(fill) for fill in self.caught],
+            "hidden": self.hidden,
+        }
+
+
+Unfit = tuple[Target, Outcome]
+"""A target into which nothing can be planted: absent, or wrong without any fault."""
+
+
+def self_test(
+    targets: Mapping[Target, Outcome | None], timeout_s: float, dtype: str = "float32"
+) -> Iterator[Planted | Unfit]:
+    """Plant every fault into every target, as it is done.
+
+    A fault is tried with each fill on one pipeline after the other until one shows it.
+    """
+    for target, absence in targets.items():
+        with Worker(target, timeout_s, absence) as worker:
+            deviations: dict[tuple[int, Fill], str] = {}
+            unfit = _examine(worker, dtype, deviations)
+            if unfit is not None:
+                yield target, unfit
+                continue
+            for fault in FAULTS:
+                yield _plant(worker, fault, dtype, deviations)
+
+
+def exit_code(results: Sequence[Planted | Unfit]) -> Exit:
+    """Whether a fault was missed or a target is wrong, or none was planted."""
+    planted = [result for result in results if isinstance(result, Planted)]
+    unfit = [result[1] for result in results if isinstance(result, tuple)]
+    if any(p.missed for p in planted) or any(u.status is not Status.SKIPPED for u in unfit):
+        return Exit.WRONG
+    return Exit.OK if planted else Exit.NOTHING
+
+
+def render(results: Sequence[Planted | Unfit]) -> RenderableType:
+    """Lay out which fill caught what, and the score of each target."""
+    planted = [result for result in results if isinstance(result, Planted)]
+    targets = list(dict.fromkeys(p.target for p in planted))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("planted fault", no_wrap=True)
+    for target in targets:
+        table.add_column(f"{target} caught by", no_wrap=True)
+    for fault in dict.fromkeys(p.fault for p in planted):
+        row = {p.target: p for p in planted if p.fault == fault}
+        table.add_row(FAULTS[fault].what, *(_cell(row.get(target)) for target in targets))
+    parts: list[RenderableType] = [table, Text()] if planted else []
+    for target in targets:
+        mine = [p for p in planted if p.target == target]
+        hidden = {p.fault: p.hidden for p in mine if p.hidden}
+        due = len(mine) - len(hidden)
+        caught = sum(bool(p.caught) for p in mine)
+        by_fill = ", ".join(f"{fill} {sum(fill in p.caught for p in mine)}" for fill in Fill)
+        style = "bold red" if caught < due else "green"
+        parts.append(Text(f"{target}: {caught} of {due} caught ({by_fill})", style=style))
+        parts += [
+            Text(f"  not counted, {FAULTS[fault].what}: {reason}", style="yellow")
+            for fault, reason in hidden.items()
+        ]
+    for result in results:
+        if isinstance(result, tuple):
+            target, why = result
+            parts.append(Text(f"{target} {why.status}: {why.reason}", style="yellow"))
+            parts += [Text(f"  {why.remedy}")] if why.remedy else []
+    return Group(*parts)
+
+
+def _examine(worker: Worker, dtype: str, deviations: dict[tuple[int, Fill], str]) -> Outcome | None:
+    """See that the target is right without a fault, and note where it says that it is not."""
+    for number in range(len(SENSITIVE)):
+        for fill in Fill:
+            pipeline, inputs, expected = _probe(number, dtype, fill)
+            answer = worker.compute(Task(pipeline, inputs, fill))
+            if isinstance(answer, Outcome):
+                return answer
+            if answer.deviation:
+                deviations[number, fill] = answer.deviation
+            elif not (worst := compare(answer.output, expected)).ok:
+                reason = f"wrong without any fault: {pipeline} {fill} {worst}"
+                return Outcome(Status.WRONG, reason)
+    return None
+
+
+def _plant(
+    worker: Worker, fault: str, dtype: str, deviations: Mapping[tuple[int, Fill], str]
+) -> Planted:
+    caught, could, hidden = [], False, ""
+    for fill in Fill:
+        for number in range(len(SENSITIVE)):
+            if not _shows(number, dtype, fill, fault):
+                continue
+            if (number, fill) in deviations:
+                hidden = deviations[number, fill]
+                continue
+            could = True
+            pipeline, inputs, expected = _probe(number, dtype, fill)
+            answer = worker.compute(Task(pipeline, inputs, fill, fault))
+            if isinstance(answer, Computed) and not compare(answer.output, expected).ok:
+                caught.append(fill)
+                break
+    return Planted(worker.target, fault, tuple(caught), "" if could else hidden)
+
+
+@cache
+def _probe(number: int, dtype: str, fill: Fill) -> tuple[PipelineSpec, Inputs, Reference]:
+    pipeline = SENSITIVE[number]
+    inputs = make_inputs(pipeline, dtype, fill, _SEED)
+    return pipeline, inputs, refer_for(pipeline, inputs, fill)
+
+
+@cache
+def _shows(number: int, dtype: str, fill: Fill, fault: str) -> bool:
+    """Whether the fault would show, planted into the oracle."""
+
+    def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:
+        weights = inputs.weights
+        filters, bias = (
+            None if array is None else array.astype(np.float64)
+            for array in (weights.filters, weights.bias)
+        )
+        with np.errstate(all="ignore"):
+            output = oracle.compute(pipeline, inputs.x.astype(np.float64), filters, bias)
+            return output.astype(format_of(dtype).storage)
+
+    pipeline, inputs, expected = _probe(number, dtype, fill)
+    output = FAULTS[fault].apply(rightly, pipeline, inputs)
+    return output is not None and not compare(output, expected).ok
+
+
+def _cell(planted: Planted | None) -> str:
+    if planted is None:
+        return ""
+    if planted.missed:
+        return "[bold red]MISSED[/]"
+    return ", ".join(planted.caught) or "not counted"

@@ -1,0 +1,304 @@
+"""Is every target right? Each cell against the oracle, each target in a process of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from convbench.backends.compute import Computed
+from convbench.correctness.accuracy import Accuracy, Reference, compare, digest, is_exact, refer_for
+from convbench.correctness.sample import sample
+from convbench.correctness.worker import Task, Worker
+from convbench.errors import ArrayError, Blind
+from convbench.stimulus.formats import FORMATS, Format, format_of
+from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.targets import Target
+from convbench.stimulus.workloads import Workload
+from convbench.words.status import Exit, Outcome, Status
+
+MOST_ZEROS = 0.5
+"""An expected output with a larger share of zeros proves little: the cell fails as vacuous."""
+
+
+DENORMAL_FLOPS = 300_000_000
+"""Above this many operations a cell is only checked with denormal numbers if that is asked for."""
+
+
+class Determinism(StrEnum):
+    """How the outputs of several fresh processes, with different numbers of threads, agree."""
+
+    SAME_BITS = "same bits"
+    WITHIN_BOUND = "same within bound"
+    DIFFERS = "differs"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One cell: a target, a workload, a dtype and a fill.
+
+    Attributes
+    ----------
+    exact : bool
+        The sums are exact, so that nothing but the same bits is right.
+    accuracy : Accuracy, optional
+        None if there is no output.
+    algorithm, reason, remedy : str
+        What computed it; or why nothing did, and what to do.
+    digest : str
+        Names the bits of the output; see :func:`convbench.correctness.accuracy.digest`.
+    determinism : Determinism, optional
+        Only with several processes.
+    sampled : int
+        How many positions of the output were checked; 0 for all.
+    """
+
+    target: Target
+    workload: str
+    dtype: str
+    fill: Fill
+    seed: int
+    status: Status
+    exact: bool
+    accuracy: Accuracy | None = None
+    algorithm: str = ""
+    accumulation: str = ""
+    reason: str = ""
+    remedy: str = ""
+    digest: str = ""
+    determinism: Determinism | None = None
+    sampled: int = 0
+
+    def command(self) -> str:
+        """The line that repeats this cell alone."""
+        return shlex.join((
+            "convbench", "verify", "--target", str(self.target), "--workload", self.workload,
+            "--dtype", self.dtype, "--fill", self.fill, "--seed", str(self.seed),
+        ))  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        worst = self.accuracy
+        return {
+            "target": str(self.target),
+            "workload": self.workload,
+            "dtype": self.dtype,
+            "fill": str(self.fill),
+            "seed": self.seed,
+            "status": str(self.status),
+            "exact": self.exact,
+            "error_over_bound": None if worst is None else worst.ratio,
+            "worst": None if worst is None else worst.to_dict(),
+            "algorithm": self.algorithm,
+            "accumulation": self.accumulation,
+            "digest": self.digest,
+            "determinism": None if self.determinism is None else str(self.determinism),
+            "sampled_positions": self.sampled or None,
+            "reason": self.reason,
+            "remedy": self.remedy,
+            "command": self.command(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be verified, and how thoroughly.
+
+    Attributes
+    ----------
+    dtypes : sequence of str
+    fills : sequence of Fill
+    seed : int
+    timeout_s : float
+        A cell that takes longer has failed.
+    processes : int
+        Fresh processes that compute every cell, with 1, 2, ... threads and as many as they like.
+    thorough : bool
+        Check large outputs whole, instead of a sample of their positions, with denormal numbers
+        too, and what a backend declares to be slow.
+    """
+
+    workloads: Sequence[Workload]
+    targets: Mapping[Target, Outcome | None]
+    dtypes: Sequence[str] = ("float32", "float64")
+    fills: Sequence[Fill] = tuple(Fill)
+    seed: int = 0
+    timeout_s: float = 600.0
+    processes: int = 1
+    thorough: bool = False
+
+    @property
+    def cells(self) -> int:
+        """How many cells that makes."""
+        return len(self.workloads) * len(self.targets) * len(self.dtypes) * len(self.fills)
+
+
+def verify(plan: Plan) -> Iterator[Check]:
+    """Check every cell, workload by workload, as it is computed.
+
+    The inputs and the oracle are computed once for all targets, here; the outputs come from one
+    process per target, or several. In each output that is right one element is then made wrong, and
+    must be seen to be.
+
+    Raises
+    ------
+    Blind
+        If it is not.
+    """
+    with ExitStack() as stack:
+        workers = {
+            target: [
+                stack.enter_context(Worker(target, plan.timeout_s, absence, threads))
+                for threads in _thread_counts(plan.processes)
+            ]
+            for target, absence in plan.targets.items()
+        }
+        for workload in plan.workloads:
+            for dtype in plan.dtypes:
+                for fill in plan.fills:
+                    if fill is Fill.DENORMAL and _slow(workload.pipeline) and not plan.thorough:
+                        for target in workers:
+                            yield _too_slow(plan, target, workload, dtype)
+                        continue
+                    cell = _Cell.of(workload.pipeline, dtype, fill, plan)
+                    for target, replicates in workers.items():
+                        yield Check(
+                            target, workload.name, dtype, fill, plan.seed, exact=cell.exact,
+                            sampled=cell.sampled, **cell.judge(replicates),
+                        )  # fmt: skip
+
+
+def _slow(pipeline: PipelineSpec) -> bool:
+    return pipeline.flops > DENORMAL_FLOPS
+
+
+def _too_slow(plan: Plan, target: Target, workload: Workload, dtype: str) -> Check:
+    reason = (
+        f"above {DENORMAL_FLOPS / 1e9:g} GFLOP denormal numbers are left out: most CPUs are a"
+        " hundred times slower with them, and smaller layers show whether they are flushed"
+    )
+    return Check(
+        target, workload.name, dtype, Fill.DENORMAL, plan.seed, Status.SKIPPED, exact=False,
+        reason=reason, remedy="--thorough checks them here too.",
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Cell:
+    """The inputs of one cell, and what the oracle says about them."""
+
+    pipeline: PipelineSpec
+    inputs: Inputs
+    fill: Fill
+    exact: bool
+    thorough: bool
+    positions: Any
+    _references: dict[str, Reference] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pipeline: PipelineSpec, dtype: str, fill: Fill, plan: Plan) -> _Cell:
+        positions = None if plan.thorough else sample(pipeline, plan.seed)
+        inputs = make_inputs(pipeline, dtype, fill, plan.seed)
+        exact = is_exact(pipeline, dtype, fill)
+        return cls(pipeline, inputs, fill, exact, plan.thorough, positions)
+
+    @property
+    def sampled(self) -> int:
+        return 0 if self.positions is None else len(self.positions[0])
+
+    def reference(self, accumulation: str) -> Reference:
+        """The oracle's, once for each format that sums are kept in: nearly always one."""
+        if accumulation not in self._references:
+            self._references[accumulation] = refer_for(
+                self.pipeline, self.inputs, self.fill, accumulation, self.positions
+            )
+        return self._references[accumulation]
+
+    def judge(self, workers: Sequence[Worker]) -> dict[str, Any]:
+        """Compute with every worker: the fields of a Check."""
+        task = Task(self.pipeline, self.inputs, self.fill, thorough=self.thorough)
+        first: dict[str, Any] = {}
+        outcomes: list[tuple[Status, str]] = []
+        for worker in workers:
+            judged = self._judge(worker.compute(task))
+            first = first or judged
+            if judged["status"] not in {Status.OK, Status.DEVIATES}:
+                return judged  # what one process gets wrong is wrong
+            outcomes.append((judged["status"], judged["digest"]))
+        if len(workers) > 1:
+            first["determinism"] = _determinism(outcomes)
+        return first
+
+    def _judge(self, answer: Computed | Outcome) -> dict[str, Any]:
+        if isinstance(answer, Outcome):
+            return {"status": answer.status, "reason": answer.reason, "remedy": answer.remedy}
+        dtype = self.inputs.weights.dtype
+        accumulation = answer.accumulation or format_of(dtype).accumulation
+        facts: dict[str, Any] = {
+            "algorithm": answer.algorithm,
+            "accumulation": accumulation,
+            "digest": digest(answer.output),
+        }
+        expected = self.reference(accumulation)
+        if expected.zeros > MOST_ZEROS and self.fill is not Fill.DENORMAL:
+            reason = f"vacuous: {expected.zeros:.0%} of what is expected of the input is zero"
+            return {"status": Status.FAILED, "reason": reason, **facts}
+        try:
+            accuracy = compare(answer.output, expected)
+        except ArrayError as error:
+            return {"status": Status.WRONG, "reason": str(error), **facts}
+        facts["accuracy"] = accuracy
+        if answer.output.dtype.name != (storage := FORMATS[dtype].storage):
+            reason = f"the output is {answer.output.dtype.name}; expected {storage}"
+            return {"status": Status.WRONG, "reason": reason, **facts}
+        if accuracy.ok:
+            _see_a_known_error(answer, expected, accuracy, format_of(dtype))
+            return {"status": Status.OK, **facts}
+        if answer.deviation:
+            return {"status": Status.DEVIATES, "reason": answer.deviation, **facts}
+        reason = f"error / bound {accuracy.ratio:.3g} {accuracy}"
+        reason += f"; {accuracy.wrong} of {accuracy.of} elements are wrong"
+        return {"status": Status.WRONG, "reason": reason, **facts}
+
+
+def exit_code(checks: Iterable[Check]) -> Exit:
+    """Whether anything is wrong or failed, or nothing was checked."""
+    statuses = Counter(check.status for check in checks)
+    if statuses[Status.WRONG] or statuses[Status.FAILED]:
+        return Exit.WRONG
+    return Exit.OK if statuses[Status.OK] else Exit.NOTHING
+
+
+def _thread_counts(processes: int) -> list[int | None]:
+    """As many as the library likes, then 1, 2, ... up to the cores there are, and again."""
+    cores = os.cpu_count() or 1
+    return [None, *(1 + i % cores for i in range(processes - 1))]
+
+
+def _determinism(outcomes: Sequence[tuple[Status, str]]) -> Determinism:
+    if len({digest for _, digest in outcomes}) == 1:
+        return Determinism.SAME_BITS
+    if all(status is Status.OK for status, _ in outcomes):
+        return Determinism.WITHIN_BOUND
+    return Determinism.DIFFERS
+
+
+def _see_a_known_error(answer: Computed, expected: Reference, worst: Accuracy, fmt: Format) -> None:
+    """Make one element wrong by a little more than its bound."""
+    if worst.index is None:
+        return
+    broken = np.array(answer.output)
+    step = max(abs(worst.expected) * 2.0 ** (1 - fmt.digits), fmt.smallest)
+    known = worst.expected + 2 * worst.bound + step if math.isfinite(worst.expected) else 0.0
+    broken[worst.index] = known
+    if compare(broken, expected).ok:
+        raise Blind(f"an error that was planted {worst} was not seen")

@@ -1,0 +1,150 @@
+"""One process a target: what raises, crashes, hangs or runs out of memory costs one cell.
+
+The parent sends a pipeline with its inputs and gets the output back. It computes the oracle itself,
+so that no backend judges its own result, and it starts a new process after one has died.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Self
+
+from convbench.backends import open_backend
+from convbench.backends.base import Backend
+from convbench.backends.compute import Computed, compute
+from convbench.correctness.faults import FAULTS
+from convbench.machine.child import START_TIMEOUT_S, Child
+from convbench.machine.failures import explain
+from convbench.stimulus.arrays import Array
+from convbench.stimulus.inputs import Fill, Inputs
+from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.targets import Target
+from convbench.words.status import Outcome, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One cell to compute.
+
+    Attributes
+    ----------
+    fill : Fill, optional
+        What the inputs are, for what the backend declares about it.
+    fault : str, optional
+        A name in :data:`convbench.correctness.faults.FAULTS` to plant into the backend.
+    thorough : bool
+        Compute also what the backend declares to be too slow.
+    """
+
+    pipeline: PipelineSpec
+    inputs: Inputs
+    fill: Fill | None = None
+    fault: str | None = None
+    thorough: bool = True
+
+
+class Worker:
+    """A process that computes on one target; use it as a context manager.
+
+    Parameters
+    ----------
+    target : Target
+    timeout_s : float
+        A cell that takes longer has failed.
+    absence : Outcome, optional
+        What is known already of a target that is not there: no process is started.
+    threads : int, optional
+        How many threads the libraries may use; as many as they like by default.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        timeout_s: float = 600.0,
+        absence: Outcome | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self.threads = threads
+        self._child: Child | None = None
+        self._absence = absence
+
+    def compute(self, task: Task) -> Computed | Outcome:
+        """Compute one cell. It never raises for what goes wrong in the process."""
+        if self._child is None and self._absence is None:
+            self._start()
+        if self._child is None:
+            assert self._absence is not None
+            return self._absence
+        answer: Computed | Outcome = self._child.ask(task, self.timeout_s)
+        assert isinstance(answer, Computed | Outcome)
+        if isinstance(answer, Outcome) and answer.process_lost:
+            self.close()  # the next cell gets a new process
+        return answer
+
+    def _start(self) -> None:
+        child = Child(_serve, (str(self.target),), self.threads)
+        ready = child.receive(START_TIMEOUT_S)
+        if ready is None:
+            self._child = child
+            return
+        child.close()
+        self._absence = ready
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serve(target: str, pipe: Connection) -> None:
+    """Open the backend, say None (or why not), and answer until the pipe is closed."""
+    try:
+        backend = open_backend(Target.parse(target))
+    except Exception as error:  # whatever a library raises is the answer
+        pipe.send(explain(error))
+        return
+    pipe.send(None)
+    while True:
+        try:
+            task: Task = pipe.recv()
+        except EOFError:
+            return
+        answer: Computed | Outcome
+        try:
+            answer = _compute(backend, task)
+        except Exception as error:  # likewise
+            answer = explain(error)
+        pipe.send(answer)
+
+
+def _compute(backend: Backend, task: Task) -> Computed | Outcome:
+    """Compute a cell, after a run on nan; or with a fault planted."""
+    where = (backend.variant, backend.device)
+    dtype = task.inputs.weights.dtype
+    slow = backend.capabilities.slow(task.pipeline, dtype, *where)
+    if slow is not None and not task.thorough:
+        return Outcome(Status.SKIPPED, str(slow), "--thorough computes them too.")
+    if task.fault is None:
+        computed = compute(backend, task.pipeline, task.inputs, poison=True)
+        if task.fill is None:
+            return computed
+        hole = backend.capabilities.deviation(task.pipeline, dtype, task.fill, *where)
+        return computed if hole is None else replace(computed, deviation=str(hole))
+
+    def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:
+        return compute(backend, pipeline, inputs).output
+
+    output = FAULTS[task.fault].apply(rightly, task.pipeline, task.inputs)
+    if output is None:
+        return Outcome(Status.SKIPPED, f"there is no room for the fault {task.fault}")
+    return Computed(output, task.fault)

@@ -1,0 +1,1 @@
+"""The machine, its card, its processes, git and files."""

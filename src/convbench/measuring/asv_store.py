@@ -1,0 +1,247 @@
+"""asv's side of a measurement: which benchmarks there are, and the file that their results go to.
+
+asv does the work: it reads its configuration, discovers the suites, keeps the description of the
+machine and writes the format of its files. Its Python interface is not a stable one, so that it is
+pinned, and only this module and :mod:`convbench.report.site.publisher` import it.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import datetime
+import io
+import itertools
+import math
+import platform
+import re
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convbench.errors import InputError
+from convbench.results.journal import Note
+
+_FOLDERS = (".asv", "evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One benchmark with one choice of parameters.
+
+    Attributes
+    ----------
+    benchmark : str
+        As asv calls it: ``bench_pipeline.Smoke.track_time``.
+    index : int
+        Which of the combinations of its parameters.
+    params : tuple of str
+        The target first.
+    rounds : int
+        In how many processes it is to be measured.
+    alone : bool
+        Whether it needs a process in which nothing else has run.
+    timeout_s : float
+    """
+
+    benchmark: str
+    index: int
+    params: tuple[str, ...]
+    rounds: int
+    alone: bool
+    timeout_s: float
+
+    @property
+    def target(self) -> str:
+        """Where it runs."""
+        return self.params[0]
+
+    def __str__(self) -> str:
+        return f"{self.benchmark}({', '.join(self.params)})"
+
+
+class Store:
+    """The results of one commit, in this environment, on this machine.
+
+    Parameters
+    ----------
+    config : Path
+        ``asv.conf.json``.
+    select : sequence of str
+        Regular expressions, as ``asv run --bench`` takes them; without any, everything.
+    commit : str
+        The full hash that the results are filed under.
+
+    Raises
+    ------
+    InputError
+        If asv is not installed, or cannot read the configuration or the suites.
+    """
+
+    def __init__(self, config: Path, select: Sequence[str], commit: str) -> None:
+        try:
+            import asv.benchmarks  # noqa: PLC0415  # it is slow to import, and not always there
+            import asv.config  # noqa: PLC0415
+            import asv.environment  # noqa: PLC0415
+            import asv.repo  # noqa: PLC0415
+            import asv.results  # noqa: PLC0415
+        except ImportError as error:
+            raise InputError(
+                f"bench: asv is not importable ({error}); expected asv 0.6.6. Install it: pip "
+                'install "convbench[asv]"'
+            ) from error
+        self._util: Any = asv.util
+        with _quiet() as said, _inside(config.parent):
+            try:
+                self.conf = asv.config.Config.load(str(config))
+                self.conf.results_dir = str(config.parent / self.conf.results_dir)
+                repo = asv.repo.get_repo(self.conf)
+                (environment,) = asv.environment.get_environments(
+                    self.conf, [f"existing:{sys.executable}"]
+                )
+                self.suites = (config.parent / self.conf.benchmark_dir).resolve()
+                self._benchmarks = asv.benchmarks.Benchmarks.discover(
+                    self.conf, repo, [environment], [commit], regex=list(select)
+                )
+                date = repo.get_date(commit)
+            except (asv.util.UserError, asv.util.ProcessError, OSError, re.error) as error:
+                raise InputError(
+                    f"{config}: what asv makes of it is an error ({error}); expected suites that "
+                    f"it can discover. It says: {said.getvalue()[-2000:]}"
+                ) from error
+        self.machine = _machine()
+        self.commit = commit
+        self.environment = str(environment.name)
+        params = {**self.machine, "python": environment.python, **environment.requirements}
+        self._results = asv.results.Results(
+            params, environment.requirements, commit, date,
+            environment.python, environment.name, environment.env_vars,
+        )  # fmt: skip
+        self._results.load_data(self.conf.results_dir)
+        self.commit_time_s = date / 1000
+        self.file = Path(asv.results.get_filename(params["machine"], commit, environment.name))
+        self.evidence = config.parent.joinpath(*_FOLDERS, self.file).with_suffix(".jsonl")
+
+    def cells(self) -> list[Cell]:
+        """Everything that was selected, in asv's order."""
+        timeout_s = float(self.conf.default_benchmark_timeout)
+        cells = []
+        for name, benchmark in sorted(self._benchmarks.items()):
+            chosen = set(self._benchmarks.benchmark_selection[name])
+            for index, params in enumerate(itertools.product(*benchmark["params"])):
+                if index in chosen:
+                    cells.append(
+                        Cell(
+                            name,
+                            index,
+                            tuple(str(ast.literal_eval(p)) for p in params),
+                            int(benchmark.get("rounds", 1)),
+                            bool(benchmark.get("alone", False)),
+                            float(benchmark.get("timeout") or timeout_s),
+                        )
+                    )
+        return cells
+
+    def save(self, cells: Iterable[Cell], notes: Sequence[Note]) -> Path:
+        """Write what the notes of a run say to asv's file, beside what it holds already.
+
+        A cell that failed in any of its processes has failed, and one without a note is left as it
+        was. The file is replaced as a whole.
+        """
+        of: dict[tuple[str, tuple[str, ...]], list[Note]] = {}
+        for note in notes:
+            of.setdefault((note.benchmark, note.params), []).append(note)
+        values: dict[str, dict[int, tuple[Any, Any, Any]]] = {}
+        for cell in cells:
+            found = outcome(of.get((cell.benchmark, cell.params), ()))
+            if found is not None:
+                values.setdefault(cell.benchmark, {})[cell.index] = found
+        for name, of_index in values.items():
+            self._add(name, of_index, [note for note in notes if note.benchmark == name])
+        results = Path(self.conf.results_dir)
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".convbench-", dir=results.parent) as folder:
+            made = Path(folder)
+            self._results.save(folder)
+            self._util.write_json(str(made / "machine.json"), self.machine, 1)
+            all_benchmarks = self._benchmarks._all_benchmarks
+            self._util.write_json(
+                str(made / "benchmarks.json"), all_benchmarks, self._benchmarks.api_version
+            )
+            path = results / self.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (made / "machine.json").replace(path.parent / "machine.json")
+            (made / "benchmarks.json").replace(results / "benchmarks.json")
+            (made / self.file).replace(path)
+        return path
+
+    def _add(
+        self, name: str, values: dict[int, tuple[Any, Any, Any]], notes: Sequence[Note]
+    ) -> None:
+        import asv.runner  # noqa: PLC0415
+
+        benchmark = self._benchmarks[name]
+        number_of = math.prod(map(len, benchmark["params"]))
+        columns = zip(
+            *(values.get(index, (math.nan, None, None)) for index in range(number_of)), strict=True
+        )
+        result, samples, number = map(list, columns)
+        started_s = min((note.time_s for note in notes), default=0.0)
+        self._results.add_result(
+            benchmark,
+            asv.runner.BenchmarkResult(result, samples, number, 0, "", None),
+            started_at=datetime.datetime.fromtimestamp(started_s, datetime.UTC),
+            duration=max((note.time_s for note in notes), default=0.0) - started_s,
+            record_samples=False,
+            selected_idx=set(values),
+        )
+
+
+def outcome(notes: Iterable[Note]) -> tuple[Any, Any, Any] | None:
+    """What asv stores of a cell: (result, samples, calls a sample); None if it was not run.
+
+    The result is True where asv makes it from the samples, NaN if it was skipped, None if it
+    failed.
+    """
+    last: dict[int, Note] = {}
+    for note in notes:
+        last[note.round] = note
+    statuses = {note.status for note in last.values()}
+    if "failed" in statuses:
+        return None, None, None
+    measured = [note for note in last.values() if note.status == "ok"]
+    if not measured:
+        return (math.nan, None, None) if "skipped" in statuses else None
+    if "samples_s" in measured[0].facts:
+        samples = [s for note in measured for s in note.facts["samples_s"]]
+        return True, samples, max(note.facts["number"] for note in measured)
+    return statistics.median(note.facts["value"] for note in measured), None, None
+
+
+def _machine() -> dict[str, Any]:
+    """What asv knows of this machine; it is described now if it is not known."""
+    from asv.machine import Machine, MachineCollection  # noqa: PLC0415
+    from asv.util import UserError  # noqa: PLC0415
+
+    name = Machine.get_unique_machine_name()
+    try:
+        known: dict[str, Any] = MachineCollection.load(name)
+    except UserError:
+        known = Machine.get_defaults()
+        MachineCollection.save(platform.node(), known)
+    return known
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep what asv prints, instead of mixing it with ours."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        yield said
+
+
+_inside = contextlib.chdir

@@ -1,0 +1,245 @@
+"""What was seen of a machine, and what it amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from convbench.measuring.timing import Overhead
+from convbench.stimulus.spec import ConvSpec, PipelineSpec
+from convbench.words.status import Exit, Outcome
+
+CELLS: Mapping[str, PipelineSpec] = {
+    "notebook.conv": PipelineSpec(1, 5, 5, 3, conv=ConvSpec(6, 5, 5, stride=(2, 2)), bias=True),
+    "mobilenet_v2.b14_dw": PipelineSpec(
+        1, 14, 14, 576,
+        conv=ConvSpec(576, 3, 3, stride=(2, 2), groups=576, padding=(1, 1, 1, 1)), bias=True,
+    ),
+    "inception_v3.6b_b7_1x7": PipelineSpec(
+        1, 17, 17, 128, conv=ConvSpec(128, 1, 7, padding=(0, 0, 3, 3)), bias=True
+    ),
+}  # fmt: skip
+"""What is timed: Python's own overhead, plain loops over memory, and BLAS."""
+
+GROUP = 5
+"""Processes on each side of a comparison: what `convbench bench` takes."""
+
+CONFIDENCE = 0.95
+POWER = 0.9
+"""A slow-down counts as found if it shows in so many of the comparisons."""
+
+
+class Level(StrEnum):
+    """How much a finding disturbs."""
+
+    GOOD = "good"
+    CARE = "care"
+    BAD = "bad"
+
+
+class Verdict(StrEnum):
+    """What all findings amount to: the worst of them."""
+
+    FIT = "fit"
+    CARE = "usable with care"
+    UNFIT = "unfit"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the diagnosis.
+
+    Attributes
+    ----------
+    level : Level
+    topic : str
+        One or two words.
+    found : str
+        What is so, with figures.
+    to_do : str
+        What would change it, or what to keep in mind; empty if nothing needs to be done.
+    """
+
+    level: Level
+    topic: str
+    found: str
+    to_do: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """How much of a library's shared objects is in memory already."""
+
+    library: str
+    resident_bytes: int
+    total_bytes: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.resident_bytes / self.total_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One fresh process in which every cell was timed.
+
+    Attributes
+    ----------
+    threads : int, optional
+        What the libraries were limited to; None if they were left alone.
+    medians_s, spreads : dict of str to float
+        For each cell the median of its samples, and half the range between their quartiles as a
+        share of it.
+    cpu_s : float
+        Processor time of the process, its start included.
+    """
+
+    threads: int | None
+    medians_s: Mapping[str, float]
+    spreads: Mapping[str, float]
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What fresh processes say of one cell, all of them of the same code.
+
+    Attributes
+    ----------
+    threads : int, optional
+        As in :class:`Draw`.
+    within : float
+        Spread inside a process: half the range between the quartiles, as a share of the median.
+    between : float
+        Robust standard deviation of the logarithm of the processes' medians.
+    fastest, slowest : float
+        How far the extreme processes are from the median, as a share of it: what `between` ignores.
+    beyond_5, beyond_10 : float
+        How often two groups of `GROUP` processes differ by more than 5 and 10 %; nan if there are
+        too few processes.
+    effect : float
+        The smallest slow-down that such groups show; see :func:`smallest_effect`.
+    """
+
+    workload: str
+    threads: int | None
+    processes: int
+    median_s: float
+    within: float
+    between: float
+    fastest: float
+    slowest: float
+    beyond_5: float
+    beyond_10: float
+    effect: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was seen, none of it judged. It grows while the machine is examined.
+
+    Attributes
+    ----------
+    facts, before, after : dict
+        :func:`convbench.machine.facts.machine_facts`, and two moments `LOOK_S` apart.
+    driver : bool, optional
+        Whether there is an NVIDIA driver.
+    gpus, gpu_processes : tuple of dict
+    cached : tuple of Cached
+    overhead : Overhead, optional
+    asked_s : float
+        How long to time; 0 for not at all.
+    draws : tuple of Draw
+    trial_before, trial_after : dict
+        Moments before the first of the draws and after the last.
+    own_cpu_s : float
+        Processor time that the trial itself took between the two.
+    failure : Outcome, optional
+        Why a process did not answer. None is started after it.
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    driver: bool | None = None
+    gpus: tuple[Mapping[str, Any], ...] = ()
+    gpu_processes: tuple[Mapping[str, Any], ...] = ()
+    cached: tuple[Cached, ...] = ()
+    overhead: Overhead | None = None
+    asked_s: float = 0.0
+    draws: tuple[Draw, ...] = ()
+    trial_before: Mapping[str, Any] = field(default_factory=dict)
+    trial_after: Mapping[str, Any] = field(default_factory=dict)
+    own_cpu_s: float = 0.0
+    failure: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far an examination is.
+
+    Attributes
+    ----------
+    evidence : Evidence
+        All there is so far.
+    doing : str
+        What comes next, for a person who waits.
+    again : bool
+        It is one of many steps that are alike.
+    """
+
+    evidence: Evidence
+    doing: str
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the evidence means."""
+
+    evidence: Evidence
+    findings: tuple[Finding, ...]
+    series: tuple[Series, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the findings decides."""
+        levels = {finding.level for finding in self.findings}
+        if Level.BAD in levels:
+            return Verdict.UNFIT
+        return Verdict.CARE if Level.CARE in levels else Verdict.FIT
+
+    def exit_code(self) -> Exit:
+        """SLOWER, which is 1, if the machine is unfit."""
+        return Exit.SLOWER if self.verdict is Verdict.UNFIT else Exit.OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        evidence = self.evidence
+        return {
+            "verdict": str(self.verdict),
+            "findings": [asdict(finding) for finding in self.findings],
+            "facts": dict(evidence.facts),
+            "before": dict(evidence.before),
+            "after": dict(evidence.after),
+            "nvidia_driver": evidence.driver,
+            "gpus": [dict(card) for card in evidence.gpus],
+            "gpu_processes": [dict(process) for process in evidence.gpu_processes],
+            "cached": [asdict(cached) for cached in evidence.cached],
+            "timer": asdict(evidence.overhead) if evidence.overhead else None,
+            "calibration": {
+                "asked_s": evidence.asked_s,
+                "group": GROUP,
+                "confidence": CONFIDENCE,
+                "power": POWER,
+                "before": dict(evidence.trial_before),
+                "after": dict(evidence.trial_after),
+                "own_cpu_s": evidence.own_cpu_s,
+                "failure": evidence.failure.reason if evidence.failure else None,
+                "series": [asdict(series) for series in self.series],
+                "draws": [asdict(draw) for draw in evidence.draws],
+            },
+        }

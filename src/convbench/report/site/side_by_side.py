@@ -1,0 +1,260 @@
+"""Backends side by side: the newest results of every machine, as data and as a plain page.
+
+:mod:`.publisher` puts both into the site that ``asv publish`` makes. Names and reasons come
+from files that anybody may have written. In the data they are strings, which the script of the tab
+shows as text; in the page every one of them passes through :func:`html.escape`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from convbench import __version__
+from convbench.results.folder import short
+from convbench.results.records import Record
+from convbench.results.rows import Row, causes_in_words, summarise
+from convbench.words.numbers import date, digits, duration
+from convbench.words.status import Status
+
+BASELINE = "numpy@cpu"
+"""What speed-ups are over, where it was measured; else the first target that was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A workload on a target.
+
+    Attributes
+    ----------
+    status : str
+        As :class:`~convbench.words.status.Status`.
+    time_s : float, optional
+    time, error : str
+        To be read: the time of a call, and the largest error over its bound. "" if there is none.
+    counts : bool
+        Whether the time means something: it was measured, and nothing is known against it.
+    reasons : tuple of str
+        Why it is not ok.
+    """
+
+    status: str
+    time_s: float | None
+    time: str
+    error: str
+    counts: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A workload, or one stage of it, on all targets of a section.
+
+    Attributes
+    ----------
+    benchmark : str
+        Which of asv's graphs shows its history; "" if none does.
+    cells : tuple of Cell
+        In the order of the section's targets; None where nothing was measured.
+    """
+
+    workload: str
+    stage: str
+    benchmark: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What was measured in one respect: "layers", "sweep", "transfer", ..."""
+
+    name: str
+    checked: bool
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A reason why cells are not ok, and in words which."""
+
+    status: str
+    where: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The newest commit that was measured on a machine in an environment.
+
+    Attributes
+    ----------
+    name : str
+        All of these to be read: the environment without the path of an existing one, where that
+        leaves no doubt, and the day of the commit.
+    age : int
+        The commit's place in the history.
+    measured_with : tuple of str
+        Processor, cards, and versions of the libraries.
+    targets : tuple of str
+        Those that measured anything.
+    baseline : str
+        One of them; "" if there is none.
+    """
+
+    machine: str
+    commit: str
+    environment: str
+    name: str
+    age: int
+    measured_with: tuple[str, ...]
+    targets: tuple[str, ...]
+    baseline: str
+    suites: tuple[Suite, ...]
+    causes: tuple[Why, ...]
+
+
+def sections(records: Iterable[Record], age: Mapping[str, int]) -> tuple[Section, ...]:
+    """Sum up the newest commit of each machine and environment, the newest of all first.
+
+    Parameters
+    ----------
+    records : iterable of Record
+    age : mapping of str to int
+        The place of each commit in the history; what is not in it is left out.
+    """
+    places: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for record in records:
+        if record.commit in age:
+            commits = places.setdefault((record.machine, record.environment), {})
+            commits.setdefault(record.commit, []).append(record)
+    newest = [max(commits.items(), key=lambda item: age[item[0]]) for commits in places.values()]
+    newest.sort(key=lambda item: (-age[item[0]], item[1][0].machine, item[1][0].environment))
+    existing = [machine for machine, environment in places if _is_existing(environment)]
+    return tuple(
+        _section(some, age[commit], only=existing.count(some[0].machine) == 1)
+        for commit, some in newest
+    )
+
+
+def _is_existing(environment: str) -> bool:
+    return environment.startswith("existing-py")
+
+
+def _section(records: Sequence[Record], age: int, *, only: bool) -> Section:
+    first = records[0]
+    environment = first.environment
+    if only and _is_existing(environment):
+        environment = "existing environment"
+    commit = f"commit {short(first.commit)} of {date(first.commit_time_s)}"
+    rows = summarise(records)
+    measured = {row.target for row in rows if row.status is not Status.SKIPPED}
+    targets = [t for t in dict.fromkeys(record.target for record in records) if t in measured]
+    graphs = {
+        (record.workload, record.stage): record.benchmark
+        for record in records
+        if record.kind == "time" and record.suite not in {"cold", "graph", "stages"}
+    }
+    suites = dict.fromkeys(row.suite for row in sorted(rows, key=lambda row: row.suite != "layers"))
+    return Section(
+        machine=first.machine,
+        commit=first.commit,
+        environment=first.environment,
+        name=f"{first.machine}, {environment}, {commit}",
+        age=age,
+        measured_with=tuple(_measured_with(records)),
+        targets=tuple(targets),
+        baseline=BASELINE if BASELINE in targets else next(iter(targets), ""),
+        suites=tuple(
+            Suite(name, name == "layers", lines)
+            for name in suites
+            if (lines := tuple(_lines([r for r in rows if r.suite == name], targets, graphs)))
+        ),
+        causes=tuple(
+            Why(str(status), where, reason, remedy)
+            for (status, reason, remedy), where in sorted(
+                causes_in_words(rows).items(), key=lambda item: list(Status).index(item[0][0])
+            )
+        ),
+    )  # fmt: skip
+
+
+def _lines(
+    rows: Iterable[Row], targets: Sequence[str], graphs: Mapping[tuple[str, str], str]
+) -> Iterator[Line]:
+    """Stages have lines of their own where there is nothing but stages."""
+    of: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        of.setdefault(row.workload, {})[row.target] = row
+    for workload, by_target in of.items():
+        present = {target: row for target, row in by_target.items() if target in targets}
+        if not present:
+            continue
+        stages: dict[str, None] = {}
+        if all(row.suite != "layers" and row.time_s is None for row in present.values()):
+            stages = dict.fromkeys(stage for row in present.values() for stage in row.stages_s)
+        for stage in stages or ("",):
+            cells = tuple(_cell(present.get(target), stage) for target in targets)
+            yield Line(workload, stage, graphs.get((workload, stage), ""), cells)
+
+
+def _cell(row: Row | None, stage: str) -> Cell | None:
+    if row is None:
+        return None
+    time_s = _finite(row.stages_s.get(stage) if stage else row.time_s)
+    parts = {"pipeline", "accuracy", "time", stage}
+    doubted = any(c.part in parts and c.status is not Status.SKIPPED for c in row.causes)
+    return Cell(
+        status=str(row.status),
+        time_s=time_s,
+        time=duration(time_s),
+        error=digits(_finite(row.error_over_bound)),
+        counts=bool(time_s) and not doubted,
+        reasons=tuple(dict.fromkeys(cause.reason for cause in row.causes)),
+    )
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _measured_with(records: Iterable[Record]) -> Iterator[str]:
+    processors: dict[str, None] = {}
+    cards: dict[str, None] = {}
+    versions: dict[str, dict[str, None]] = {}
+    for record in records:
+        match record.facts.get("machine"):
+            case {"cpu_model": model, "logical_cores": cores, **rest}:
+                processors[f"{model}, {cores} cores"] = None
+                found = rest.get("gpus")
+                for card in found if isinstance(found, list) else ():
+                    if isinstance(card, dict) and "name" in card:
+                        cards[str(card["name"])] = None
+        match record.facts.get("versions"):
+            case dict() as known:
+                for name, version in known.items():
+                    versions.setdefault(str(name), {})[str(version)] = None
+    yield from (*processors, *cards)
+    if versions:
+        yield ", ".join(f"{name} {' or '.join(of)}" for name, of in sorted(versions.items()))
+
+
+def to_json(found: Iterable[Section], problems: Iterable[str]) -> str:
+    """Everything that the tab shows."""
+    document = {
+        "schema": "convbench.side_by_side/1",
+        "convbench": __version__,
+        "legend": LEGEND,
+        "sections": [asdict(section) for section in found],
+        "problems": [*problems],
+    }
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+
+LEGEND = (
+    "The newest measured commit of each machine and environment. A cell has the median time of a"
+    " call; how many times faster that is than the baseline; and the largest error over its bound,"
+    " which is wrong above 1. Nothing is said of the speed of a wrong result."
+)

@@ -1,0 +1,1 @@
+"""What asv and the evidence hold of a measurement: the narrow waist."""

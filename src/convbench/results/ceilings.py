@@ -1,0 +1,103 @@
+"""The most that a device was seen to do, and what cannot be true beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from convbench.results.records import Record
+
+GEMM_MARGIN, COPY_MARGIN = 1.1, 2.0
+"""How far above a ceiling a result is taken to be noise.
+
+A copy is not quite a ceiling: what reads more than it writes can move up to twice as much.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that a device was seen to do, in its fastest sample; see bench_ceiling.py.
+
+    Attributes
+    ----------
+    gflops : float
+        A large product of float32 matrices.
+    gb_per_s, cached_gb_per_s : float
+        Read and written by copies that do not fit the caches, and by one that does, on all cores.
+    cache_bytes : int
+        What fits the caches.
+    """
+
+    gflops: float = 0.0
+    gb_per_s: float = 0.0
+    cached_gb_per_s: float = 0.0
+    cache_bytes: int = 0
+
+    def attainable_gflops(self, flops: float, traffic_bytes: float) -> float | None:
+        """The roofline: min(peak, flops / byte * bandwidth).
+
+        Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", CACM
+        52(4), 2009.
+        """
+        bandwidth = self.bandwidth(traffic_bytes)
+        if not (self.gflops and bandwidth and flops and traffic_bytes):
+            return None
+        return min(self.gflops, flops / traffic_bytes * bandwidth)
+
+    def bandwidth(self, traffic_bytes: float) -> float:
+        """GB/s for so many bytes: those that fit the caches are found there again."""
+        return self.cached_gb_per_s if traffic_bytes <= self.cache_bytes else self.gb_per_s
+
+
+Ceilings = Mapping[tuple[str, ...], Ceiling]
+
+
+def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:
+    """The ceiling of each device: (machine, commit, environment, device)."""
+    best: dict[tuple[str, ...], dict[str, float]] = {}
+    for record in records:
+        fastest_s = record.facts.get("fastest_s")
+        if record.suite != "ceiling" or not fastest_s:
+            continue
+        found = best.setdefault((*origin(record), device_of(record)), {})
+        work = "flops" if record.workload == "ceiling.gemm" else "bytes"
+        rate = float(record.facts.get(work, 0)) / fastest_s / 1e9
+        found[record.workload] = max(found.get(record.workload, 0.0), rate)
+        machine = record.facts.get("machine") or {}
+        found["cores"] = int(machine.get("logical_cores", 1)) if device_of(record) == "cpu" else 1
+        found["cache_bytes"] = int(machine.get("last_level_cache_bytes") or 0)
+    return {
+        key: Ceiling(
+            found.get("ceiling.gemm", 0.0),
+            found.get("ceiling.copy", 0.0),
+            found.get("ceiling.copy_cached", 0.0) * found["cores"],
+            int(found["cache_bytes"]),
+        )
+        for key, found in best.items()
+    }
+
+
+def origin(record: Record) -> tuple[str, str, str]:
+    """Where and what a record was measured on."""
+    return record.machine, record.commit, record.environment
+
+
+def device_of(record: Record) -> str:
+    """The device of its target."""
+    return record.target.partition("@")[2]
+
+
+def impossible(ceiling: Ceiling, flops: float, traffic: float, time_s: float) -> str | None:
+    """Why a time cannot be true, or None."""
+    if ceiling.gflops and (rate := flops / time_s / 1e9) > GEMM_MARGIN * ceiling.gflops:
+        return (
+            f"{rate:.0f} GFLOP/s are more than the {ceiling.gflops:.0f} of a large matrix product"
+            " on this device in the same run"
+        )
+    bandwidth = ceiling.bandwidth(traffic)
+    if bandwidth and (rate := traffic / time_s / 1e9) > COPY_MARGIN * bandwidth:
+        return (
+            f"{rate:.0f} GB/s are more than {COPY_MARGIN:g} times the {bandwidth:.0f} of a copy on"
+            " this device in the same run"
+        )
+    return None

@@ -1,0 +1,193 @@
+"""The file beside asv's results that says why there is none, and how there came to be one.
+
+asv keeps a number, or n/a, or "failed". The rest is appended here, one line of JSON for each thing
+that happened, in a file of the same name as asv's::
+
+    .asv/results/<machine>/<commit>-<environment>.json
+    .asv/evidence/<machine>/<commit>-<environment>.jsonl
+
+A run measures every cell in several processes. A process says once what it is (versions, machine,
+load); a cell in it says that it has started, and then that it is ok, skipped or failed. One that
+has started and says no more has taken its process with it. docs/evidence.md documents the lines.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schema 1 had no kinds, no runs and no processes: one line a cell, with its versions."""
+
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What reading a file that is damaged, or not ours, may raise."""
+
+KINDS = ("run", "process", "cell")
+STATUSES = ("started", "ok", "skipped", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line about a cell.
+
+    Attributes
+    ----------
+    time_s : float
+        Seconds since 1970.
+    benchmark : str
+        As asv calls it: ``bench_pipeline.Smoke.track_time``.
+    params : tuple of str
+        The target, the workload and, where there is one, the stage.
+    status : str
+        One of `STATUSES`.
+    facts : mapping of str to JSON values
+        ``reason`` and ``remedy`` of a cell without a result; ``algorithm``, ``method``, ``flops``,
+        ``samples_s`` and the like of one that is ok; and what its process has said of itself.
+    run, process : str
+        Which run of the suites, and which process of it; empty in schema 1.
+    round : int
+        Which of the run's rounds; 0 where asv runs them, which does not tell.
+    """
+
+    time_s: float
+    benchmark: str
+    params: tuple[str, ...]
+    status: str
+    facts: Mapping[str, Any]
+    run: str = ""
+    process: str = ""
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What a file says.
+
+    Attributes
+    ----------
+    path : Path
+    notes : list of Note
+        In the order of the lines.
+    runs : mapping of str to mapping
+        What each run of `convbench bench` has said of itself, by its id.
+    processes : mapping of str to mapping
+        What each process has said of itself, by its id.
+    problems : list of str
+        The lines that could not be read, each with its place and why.
+    """
+
+    path: Path
+    notes: list[Note] = field(default_factory=list)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    processes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def append(path: Path, kind: str, **content: Any) -> None:
+    """Append one line, whole or not at all as far as a reader is concerned."""
+    line = json.dumps(
+        {"schema": SCHEMA, "kind": kind, "time_s": round(time.time(), 3), **content}, default=str
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            # Two runs can meet here. Both append a line with one write, and a lock for file systems
+            # on which that is not enough. The newline comes first: it ends a line that was torn.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(f"\n{line}".encode())
+    except OSError as error:
+        warnings.warn(f"no evidence could be written: {error}", RuntimeWarning, stacklevel=2)
+
+
+def read(path: Path) -> Journal:
+    """Read the lines of a file; what cannot be read is a problem, and the rest is read."""
+    journal = Journal(path)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return journal
+    except OSError as error:
+        journal.problems.append(f"{path}: left out, because {unreadable(error)}")
+        return journal
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            _take(journal, json.loads(line))
+        except UNREADABLE as error:
+            journal.problems.append(f"{path}, line {number}: left out, because {unreadable(error)}")
+    return journal
+
+
+def _take(journal: Journal, entry: Any) -> None:
+    if not isinstance(entry, dict):
+        raise TypeError("it is not an object")
+    facts = dict(entry)
+    if (schema := facts.pop("schema")) not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise ValueError(f"its schema is {schema!r} and this version reads {readable}")
+    kind = facts.pop("kind", "cell" if schema == 1 else None)
+    time_s = float(facts.pop("time_s"))
+    match kind:
+        case "run":
+            run = journal.runs.setdefault(str(facts.pop("run")), {"begun_s": time_s})
+            run.update(facts, time_s=time_s)
+        case "process":
+            del facts["run"]
+            journal.processes.setdefault(str(facts.pop("process")), {}).update(facts)
+        case "cell":
+            journal.notes.append(_note(journal, time_s, facts))
+        case _:
+            raise ValueError(f"its kind is {kind!r}, none of {', '.join(KINDS)}")
+
+
+def _note(journal: Journal, time_s: float, facts: dict[str, Any]) -> Note:
+    params, process = facts.pop("params"), str(facts.pop("process", ""))
+    # Lines of a process come before those of its cells, so that no copy is needed but this one.
+    known = {
+        name: value
+        for name, value in journal.processes.get(process, {}).items()
+        if name in {"versions", "machine", "launch"}
+    }
+    note = Note(
+        time_s=time_s,
+        benchmark=str(facts.pop("benchmark")),
+        params=tuple(map(str, params)),
+        status=str(facts.pop("status")),
+        run=str(facts.pop("run", "")),
+        process=process,
+        round=int(facts.pop("round", 0)),
+        facts={**known, **facts},
+    )
+    if note.status not in STATUSES:
+        raise ValueError(f"its status is {note.status!r}, none of {', '.join(STATUSES)}")
+    return note
+
+
+def unreadable(error: Exception) -> str:
+    """Why a stored file or line cannot be read, in words."""
+    match error:
+        case KeyError():
+            return f"it has no {error}"
+        case OSError():
+            return f"it cannot be read: {error.strerror}"
+        case RecursionError():
+            return "it is nested too deeply"
+        case _:
+            return str(error)

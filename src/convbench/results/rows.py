@@ -1,0 +1,212 @@
+"""From records to rows: a workload on a target, with what is derived, and a table of them.
+
+GFLOP/s and the place on the roofline are derived here and never tracked: asv takes lower to be
+better everywhere.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from convbench.results.ceilings import (
+    Ceiling,
+    Ceilings,
+    device_of,
+    find_ceilings,
+    impossible,
+    origin,
+)
+from convbench.results.records import Record
+from convbench.words.status import Exit, Status
+
+LAYERS = ("pipeline", "stages", "accuracy", "memory", "cold")
+"""The suites that a row of a layer sums up; each other suite has rows of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a part of a row is not ok: "pipeline", "accuracy" or "stage conv"."""
+
+    part: str
+    status: Status
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One workload on one target.
+
+    Attributes
+    ----------
+    machine, commit, environment, workload, target : str
+    suite : str
+        "layers", or the suite that the row is of.
+    status : Status
+        Wrong if the accuracy is, failed if any part is, skipped if there is no number at all.
+    time_s : float, optional
+        Median time of a call.
+    processes : int
+        How many fresh processes that was measured in.
+    spread : float, optional
+        Half the distance between the fastest and the slowest of them, as a share of the median.
+    gflops : float, optional
+        10**9 floating-point operations of the direct method per second.
+    gb_per_s : float, optional
+        10**9 bytes of input, weights and output per second.
+    of_roofline : float, optional
+        That, as a share of what the device could do at this ratio of operations to bytes.
+    error_over_bound : float, optional
+        More than 1 is wrong.
+    cold_s : float, optional
+        Median time of a call with nothing in the caches.
+    peak_bytes : float, optional
+        Memory beyond the input.
+    stages_s : mapping of str to float
+        Median time of a call of each stage by itself; or of what else the suite tells apart.
+    algorithm : str
+    causes : tuple of Cause
+        Of all that is not ok.
+    """
+
+    machine: str
+    commit: str
+    environment: str
+    workload: str
+    target: str
+    status: Status
+    suite: str = "layers"
+    time_s: float | None = None
+    processes: int = 0
+    spread: float | None = None
+    gflops: float | None = None
+    gb_per_s: float | None = None
+    of_roofline: float | None = None
+    error_over_bound: float | None = None
+    cold_s: float | None = None
+    peak_bytes: float | None = None
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    algorithm: str = ""
+    causes: tuple[Cause, ...] = ()
+
+
+def summarise(records: Iterable[Record]) -> list[Row]:
+    """One row for each workload on each target (of each machine, commit and environment).
+
+    What is wrong comes first; otherwise the order is that of the workloads, then of the targets.
+    """
+    records = list(records)
+    ceilings = find_ceilings(records)
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    order: dict[str, int] = {}
+    for record in records:
+        suite = "layers" if record.suite in LAYERS else record.suite
+        groups.setdefault((*origin(record), suite, record.workload, record.target), []).append(
+            record
+        )
+        for name in (record.workload, record.target):
+            order.setdefault(name, len(order))
+    return sorted(
+        (_row(suite, parts, ceilings) for (_, _, _, suite, *_), parts in groups.items()),
+        key=lambda row: (row.status is not Status.WRONG, order[row.workload], order[row.target]),
+    )
+
+
+def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
+    any_part = parts[0]
+    whole = {part.suite if part.suite in LAYERS else "pipeline": part
+             for part in parts if not part.stage}  # fmt: skip
+    time, accuracy = whole.get("pipeline"), whole.get("accuracy")
+    time_s = time.value if time else None
+    flops, traffic = (float(time.facts.get(n) or 0) if time else 0 for n in ("flops", "bytes"))
+    gflops = flops / time_s / 1e9 if flops and time_s else None
+    ceiling = ceilings.get((*origin(any_part), device_of(any_part)), Ceiling())
+    attainable = ceiling.attainable_gflops(flops, traffic)
+    causes = [
+        Cause(_part(part), part.status, part.reason, part.remedy)
+        for part in parts
+        if part.status is not Status.OK
+    ]
+    if suite != "ceiling" and time_s and (reason := impossible(ceiling, flops, traffic, time_s)):
+        remedy = "Measure again with `convbench bench --fresh`; if it stays, the clock is wrong."
+        causes.append(Cause("pipeline", Status.INVALID, reason, remedy))
+    present = {part.status for part in parts} | {cause.status for cause in causes}
+    if present == {Status.OK, Status.SKIPPED} and all(
+        part.value is None for part in whole.values()
+    ):
+        present = {Status.SKIPPED}  # of the whole pipeline there is neither a time nor a check
+    return Row(
+        machine=any_part.machine,
+        commit=any_part.commit,
+        environment=any_part.environment,
+        workload=any_part.workload,
+        target=any_part.target,
+        suite=suite,
+        status=next(status for status in Status if status in present),
+        time_s=time_s,
+        processes=len(time.processes) if time else 0,
+        spread=_spread(time.processes) if time else None,
+        gflops=gflops,
+        gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
+        of_roofline=gflops / attainable if gflops and attainable else None,
+        error_over_bound=accuracy.value if accuracy else None,
+        cold_s=whole["cold"].value if "cold" in whole else None,
+        peak_bytes=whole["memory"].value if "memory" in whole else None,
+        stages_s={p.stage: p.value for p in parts if p.stage and p.value is not None},
+        algorithm=str((time or any_part).facts.get("algorithm", "")),
+        causes=tuple(causes),
+    )
+
+
+def _spread(processes: Sequence[float]) -> float | None:
+    middle = statistics.median(processes) if processes else 0.0
+    if len(processes) < 2 or not middle:
+        return None
+    return (max(processes) - min(processes)) / 2 / middle
+
+
+def _part(record: Record) -> str:
+    if record.stage:
+        return f"stage {record.stage}" if record.suite == "stages" else record.stage
+    return record.suite if record.suite in LAYERS else "time"
+
+
+def exit_code(rows: Sequence[Row]) -> Exit:
+    """Whether anything is wrong, failed or invalid, or nothing was measured."""
+    statuses = {row.status for row in rows}
+    if {Status.WRONG, Status.FAILED, Status.INVALID} & statuses:
+        return Exit.WRONG
+    return Exit.OK if Status.OK in statuses else Exit.NOTHING
+
+
+def to_dict(rows: Iterable[Row], problems: Iterable[str] = ()) -> dict[str, Any]:
+    """Everything as plain values, the rows of absent targets included."""
+    return {"rows": [asdict(row) for row in rows], "problems": list(problems)}
+
+
+def causes_in_words(rows: Iterable[Row]) -> dict[tuple[Status, str, str], str]:
+    """Each distinct reason with the cells that it concerns, in words."""
+    workloads: dict[str, set[str]] = {}
+    concerned: dict[tuple[Status, str, str], dict[str, dict[str, list[str]]]] = {}
+    for row in rows:
+        workloads.setdefault(row.target, set()).add(row.workload)
+        for cause in row.causes:
+            targets = concerned.setdefault((cause.status, cause.reason, cause.remedy), {})
+            parts = targets.setdefault(row.target, {}).setdefault(row.workload, [])
+            parts.append(cause.part)
+
+    def where(target: str, cells: Mapping[str, Sequence[str]]) -> str:
+        # A stage is only named where it is the stages alone that the reason concerns.
+        names = [
+            name if {"pipeline", "accuracy", "time"} & {*parts} else f"{name} ({', '.join(parts)})"
+            for name, parts in cells.items()
+        ]
+        return target if {*names} == workloads[target] else f"{target} on {', '.join(names)}"
+
+    return {
+        key: "; ".join(where(target, cells) for target, cells in targets.items())
+        for key, targets in concerned.items()
+    }

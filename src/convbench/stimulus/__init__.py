@@ -1,0 +1,1 @@
+"""What is computed: pipelines, workloads, formats and the numbers that go in."""

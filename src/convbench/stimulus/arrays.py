@@ -1,0 +1,29 @@
+"""What an array is, on the host and on a device, and the weights of a pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+DeviceArray = Any
+"""Whatever the backend's library calls an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a pipeline is given besides its input: NumPy arrays, or the device's once placed.
+
+    Attributes
+    ----------
+    dtype : str
+        The format that everything is computed in; of the input and the output too.
+    filters : array of shape (R, S, C // groups, K), optional
+    bias : array of shape (K,), optional
+    """
+
+    dtype: str
+    filters: DeviceArray | None = None
+    bias: DeviceArray | None = None

@@ -1,0 +1,87 @@
+"""The number formats that a pipeline is computed in, and what each of them can hold exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convbench.errors import ArrayError
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How numbers are stored, multiplied and added.
+
+    Attributes
+    ----------
+    name : str
+    storage : str
+        The dtype of the input, the weights and the output, as NumPy (with ml_dtypes) calls it.
+    digits : int
+        Bits of the significand of a stored number, the hidden one included.
+    factor_digits : int
+        Bits that are left of a factor when it is multiplied: fewer than `digits` in TF32.
+    accumulation : str
+        The format in which products are added, unless a backend says otherwise.
+    itemsize : int
+        Bytes of one stored number.
+    tiny, smallest : float
+        The smallest normal and the smallest positive number of the storage.
+    """
+
+    name: str
+    storage: str
+    digits: int
+    factor_digits: int
+    accumulation: str
+    itemsize: int
+    tiny: float
+    smallest: float
+
+    @property
+    def unit_roundoff(self) -> float:
+        """Largest relative error of one rounding to nearest on storing: u = 2^-digits."""
+        return 2.0**-self.digits
+
+    @property
+    def exact_limit(self) -> int:
+        """Every integer of magnitude up to this one is stored exactly."""
+        return 1 << self.digits
+
+
+def _format(name: str, digits: int, exponent: int, itemsize: int, accumulation: str = "") -> Format:
+    return Format(
+        name,
+        storage=name,
+        digits=digits,
+        factor_digits=digits,
+        accumulation=accumulation or name,
+        itemsize=itemsize,
+        tiny=2.0**exponent,
+        smallest=2.0 ** (exponent - digits + 1),
+    )
+
+
+FLOAT64 = _format("float64", 53, -1022, 8)
+FLOAT32 = _format("float32", 24, -126, 4)
+FLOAT16 = _format("float16", 11, -14, 2, "float32")
+BFLOAT16 = _format("bfloat16", 8, -126, 2, "float32")
+TF32 = Format("tf32", "float32", 24, 11, "float32", 4, FLOAT32.tiny, FLOAT32.smallest)
+"""NVIDIA's: float32 arrays whose elements are rounded to 11 bits when they are multiplied."""
+
+FORMATS = {f.name: f for f in (FLOAT64, FLOAT32, TF32, FLOAT16, BFLOAT16)}
+
+
+def format_of(name: str) -> Format:
+    """Look a format up.
+
+    Raises
+    ------
+    ArrayError
+        If convbench does not know it.
+    """
+    if name not in FORMATS:
+        raise ArrayError(
+            f"pipeline: the dtype is {name}; expected one of {', '.join(FORMATS)}. Convert the "
+            "arrays."
+        )
+    return FORMATS[name]

@@ -1,0 +1,143 @@
+"""(pipeline, dtype, fill, seed) -> NumPy arrays, the same bits on every machine and version.
+
+The numbers come from ``numpy.random.RandomState``, NumPy's legacy generator: it is the only one
+whose stream is frozen for good, and a result must stay comparable after NumPy is upgraded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
+import numpy as np
+
+from convbench.stimulus.arrays import Array, Weights
+from convbench.stimulus.formats import FORMATS, Format, format_of
+from convbench.stimulus.spec import PipelineSpec
+
+LARGEST_INTEGER = 8
+"""Magnitude of the integer fill; products of two stay far below every limit of exactness."""
+
+
+class Fill(StrEnum):
+    """What the arrays are filled with."""
+
+    INTEGERS = "integers"
+    """Small integers, none of them zero, whose partial sums are all exact."""
+    NORMAL = "normal"
+    """N(0, 1), for the input, the filters and the bias."""
+    ADVERSARIAL = "adversarial"
+    """Sums that cancel, outliers of 1e6, denormal numbers and -0.0, all in one input."""
+    DENORMAL = "denormal"
+    """Every result is below the smallest normal number, and must not be flushed to zero."""
+    NONFINITE = "nonfinite"
+    """Integers with some inf, -inf and nan, which must reach the results that see them only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a pipeline is run on: the input as (N, H, W, C), and the weights."""
+
+    x: Array
+    weights: Weights
+
+
+def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int) -> Inputs:
+    """Draw the input and the weights of a pipeline.
+
+    Parameters
+    ----------
+    pipeline : PipelineSpec
+    dtype : str
+        A name in :data:`.formats.FORMATS`. Reals are drawn in float64 and rounded.
+    fill : Fill
+    seed : int
+        At least 0 and below 2**32. The input, the filters and the bias have streams of their own.
+    """
+    fmt = format_of(dtype)
+    shapes = (pipeline.input_shape, pipeline.filter_shape, pipeline.bias_shape)
+    streams = [np.random.RandomState([seed, stream]) for stream in range(len(shapes))]
+    largest = exact_magnitude(pipeline, fmt) or 1
+
+    def draw(which: int) -> Array | None:
+        shape, random = shapes[which], streams[which]
+        if shape is None:
+            return None
+        if Fill(fill) in {Fill.NORMAL, Fill.ADVERSARIAL}:
+            return random.standard_normal(shape)
+        return _integers(random, shape, largest)
+
+    x, filters, bias = draw(0), draw(1), draw(2)
+    assert x is not None
+    match Fill(fill):
+        case Fill.ADVERSARIAL:
+            x = _harden(streams[0], x, fmt)
+            if filters is not None:  # over each output channel they add up to nothing
+                filters -= filters.mean(axis=(0, 1, 2))
+        case Fill.DENORMAL:
+            x = x * fmt.smallest  # products with integers stay multiples of the smallest number
+            bias = None if bias is None else bias * fmt.smallest
+        case Fill.NONFINITE:
+            x = _sprinkle(streams[0], x, (np.inf, -np.inf, np.nan), share=0.02)
+    x, filters, bias = (
+        None if array is None else array.astype(fmt.storage) for array in (x, filters, bias)
+    )
+    assert x is not None
+    return Inputs(x, Weights(dtype, filters, bias))
+
+
+def exact_magnitude(pipeline: PipelineSpec, fmt: Format) -> int | None:
+    """The largest m <= 8 with which every partial sum of integers in [-m, m] is exact.
+
+    Whatever the order of the additions, no partial sum exceeds
+    (reduction * m**2 + m) * (taps of an average pool); below 2**digits it is exact, so all direct
+    methods must agree bit for bit. It must fit the stored format too, since a method may store
+    what one stage gives before the next.
+
+    Returns
+    -------
+    int or None
+        None if even integers of magnitude 1 can be rounded: the reduction is too long, or an
+        average is divided by a number that is not a power of two.
+    """
+    taps = 1
+    if pipeline.pool is not None and pipeline.pool.op == "avg":
+        taps = math.prod(pipeline.pool.window)
+        counts = (
+            window.counts(include_pad=pipeline.pool.count_include_pad)
+            for window in pipeline.pool_windows
+        )
+        if any(count & (count - 1) for axis in counts for count in axis):
+            return None
+    limit = min(fmt.exact_limit, FORMATS[fmt.accumulation].exact_limit)
+    products = max(pipeline.reduction, 1)
+    for magnitude in range(LARGEST_INTEGER, 0, -1):
+        if (products * magnitude**2 + magnitude) * taps <= limit:
+            return magnitude
+    return None
+
+
+def _integers(random: np.random.RandomState, shape: tuple[int, ...], largest: int) -> Array:
+    # -largest..largest without 0: a zero would hide a dropped tap.
+    values = random.randint(-largest, largest, size=shape)
+    return (values + (values >= 0)).astype(np.float64)
+
+
+def _harden(random: np.random.RandomState, x: Array, fmt: Format) -> Array:
+    """Turn reals into what arithmetic finds hard: see `Fill.ADVERSARIAL`."""
+    outlier = 1e6 if fmt.tiny < 1e-30 else 1e2  # float16 ends at 65504
+    x = x + outlier**0.5 * (random.random_sample((*x.shape[:3], 1)) < 0.5)
+    x = _sprinkle(random, x, (outlier, -outlier), share=0.01)
+    return _sprinkle(random, x, (fmt.smallest, -3 * fmt.smallest, -0.0), share=0.1)
+
+
+def _sprinkle(
+    random: np.random.RandomState, x: Array, values: tuple[float, ...], share: float
+) -> Array:
+    """Replace a share of the elements, and at least one if there is any, by one of the values."""
+    chosen = random.random_sample(x.shape) < share
+    if chosen.size:
+        chosen.flat[random.randint(chosen.size)] = True
+    return np.where(chosen, random.choice(values, size=x.shape), x)

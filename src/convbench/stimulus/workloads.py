@@ -1,0 +1,197 @@
+"""Rows of ``benchmarks/workloads.toml``: pipelines with the names that results are stored under.
+
+The file is the stimulus: it stays the same while the code varies, so it lies beside ``src`` and not
+inside the package. Whoever knows where it is passes its path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from convbench.errors import SpecError, WorkloadError
+from convbench.stimulus.spec import PipelineSpec
+
+TIERS = ("smoke", "standard", "full")
+"""The lists of workloads; each contains those before it."""
+
+_FILE = Path("benchmarks", "workloads.toml")
+_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One row.
+
+    Attributes
+    ----------
+    name : str
+        ``network.layer``. Results are stored under it, so it always means the same pipeline.
+    pipeline : PipelineSpec
+    tier : str
+        The smallest of the lists in `TIERS` that has the row.
+    source : str
+        Where the pipeline was published.
+    """
+
+    name: str
+    pipeline: PipelineSpec
+    tier: str
+    source: str
+
+
+_FIELDS = tuple(Workload.__dataclass_fields__)
+
+
+def default_path() -> Path:
+    """Find ``benchmarks/workloads.toml`` in the current folder or the nearest one above it.
+
+    Raises
+    ------
+    WorkloadError
+        If there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (path := folder / _FILE).is_file():
+            return path
+    raise WorkloadError(
+        f"{here}: {_FILE.as_posix()} is neither here nor in a folder above; expected a checkout "
+        "of convbench. Run inside one, or pass --workloads FILE."
+    )
+
+
+def load(path: Path | str | None = None) -> tuple[Workload, ...]:
+    """Read a file of workloads, in the order of its rows.
+
+    Parameters
+    ----------
+    path : Path or str, optional
+        By default the file that `default_path` finds.
+
+    Raises
+    ------
+    WorkloadError
+        If the file cannot be read, or if a row is not valid; the message says which.
+    """
+    path = default_path() if path is None else Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WorkloadError(
+            f"{path}: the file is not readable ({error.strerror}); expected a file of workloads. "
+            "Check the path."
+        ) from error
+    except ValueError as error:  # what tomllib and the decoder raise; it names the line or byte
+        raise WorkloadError(
+            f"{path}: the text is not TOML ({error}); expected TOML 1.0, in UTF-8. Correct it "
+            "there; an inline table stays on one line."
+        ) from error
+    if unknown := sorted(set(table) - {"workload"}):
+        raise WorkloadError(
+            f"{path}: the key is {', '.join(unknown)}; expected nothing but [[workload]] tables. "
+            "Remove it."
+        )
+    rows = table.get("workload")
+    if not isinstance(rows, list) or not rows:
+        raise WorkloadError(
+            f"{path}: workload is {'not an array' if rows else 'empty'}; expected one or more "
+            "[[workload]] tables. Write each row under [[workload]]."
+        )
+    workloads: dict[str, Workload] = {}
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, row {number}"
+        workload = _workload(where, row)
+        if workload.name in workloads:
+            raise WorkloadError(
+                f"{where}: the name is {workload.name!r} again; expected a name that no row "
+                "above has. Rows are append-only: rename this one."
+            )
+        workloads[workload.name] = workload
+    return tuple(workloads.values())
+
+
+def select(workloads: Iterable[Workload], list_name: str) -> tuple[Workload, ...]:
+    """Keep the workloads of a list: those of its own tier and of the tiers before it.
+
+    Raises
+    ------
+    WorkloadError
+        If there is no such list.
+
+    Examples
+    --------
+    >>> pipeline = PipelineSpec(1, 5, 5, 3, bias=True)
+    >>> rows = [Workload(f"net.{tier}", pipeline, tier, "made up") for tier in TIERS]
+    >>> [row.name for row in select(rows, "standard")]
+    ['net.smoke', 'net.standard']
+    """
+    if list_name not in TIERS:
+        raise WorkloadError(
+            f"workloads: the list is {list_name!r}; expected one of {', '.join(TIERS)}. Choose one."
+        )
+    tiers = TIERS[: TIERS.index(list_name) + 1]
+    return tuple(workload for workload in workloads if workload.tier in tiers)
+
+
+def find(workloads: Iterable[Workload], names: Iterable[str]) -> tuple[Workload, ...]:
+    """Look workloads up by name, in the order of `names`.
+
+    Raises
+    ------
+    WorkloadError
+        If no row has one of the names; the message offers those that are spelled alike.
+    """
+    known = {workload.name: workload for workload in workloads}
+    found = []
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known)
+            hint = f"Did you mean {' or '.join(close)}?" if close else "No row is spelled like it."
+            raise WorkloadError(
+                f"workloads: the name is {name!r}; expected the name of a row. {hint}"
+            )
+        found.append(known[name])
+    return tuple(found)
+
+
+def _workload(where: str, row: object) -> Workload:
+    if not isinstance(row, dict):
+        raise WorkloadError(
+            f"{where}: the value is {row!r}; expected a table with {', '.join(_FIELDS)}. Write "
+            "each row under [[workload]]."
+        )
+    name = row.get("name")
+    where += f" ({name})" * isinstance(name, str)
+    if unknown := sorted(set(row) - set(_FIELDS)):
+        raise WorkloadError(
+            f"{where}: the field is {', '.join(unknown)}; expected one of {', '.join(_FIELDS)}. "
+            "Correct it."
+        )
+    if missing := [field for field in _FIELDS if field not in row]:
+        raise WorkloadError(
+            f"{where}: {', '.join(missing)} is missing; expected a value for each. Add it."
+        )
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise WorkloadError(
+            f"{where}: the name is {name!r}; expected network.layer in lower-case letters, "
+            "digits and underscores. Rename the row."
+        )
+    if row["tier"] not in TIERS:
+        raise WorkloadError(
+            f"{where}: the tier is {row['tier']!r}; expected one of {', '.join(TIERS)}. Choose one."
+        )
+    if not isinstance(row["source"], str) or not row["source"]:
+        raise WorkloadError(
+            f"{where}: the source is {row['source']!r}; expected the paper or benchmark, and its "
+            "layer. Say where the pipeline was published."
+        )
+    try:
+        pipeline = PipelineSpec.from_dict(row["pipeline"])
+    except SpecError as error:  # its message has the same shape: only the place is put before it
+        raise WorkloadError(f"{where}, {error}") from error
+    return Workload(name, pipeline, row["tier"], row["source"])

@@ -1,0 +1,1 @@
+"""What became of a cell, and numbers and text as people read them: the ground floor."""

@@ -1,0 +1,178 @@
+"""The oracle against hand-computed cases and SciPy; the bound against planted faults."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convbench import ConvSpec, PipelineSpec, PoolSpec
+from convbench.correctness import oracle
+from convbench.correctness.accuracy import Reference, compare, is_exact, refer
+from convbench.errors import ArrayError
+from convbench.stimulus.arrays import Weights
+from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+
+
+def test_convolution_by_hand() -> None:
+    # 3x3 input 1..9, 2x2 filter, SAME at stride 2: the odd row and column go after.
+    x = np.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    filters = np.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
+    spec = PipelineSpec(1, 3, 3, 1, ConvSpec(1, 2, 2, (2, 2), padding="SAME"))
+    y = oracle.convolve(spec, x, filters)
+    assert y[0, :, :, 0].tolist() == [[1 + 20 + 400 + 5000, 3 + 600], [7 + 80, 9]]
+
+
+def test_groups_by_hand() -> None:
+    # Two groups: the first output channel sees channels 0 and 1, the second 2 and 3.
+    x = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
+    filters = np.array([[10.0, 1000.0], [100.0, 10000.0]]).reshape(1, 1, 2, 2)
+    spec = PipelineSpec(1, 1, 1, 4, ConvSpec(2, 1, 1, groups=2))
+    y = oracle.convolve(spec, x, filters)
+    assert y.ravel().tolist() == [1 * 10 + 2 * 100, 3 * 1000 + 4 * 10000]
+
+
+def test_pools_by_hand() -> None:
+    x = np.array([[-1.0, -2.0, -3.0], [-4.0, -5.0, -6.0], [-7.0, -8.0, -9.0]])[None, :, :, None]
+
+    def pool(function, **options) -> list:
+        spec = PipelineSpec(1, 3, 3, 1, pool=PoolSpec(window=2, stride=2, **options))
+        return function(spec, x)[0, :, :, 0].tolist()
+
+    # Padding must not win a maximum of negative numbers, nor count in an average unless asked to.
+    assert pool(oracle.max_pool, op="max", padding="SAME") == [[-1, -3], [-7, -9]]
+    assert pool(oracle.avg_pool, op="avg", padding="SAME") == [[-3, -4.5], [-7.5, -9]]
+    counted = pool(oracle.avg_pool, op="avg", padding=(0, 1, 0, 1), count_include_pad=True)
+    assert counted == [[-3, -2.25], [-3.75, -2.25]]
+    # Rounding up adds a row and a column that no average ever counts.
+    ceiled = pool(oracle.avg_pool, op="avg", ceil_mode=True, count_include_pad=True)
+    assert ceiled == [[-3, -4.5], [-7.5, -9]]
+
+
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    taps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    mode=st.sampled_from(["valid", "same", "full"]),
+    seed=st.integers(0, 1000),
+)
+def test_convolution_agrees_with_scipy(size, taps, mode, seed) -> None:
+    if mode == "valid" and (taps[0] > size[0] or taps[1] > size[1]):
+        return
+    padding = {
+        "valid": "VALID",
+        # SciPy's "same" keeps the centre of "full"; the odd row goes where TensorFlow puts it
+        # for odd filters only.
+        "same": tuple(p for t in taps for p in ((t - 1) - (t - 1) // 2, (t - 1) // 2)),
+        "full": tuple(p for t in taps for p in (t - 1, t - 1)),
+    }[mode]
+    random = np.random.RandomState(seed)
+    x, filters = random.standard_normal((2, *size, 3)), random.standard_normal((*taps, 3, 2))
+    y = oracle.convolve(PipelineSpec(2, *size, 3, ConvSpec(2, *taps, padding=padding)), x, filters)
+    for n in range(2):
+        for k in range(2):
+            expected = sum(
+                scipy.signal.correlate(
+                    np.pad(x[n, :, :, c], [(t - 1, t - 1) for t in taps]) if mode != "valid"
+                    else x[n, :, :, c], filters[:, :, c, k], "valid", "direct",
+                )
+                for c in range(3)
+            )  # fmt: skip
+            if mode == "same":
+                (top, _, left, _) = padding
+                first, second = taps[0] - 1 - top, taps[1] - 1 - left
+                expected = expected[first : first + size[0], second : second + size[1]]
+            assert np.allclose(y[n, :, :, k], expected, rtol=1e-12, atol=1e-12)
+
+
+PIPELINE = PipelineSpec(2, 9, 8, 6, ConvSpec(10, 3, 3, padding="SAME"), True, PoolSpec("max", 2))
+
+
+def test_the_bound_of_one_product() -> None:
+    spec = PipelineSpec(1, 1, 1, 1, ConvSpec(1, 1, 1))
+    given_ = Inputs(
+        np.full((1, 1, 1, 1), 3.0, "f4"), Weights("float32", np.full((1, 1, 1, 1), 2, "f4"))
+    )
+    bound = refer(spec, given_).bound.item()
+    assert bound == pytest.approx((2 + 1) * 2.0**-24 * 6, rel=1e-12)
+
+
+def test_the_bound_grows_with_the_root_of_the_reduction() -> None:
+    def bound(depth: int) -> float:
+        spec = PipelineSpec(1, 1, 1, depth, ConvSpec(1, 1, 1))
+        ones = Inputs(
+            np.ones((1, 1, 1, depth), "f4"), Weights("float32", np.ones((1, 1, depth, 1), "f4"))
+        )
+        return refer(spec, ones).bound.item() / depth / 2.0**-24
+
+    assert bound(1) == pytest.approx(3)
+    assert bound(100) == pytest.approx(21)
+
+
+def test_integers_leave_no_room() -> None:
+    inputs = make_inputs(PIPELINE, "float32", Fill.INTEGERS, 0)
+    assert is_exact(PIPELINE, "float32", Fill.INTEGERS)
+    expected = refer(PIPELINE, inputs, exact=True)
+    assert compare(expected.output.astype("f4"), expected).ratio == 0
+    off = expected.output.astype("f4")
+    off[1, 2, 3, 4] = np.nextafter(off[1, 2, 3, 4], np.float32(np.inf))
+    worst = compare(off, expected)
+    assert worst.ratio == math.inf
+    assert worst.index == (1, 2, 3, 4)
+    assert not worst.ok
+
+
+@pytest.mark.parametrize("fault", [1e-3, -1e-3])
+def test_one_tap_off_by_a_thousandth_is_seen_in_4608_terms(fault: float) -> None:
+    """Only the integers see it: it is below what float32 may lose in so long a sum."""
+    spec = PipelineSpec(1, 6, 6, 512, ConvSpec(8, 3, 3))
+    assert spec.reduction == 4608
+    seen = {}
+    for fill in (Fill.INTEGERS, Fill.NORMAL):
+        inputs = make_inputs(spec, "float32", fill, 0)
+        filters = inputs.weights.filters.astype("f8")
+        filters[1, 2, 7] *= 1 + fault
+        faulty = oracle.convolve(spec, inputs.x.astype("f8"), filters).astype("f4")
+        expected = refer(spec, inputs, exact=is_exact(spec, "float32", fill))
+        seen[fill] = not compare(faulty, expected).ok
+    assert seen == {Fill.INTEGERS: True, Fill.NORMAL: False}
+
+
+def test_half_precision_sums_are_seen() -> None:
+    inputs = make_inputs(PIPELINE, "float32", Fill.NORMAL, 0)
+    expected = refer(PIPELINE, inputs)
+    rounded = expected.output.astype("f2").astype("f4")
+    assert compare(expected.output.astype("f4"), expected).ok
+    assert not compare(rounded, expected).ok
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_wrong(value: float) -> None:
+    expected = refer(PIPELINE, make_inputs(PIPELINE, "float32", Fill.NORMAL, 0))
+    got = expected.output.astype("f4")
+    got[0, 1, 1, 3] = value
+    assert compare(got, expected).ratio == math.inf
+    assert compare(got, expected).index == (0, 1, 1, 3)
+
+
+def test_where_the_oracle_is_not_finite_so_must_the_result_be() -> None:
+    output = np.array([np.nan, np.inf, -np.inf, 1.0]).reshape(1, 1, 1, 4)
+    expected = Reference(output, np.full_like(output, 0.5), output.shape)
+    assert compare(output, expected).ratio == 0
+    for index, value in enumerate([1.0, -np.inf, 0.0, np.inf]):
+        got = output.copy()
+        got[..., index] = value
+        assert not compare(got, expected).ok
+
+
+def test_shapes() -> None:
+    expected = refer(PIPELINE, make_inputs(PIPELINE, "float32", Fill.NORMAL, 0))
+    with pytest.raises(ArrayError, match=r"output: the shape is .*; expected \(2, 4, 4, 10\)"):
+        compare(expected.output[:1], expected)
+    empty = PIPELINE.with_batch(0)
+    nothing = refer(empty, make_inputs(empty, "float32", Fill.NORMAL, 0))
+    assert compare(nothing.output, nothing).ok
+    assert str(compare(nothing.output, nothing)) == "the output is empty"

@@ -1,0 +1,87 @@
+"""The oracle against libraries that no backend uses: SciPy, and PyTorch where it is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from convbench import PipelineSpec, PoolSpec, SpecError
+from convbench.correctness import oracle
+from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.testing import pipelines
+
+
+def inputs_of(pipeline: PipelineSpec, seed: int):
+    inputs = make_inputs(pipeline, "float64", Fill.NORMAL, seed)
+    return inputs.x, inputs.weights.filters, inputs.weights.bias
+
+
+@given(
+    size=st.tuples(st.integers(3, 12), st.integers(3, 12)),
+    window=st.integers(1, 3),
+    op=st.sampled_from(["max", "avg"]),
+    seed=st.integers(0, 100),
+)
+def test_pools_of_stride_one_are_those_of_scipy(size, window, op, seed) -> None:
+    pipeline = PipelineSpec(2, *size, 3, pool=PoolSpec(op, window, 1))
+    x, _, _ = inputs_of(pipeline, seed)
+    footprint = (1, window, window, 1)
+    if op == "max":
+        expected = scipy.ndimage.maximum_filter(x, footprint)
+        got = oracle.max_pool(pipeline, x)
+    else:
+        expected = scipy.ndimage.uniform_filter(x, footprint)
+        got = oracle.avg_pool(pipeline, x)
+    # SciPy's window lies around its element; those that stay inside are ours.
+    rows, columns = (slice(window // 2, window // 2 + n) for n in pipeline.output_shape[1:3])
+    np.testing.assert_allclose(got, expected[:, rows, columns], rtol=1e-12, atol=1e-12)
+
+
+@given(pipeline=pipelines(), seed=st.integers(0, 1000))
+@settings(max_examples=300)
+def test_every_stage_is_that_of_pytorch(pipeline: PipelineSpec, seed: int) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is only a peer here")
+    functional = torch.nn.functional
+    x, filters, bias = inputs_of(pipeline, seed)
+    expected = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    if (conv := pipeline.conv) is not None:
+        rows, columns = pipeline.conv_windows
+        # Given explicitly: PyTorch's "same" has no strides, and pads both sides by one number.
+        pads = (columns.before, columns.after, rows.before, rows.after)
+        expected = functional.conv2d(
+            functional.pad(expected, pads),
+            torch.from_numpy(np.ascontiguousarray(filters.transpose(3, 2, 0, 1))),
+            stride=conv.stride, dilation=conv.dilation, groups=conv.groups,
+        )  # fmt: skip
+    if bias is not None:
+        expected = expected + torch.from_numpy(bias)[:, None, None]
+    if (pool := pipeline.pool) is not None:
+        expected = torch_pool(functional, expected, pipeline, pool)
+    got = oracle.compute(pipeline, x, filters, bias)
+    assert tuple(expected.shape) == tuple(np.array(pipeline.output_shape)[[0, 3, 1, 2]])
+    np.testing.assert_allclose(got.transpose(0, 3, 1, 2), expected.numpy(), rtol=1e-10, atol=1e-10)
+
+
+def torch_pool(functional, x, pipeline: PipelineSpec, pool: PoolSpec):
+    """PyTorch's own padding and ceil mode where it has them: symmetric, at most half a window."""
+    given_ = pool.padding if isinstance(pool.padding, tuple) else (0, 0, 0, 0)
+    symmetric = given_[0] == given_[1] and given_[2] == given_[3]
+    small = 2 * given_[0] <= pool.window[0] and 2 * given_[2] <= pool.window[1]
+    assume(pool.padding != "SAME" and symmetric and small)
+    pads = (given_[0], given_[2])
+    if pool.op == "max":
+        return functional.max_pool2d(
+            x, pool.window, pool.stride, pads, pool.dilation, ceil_mode=pool.ceil_mode
+        )
+    assume(pool.dilation == (1, 1))
+    return functional.avg_pool2d(
+        x, pool.window, pool.stride, pads, pool.ceil_mode, pool.count_include_pad
+    )
+
+
+def test_a_pool_that_pytorch_refuses_is_refused() -> None:
+    with pytest.raises(SpecError, match="Pad by less"):
+        PipelineSpec(1, 4, 4, 1, pool=PoolSpec("max", 2, 2, (2, 2, 2, 2)))

@@ -1,0 +1,196 @@
+"""The guards of verify: vacuity, blindness, determinism, the score, and what it writes for CI."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from convbench import ConvSpec, PipelineSpec, PoolSpec
+from convbench.correctness.accuracy import Accuracy, digest, refer
+from convbench.correctness.faults import FAULTS
+from convbench.correctness.verify import (
+    Blind,
+    Check,
+    Determinism,
+    Plan,
+    _determinism,
+    exit_code,
+    verify,
+)
+from convbench.correctness.verify_text import junit
+from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.targets import Target
+from convbench.stimulus.workloads import Workload
+from convbench.words.status import Status
+
+from ..plugin import write_plugin
+
+ROOT = Path(__file__).parents[2]
+NUMPY = Target("numpy", "", "cpu")
+SMALL = Workload("a.b", PipelineSpec(1, 5, 6, 3, ConvSpec(4, 3, 2), True), "smoke", "here")
+
+
+def run(*arguments: str, env: dict[str, str] | None = None):
+    return subprocess.run(
+        [sys.executable, "-m", "convbench", "verify", *arguments],
+        capture_output=True, text=True, cwd=ROOT, env=env, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_every_fill_and_dtype_of_numpy() -> None:
+    plan = Plan([SMALL], {NUMPY: None}, ("float64", "float32", "float16", "bfloat16"))
+    checks = list(verify(plan))
+    assert len(checks) == plan.cells == 20
+    assert {check.status for check in checks} == {Status.OK}
+    assert {check.accumulation for check in checks if check.dtype == "bfloat16"} == {"float32"}
+    assert all(len(check.digest) == 16 for check in checks)
+    assert exit_code(checks) == 0
+
+
+def test_an_expected_output_of_zeros_is_vacuous() -> None:
+    """A 1x1 input that is padded far away, and a pool of what is mostly nothing."""
+    padded = ConvSpec(1, 1, 1, padding=(3, 3, 3, 3))
+    hollow = PipelineSpec(1, 1, 1, 1, padded, pool=PoolSpec("max", 1))
+    plan = Plan([Workload("a.b", hollow, "smoke", "here")], {NUMPY: None}, fills=[Fill.NORMAL])
+    (check, _) = verify(plan)
+    assert check.status is Status.FAILED
+    assert check.reason == "vacuous: 98% of what is expected of the input is zero"
+
+
+def test_a_check_that_sees_nothing_is_itself_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "convbench.correctness.verify.compare",
+        lambda *_: Accuracy(0.0, (0, 0, 0, 0), 1.0, 1.0, 0.1),
+    )
+    with pytest.raises(Blind, match="planted"):
+        list(verify(Plan([SMALL], {NUMPY: None})))
+
+
+def test_processes_that_agree() -> None:
+    plan = Plan([SMALL], {NUMPY: None}, ("float32",), processes=3)
+    assert {check.determinism for check in verify(plan)} <= {
+        Determinism.SAME_BITS, Determinism.WITHIN_BOUND,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([("ok", "a"), ("ok", "a"), ("ok", "a")], Determinism.SAME_BITS),
+        ([("ok", "a"), ("ok", "b")], Determinism.WITHIN_BOUND),
+        ([("deviates", "a"), ("deviates", "a")], Determinism.SAME_BITS),
+        ([("deviates", "a"), ("deviates", "b")], Determinism.DIFFERS),
+    ],
+)
+def test_three_answers(outcomes, expected: Determinism) -> None:
+    found = _determinism([(Status(status), bits) for status, bits in outcomes])
+    assert found is expected
+
+
+def test_digests_name_bits() -> None:
+    a = np.arange(6, dtype="f4").reshape(1, 2, 3, 1)
+    assert digest(a) == digest(a.copy(order="F")) == digest(a.astype(">f4"))
+    for other in (a.reshape(1, 3, 2, 1), a.astype("f8"), a + 1, a[:0]):
+        assert digest(other) != digest(a)
+    negative = np.zeros((1, 1, 1, 1))
+    assert digest(negative) != digest(-negative), "-0.0 has other bits than 0.0"
+
+
+def test_the_score_of_the_checks() -> None:
+    """The figure that says how far to trust a green run: every planted fault is caught."""
+    assert len(FAULTS) >= 20
+    done = run("--self-test", "--json", "--target", "numpy@cpu")
+    assert done.returncode == 0
+    planted = json.loads(done.stdout)["planted"]
+    assert {p["fault"] for p in planted} == set(FAULTS)
+    assert all(p["caught_by"] for p in planted)
+    # No fill is there for nothing: each is alone in seeing something, or sees almost everything.
+    alone = {p["caught_by"][0] for p in planted if len(p["caught_by"]) == 1}
+    assert {"nonfinite", "denormal"} <= alone
+
+
+def test_a_backend_that_is_wrong_is_not_planted_into(tmp_path: Path) -> None:
+    env = {
+        **os.environ,
+        "PYTHONPATH": f"{write_plugin(tmp_path)}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    done = run("--self-test", "--target", "wrong@cpu", "--target", "not_installed@cpu", env=env)
+    assert done.returncode == 2
+    assert "wrong@cpu wrong: wrong without any fault" in done.stdout
+    assert "not_installed@cpu skipped: not installed" in done.stdout
+
+
+def test_junit(tmp_path: Path) -> None:
+    path = tmp_path / "out.xml"
+    done = run(
+        "--target", "numpy@cpu", "--target", "cupy@gpu:0", "--workload", "notebook.conv",
+        "--dtype", "float32", "--dtype", "tf32", "--junit", str(path),
+    )  # fmt: skip
+    assert done.returncode == 0
+    suites = {suite.get("name"): suite for suite in ET.parse(path).getroot()}
+    assert suites["numpy@cpu"].get("tests") == "10"
+    assert suites["numpy@cpu"].get("skipped") == "5"  # TF32 is a GPU's
+    assert suites["numpy@cpu"].get("failures") == "0"
+    assert not list(tmp_path.glob(".*")), "nothing half-written is left behind"
+
+
+def test_junit_of_anything() -> None:
+    def check(status: Status, reason: str) -> Check:
+        return Check(NUMPY, "a.b", "float32", Fill.NORMAL, 0, status, exact=False, reason=reason)
+
+    document = junit(
+        [
+            check(Status.WRONG, "<script>&\x00\x1b[31m\ud800"),
+            check(Status.FAILED, "it died"),
+            check(Status.DEVIATES, "declared"),
+            check(Status.OK, ""),
+        ],
+        1.5,
+    )
+    (suite,) = ET.fromstring(document)
+    counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+    assert counts == ["4", "1", "1", "1"]
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "<script>&??[31m?"
+    assert "convbench verify --target numpy@cpu" in (failure.text or "")
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_windows_that_lie_in_the_padding_are_zero_and_prove_nothing_less(sampled) -> None:
+    # DeepBench has such rows: 1x1 filters and a padding of 3.
+    pipeline = PipelineSpec(2, 7, 5, 3, ConvSpec(4, 1, 1, 2, padding=(3, 3, 3, 3)))
+    inputs = make_inputs(pipeline, "float32", "normal", 0)
+    positions = None
+    if sampled:
+        positions = tuple(np.array(axis) for axis in ([0, 0, 1], [0, 3, 2], [0, 2, 2]))
+    expected = refer(pipeline, inputs, positions=positions)
+    assert (expected.output == 0).mean() > 0.3
+    assert expected.zeros == 0
+    outside = replace(pipeline, conv=replace(pipeline.conv, padding=(90, 0, 0, 0)))
+    nothing = refer(outside, inputs, positions=tuple(np.array([0]) for _ in range(3)))
+    assert nothing.zeros == 1, "nothing that was looked at sees any input"
+
+
+def test_what_is_declared_slow_is_left_out_until_asked_for() -> None:
+    pipeline = PipelineSpec(1, 64, 64, 64, ConvSpec(64, 3, 3), bias=True)
+    assert pipeline.flops > 2.8e8
+    big = Workload("made.up", replace(pipeline, h=80), "smoke", "made up")
+    target = Target("tensorflow", "xla", "cpu")
+    plan = Plan((big,), {target: None}, ("float64",), (Fill.INTEGERS,))
+    (check,) = verify(plan)
+    if "not installed" in check.reason:
+        pytest.skip(check.reason)
+    assert check.status is Status.SKIPPED
+    assert "plain loops" in check.reason
+    assert "--thorough" in check.remedy
+    (thorough,) = verify(replace(plan, thorough=True))
+    assert thorough.status is Status.OK

@@ -1,0 +1,371 @@
+"""`convbench bench`: fresh processes, interleaved; faults that cost themselves; interruptions."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from convbench.machine.child import Child, start_server
+from convbench.measuring.asv_store import outcome
+from convbench.measuring.bench import Bench
+from convbench.results import journal, records
+from convbench.results.journal import Note
+from convbench.results.rows import summarise
+from convbench.words.status import Outcome, Status
+
+from ..checkouts import SUITES, Checkout
+from ..plugin import FAULTS
+
+FAULTY = (*FAULTS, "dies_at_import", "not_installed", "broken_import", "no_class")
+KILLS = int(os.environ.get("CONVBENCH_KILLS", "3"))
+"""How often a run is killed; `make kill` asks for 50."""
+
+
+def evidence_of(checkout):
+    (path,) = (checkout.folder / ".asv" / "evidence").rglob("*.jsonl")
+    return journal.read(path)
+
+
+# -- Injected failures ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """One small pool on NumPy and on every faulty backend, in three rounds."""
+    made = Checkout(tmp_path_factory.mktemp("bench"), FAULTY)
+    configuration = made.folder / "asv.conf.json"
+    text = configuration.read_text()
+    configuration.write_text(
+        text.replace('"default_benchmark_timeout": 600', '"default_benchmark_timeout": 5')
+    )
+    made.head = made.commit()
+    targets = "|".join(["numpy", *FAULTY])
+    made.done = made.convbench(
+        "bench", "--rounds", "3", "--json",
+        "--bench", rf"(pipeline|accuracy)\.Smoke\..*'({targets})@cpu', 'notebook\.pool'",
+        "--bench", r"pipeline\.Smoke\..*'(killed|hangs|sticky)@cpu', 'notebook\.conv'",
+    )  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="module")
+def rows(faulty):
+    loaded = records.load(faulty.results_dir)
+    assert loaded.problems == (), faulty.done.stderr
+    return {(row.target, row.workload): row for row in summarise(loaded.records)}
+
+
+EXPECTED = {
+    "numpy": (Status.OK, ""),
+    "raises": (Status.FAILED, "cuBLAS could not start on the GPU"),
+    "exits": (Status.FAILED, "the process ended before it answered (exit status 7)"),
+    "killed": (Status.FAILED, "the process ended before it answered (killed by SIGKILL)"),
+    "segfaults": (Status.FAILED, "the process ended before it answered (killed by SIGSEGV)"),
+    "hangs": (Status.FAILED, "no answer within 5 s, so the process was ended"),
+    "no_memory": (Status.FAILED, "the machine's memory is full"),
+    "wrong": (Status.WRONG, "times its bound: at ["),
+    "nan": (Status.WRONG, "times its bound: at ["),
+    "misshapen": (Status.WRONG, "the shape is"),
+    "prints": (Status.OK, ""),
+    "double": (Status.WRONG, "the dtype is float64; expected float32"),
+    "changes_input": (Status.FAILED, "the run changed its input"),
+    "one_buffer": (Status.FAILED, "the run changed the output of an earlier call"),
+    "sticky": (Status.FAILED, "the GPU's context is lost"),
+    "returns_none": (Status.FAILED, "to_numpy returned NoneType"),
+    "dies_at_import": (Status.FAILED, "killed by SIGABRT"),
+    "not_installed": (Status.SKIPPED, "not installed: there is no module named no_such_module"),
+    "broken_import": (Status.SKIPPED, "`import faulty_library` raised OSError"),
+    "no_class": (Status.SKIPPED, "loading faulty:nothing raised AttributeError"),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_injected_failure_costs_its_own_cell_and_is_named(rows, faulty, name):
+    status, reason = EXPECTED[name]
+    row = rows[f"{name}@cpu", "notebook.pool"]
+    assert row.status is status, (row, faulty.done.stderr)
+    assert [cause for cause in row.causes if reason in cause.reason] or not reason, row.causes
+    assert all(cause.remedy for cause in row.causes if cause.status is not Status.OK)
+
+
+@pytest.mark.parametrize("target", ["killed@cpu", "hangs@cpu", "sticky@cpu"])
+def test_the_other_cells_of_a_target_that_dies_are_measured_in_a_new_process(rows, target):
+    row = rows[target, "notebook.conv"]
+    assert (row.status, row.processes) == (Status.OK, 3)
+
+
+def test_what_failed_is_not_tried_in_every_round(faulty):
+    tries = Counter(
+        note.params[0]
+        for note in evidence_of(faulty).notes
+        if note.status == "failed" and "pipeline" in note.benchmark
+    )
+    assert tries["hangs@cpu"] == tries["raises@cpu"] == 1
+
+
+def test_a_round_has_one_process_for_a_target(faulty):
+    of_round = {}
+    for note in evidence_of(faulty).notes:
+        if note.params[0] == "numpy@cpu":
+            of_round.setdefault(note.round, set()).add(note.process)
+    assert sorted(of_round) == [1, 2, 3]
+    assert all(len(processes) == 1 for processes in of_round.values())
+    assert len(set().union(*of_round.values())) == 3
+
+
+def test_the_output_is_json_and_the_exit_code_says_that_something_is_wrong(faulty):
+    assert faulty.done.returncode == 2, faulty.done.stderr
+    document = json.loads(faulty.done.stdout)
+    assert document["schema"] == "convbench.bench/1"
+    assert document["interrupted"] is False
+    assert 0 < document["measured_s"] < document["elapsed_s"]
+    assert "of it spent measuring" in faulty.done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "{head}"), ("compare", "{head}", "{head}"), ("publish",)]
+)
+def test_asv_reads_what_was_written(faulty, words):
+    done = faulty.asv(*(word.format(head=faulty.head) for word in words))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert words == ("publish",) or "bench_pipeline.Smoke.track_time" in done.stdout
+
+
+def test_asv_has_the_same_number(faulty, rows):
+    (path,) = faulty.results_dir.glob("bench/*-*.json")
+    file = json.loads(path.read_text())
+    stored = file["results"]["bench_pipeline.Smoke.track_time"][0]
+    (time_s,) = (value for value in stored if value is not None and not math.isnan(value)
+                 and math.isclose(value, rows["numpy@cpu", "notebook.pool"].time_s))  # fmt: skip
+    assert time_s
+
+
+# -- Interruptions --------------------------------------------------------------------------------
+
+SELECT = ("--bench", r"pipeline\.Smoke\..*'numpy@cpu'")
+
+
+def finished_cells(checkout):
+    return {
+        (note.benchmark, note.params, note.round)
+        for note in evidence_of(checkout).notes
+        if note.status == "ok"
+    }
+
+
+def test_killed_at_any_moment_it_loses_nothing_and_is_continued(tmp_path):
+    checkout = Checkout(tmp_path, ())
+    checkout.commit()
+    chance = random.Random(0)
+    kept = set()
+    for _ in range(KILLS):
+        process = checkout.start("bench", *SELECT)
+        with pytest.raises(subprocess.TimeoutExpired):  # it takes longer than that by itself
+            process.communicate(timeout=1.0 + 4 * chance.random())
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if (checkout.folder / ".asv" / "evidence").exists():
+            assert evidence_of(checkout).problems == []
+            assert kept <= (kept := finished_cells(checkout)), "a finished cell was lost"
+        for path in checkout.results_dir.rglob("*.json"):
+            json.loads(path.read_text())
+        loaded = records.load(checkout.results_dir)
+        assert loaded.problems == ()
+        assert {(r.benchmark, (r.target, r.workload)) for r in loaded.records} == {
+            cell[:2] for cell in kept
+        }
+    done = checkout.convbench("bench", *SELECT)
+    assert done.returncode == 0, done.stderr
+    assert not kept or "continuing run" in done.stderr
+    assert kept <= finished_cells(checkout)
+    counts = Counter(
+        (note.params, note.round) for note in evidence_of(checkout).notes if note.status == "ok"
+    )
+    assert set(counts.values()) == {1}, "a cell was measured again"
+    assert len(counts) == 5 * 9
+    assert not list(checkout.folder.glob(".asv/.convbench-*")) or kept
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    checkout = Checkout(tmp_path, ())
+    checkout.commit()
+    process = checkout.start("bench", *SELECT)
+    for line in process.stderr:
+        if "round " in line:  # the first cell is measured
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command continues" in error
+    loaded = records.load(checkout.results_dir)
+    assert loaded.records
+    assert loaded.problems == ()
+    assert list(checkout.results_dir.glob("bench/*-*.json")), "asv's file was not written"
+
+
+# -- What processes share -------------------------------------------------------------------------
+
+
+def look(pipe):
+    """What a process that is about to measure has inherited."""
+    tensorflow = sys.modules.get("tensorflow")
+    module = sys.modules.get("tensorflow.python.eager.context")
+    context = module._context if module else None
+    pipe.send(
+        {
+            "tensorflow": tensorflow is not None,
+            "started": context is not None and context._context_handle is not None,
+            "threads": len(list(Path("/proc/self/task").iterdir())),
+            "sigint": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+            "pid": os.getpid(),
+        }
+    )
+
+
+def test_forked_processes_share_code_and_nothing_that_runs():
+    start_server(SUITES)
+    seen = []
+    for _ in range(2):
+        child = Child(look, (), fork=True)
+        seen.append(child.receive(60.0))
+        child.close()
+    for found in seen:
+        assert found["tensorflow"] == (find_spec("tensorflow") is not None)
+        assert not found["started"], "TensorFlow's runtime was started before the fork"
+        assert found["threads"] == 1, "threads do not survive a fork, so none may be there"
+        assert found["sigint"]
+    assert seen[0]["pid"] != seen[1]["pid"]
+
+
+def die(pipe):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_forked_process_that_dies_says_how():
+    start_server(SUITES)
+    child = Child(die, (), fork=True)
+    answer = child.receive(60.0)
+    child.close()
+    assert isinstance(answer, Outcome)
+    assert answer.kind == "killed by SIGSEGV"
+
+
+# -- Order and bookkeeping ------------------------------------------------------------------------
+
+
+class Cells:
+    """A store without asv: ten cells of two targets."""
+
+    def __init__(self, folder):
+        from convbench.measuring.asv_store import Cell
+
+        self.suites = folder / "benchmarks"
+        self.evidence = folder / "evidence.jsonl"
+        self.made = [
+            Cell("b.S.track_time", i, (f"{name}@cpu", f"w{i}"), 3, False, 1.0)
+            for name in ("one", "two")
+            for i in range(5)
+        ]
+
+    def cells(self):
+        return list(self.made)
+
+
+def orders(bench, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        Bench, "_in_processes", lambda self, number, queue: iter(seen.append((number, queue)) or ())
+    )
+    for number in (1, 2, 3):
+        list(bench._round(number))
+    return seen
+
+
+def test_the_order_of_targets_and_cells_is_drawn_anew_in_each_round(tmp_path, monkeypatch):
+    seen = orders(Bench(Cells(tmp_path)), monkeypatch)
+    assert [number for number, _ in seen] == [1, 1, 2, 2, 3, 3]
+    for _, queue in seen:
+        assert len({cell.target for cell in queue}) == 1
+        assert len(queue) == 5
+    assert len({tuple(cell.params for cell in queue) for _, queue in seen}) == len(seen)
+
+
+def test_a_cell_that_wants_to_be_alone_is(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    store = Cells(tmp_path)
+    store.made = [replace(cell, alone=True) for cell in store.made]
+    seen = orders(Bench(store), monkeypatch)
+    assert {len(queue) for _, queue in seen} == {1}
+
+
+def test_another_tree_is_another_run(tmp_path):
+    store = Cells(tmp_path)
+    bench = Bench(store)
+    journal.append(store.evidence, "run", run="a", state="begun", plan=bench.plan)
+    assert Bench(store).run == "a"
+    assert Bench(store, fresh=True).run != "a"
+    assert Bench(store, rounds=2).run != "a"
+    journal.append(store.evidence, "run", run="a", state="finished", plan=bench.plan)
+    assert Bench(store).run != "a"
+
+
+@pytest.mark.parametrize(("asked", "times", "accuracy"), [(None, 3, 2), (1, 1, 1), (9, 9, 2)])
+def test_rounds_that_are_asked_for_are_those_of_the_times(tmp_path, asked, times, accuracy):
+    from dataclasses import replace
+
+    store = Cells(tmp_path)
+    store.made = [store.made[0], replace(store.made[1], rounds=2)]
+    assert [cell.rounds for cell in Bench(store, asked).cells] == [times, accuracy]
+
+
+def note(status, of_round=1, **facts):
+    return Note(0.0, "b", ("t", "w"), status, facts, "r", "p", of_round)
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ([], None),
+        ([note("started")], None),
+        ([note("ok", samples_s=[1.0, 2.0], number=3)], (True, [1.0, 2.0], 3)),
+        (
+            [note("ok", samples_s=[1.0], number=3), note("ok", 2, samples_s=[2.0], number=4)],
+            (True, [1.0, 2.0], 4),
+        ),
+        ([note("ok", value=1.0), note("ok", 2, value=3.0)], (2.0, None, None)),
+        ([note("ok", value=1.0), note("failed", 2)], (None, None, None)),
+        ([note("failed"), note("ok", value=1.0)], (1.0, None, None)),  # the run was continued
+    ],
+)
+def test_what_asv_is_given(notes, expected):
+    assert outcome(notes) == expected
+
+
+def test_a_skipped_cell_is_na():
+    result, samples, number = outcome([note("skipped")])
+    assert math.isnan(result)
+    assert (samples, number) == (None, None)
+
+
+def test_without_a_repository_it_says_what_is_missing(tmp_path):
+    (tmp_path / "asv.conf.json").write_text("{}")
+    for folder, words in ((tmp_path, "git repository"), (tmp_path / "none", "asv.conf.json")):
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "convbench", "bench"],
+            cwd=folder, capture_output=True, text=True, check=False,
+            env=os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)},
+        )  # fmt: skip
+        assert done.returncode == 4
+        assert words in done.stderr
