@@ -319,7 +319,7 @@ def test_clocks_without_a_driver_for_them(tmp_path):
 
 def test_neither_needs_an_array_library():
     code = (
-        "import sys; from convbench.environment import machine_facts, moment;"
+        "import sys; from convbench.machine.facts import machine_facts, moment;"
         " machine_facts(); moment();"
         " sys.exit(any(name in sys.modules for name in ('numpy', 'tensorflow', 'cupy')))"
     )

@@ -369,7 +369,7 @@ def test_what_has_no_pages(tmp_path) -> None:
 
 def test_libraries_are_found_without_being_imported() -> None:
     code = (
-        "import sys; from convbench.doctor import cached_libraries;"
+        "import sys; from convbench.measuring.doctor.page_cache import cached_libraries;"
         " names = [c.library for c in cached_libraries()];"
         " sys.exit('tensorflow' in sys.modules or 'cupy' in sys.modules or 'numpy' not in names)"
     )
@@ -510,7 +510,8 @@ def test_an_examination_tells_more_with_each_step(monkeypatch) -> None:
 
 
 def test_an_examination_asks_the_cards(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(nvidia, "has_nvidia_driver", lambda root="/": True)
+    for asked in (nvidia, facts):
+        monkeypatch.setattr(asked, "has_nvidia_driver", lambda root="/": True)
     full = CARD | {"memory.free": "812", "utilization.gpu": "97"}
     plant_smi(tmp_path, monkeypatch, [full], [HOLDER])
     *_, step = examine(0, look_s=0)

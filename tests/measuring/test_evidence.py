@@ -132,7 +132,7 @@ def test_the_machine_is_the_one_that_asv_chooses(asv, tmp_path, words, known, ma
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="Linux shows command lines")
 def test_command_lines_of_the_processes_above_are_read():
-    code = "from convbench import evidence; print(*next(asv_run._ancestors())[1])"
+    code = "from convbench.measuring import asv_run; print(*next(asv_run._ancestors())[1])"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
     done = subprocess.run(
         [sys.executable, "-c", script, "asv", "run"], check=True, capture_output=True, text=True
@@ -208,7 +208,7 @@ def test_facts_that_are_not_json_are_written_as_text(built):
 
 
 def write_many(path, count):
-    asv_run.location = lambda: path
+    evidence.location = lambda: path
     for _ in range(count):
         evidence.write(*CELL, "ok", filler="x" * 5000)
 

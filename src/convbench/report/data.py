@@ -81,9 +81,11 @@ class Data:
     def exit_code(self) -> Exit:
         """As `convbench compare` has them: wrong, nothing measured, slower, fine."""
         compared = self.comparison.exit_code() if self.comparison else Exit.OK
-        if Exit.WRONG in (compared, exit_code_of_rows(self.rows)):
-            return Exit.WRONG
-        return compared if self.targets else Exit.NOTHING
+        if compared is Exit.WRONG:
+            return compared
+        if not self.targets:
+            return Exit.NOTHING
+        return Exit.WRONG if exit_code_of_rows(self.rows) is Exit.WRONG else compared
 
     def outcome(self) -> str:
         """One line: what the exit code stands for, and how many cells are what."""

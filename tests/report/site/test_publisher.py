@@ -253,7 +253,7 @@ def test_no_data_becomes_html(hostile):
     assert shown.elements <= harmless.elements | {"dl", "dt", "dd", "ul", "li", "h3"}
     assert shown.attributes <= harmless.attributes
     assert "script" not in shown.elements
-    assert sum(HOSTILE in text for text in page.texts) >= 8
+    assert sum(HOSTILE in text for text in shown.texts) >= 8
     data = json.loads(side_by_side.to_json(sections, [HOSTILE]))
     assert data["problems"] == [HOSTILE]
     assert data["sections"][0]["machine"] == HOSTILE
@@ -385,7 +385,9 @@ def test_an_asv_without_convbench_and_its_libraries_takes_it_from_the_checkout()
         [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(ROOT / "src" / "convbench" / "asv_page.py")
+    assert done.stdout.strip() == str(
+        ROOT / "src" / "convbench" / "report" / "site" / "publisher.py"
+    )
 
 
 def test_the_configuration_names_the_plug_in_beside_it():
