@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from convbench.backends.base import Backend
 from convbench.backends.compute import compute
-from convbench.correctness.accuracy import Accuracy, compare, refer_for
+from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.errors import BackendUnavailable, SpecError, Unsupported
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.formats import FORMATS, format_of
@@ -359,7 +359,7 @@ def _accuracy(
     computed = compute(backend, pipeline, inputs, poison=True)
     assert inputs.x.tobytes() == before, "the input was modified"
     assert computed.output.dtype == np.dtype(format_of(dtype).storage)
-    return compare(computed.output, refer_for(pipeline, inputs, fill, computed.accumulation))
+    return accuracy_of(computed.output, refer_for(pipeline, inputs, fill, computed.accumulation))
 
 
 def _expect_right(

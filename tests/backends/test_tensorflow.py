@@ -320,7 +320,7 @@ def test_16_bits_are_computed_in_float32_where_its_own_would_be_wrong(pipeline, 
     computed = computing.compute(open_cpu(), pipeline, inputs)
     assert ("in float32" in computed.algorithm) == cast
     assert computed.output.dtype == dtype
-    assert accuracy.compare(computed.output, accuracy.refer(pipeline, inputs)).ok
+    assert accuracy.accuracy_of(computed.output, accuracy.refer(pipeline, inputs)).ok
 
 
 # -- devices ---------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ def _sees(pipeline: PipelineSpec, positions: Positions | None) -> NDArray[np.boo
     return (rows[positions[1]] & columns[positions[2]])[:, np.newaxis, np.newaxis, np.newaxis]
 
 
-def compare(got: Array, expected: Reference) -> Accuracy:
+def accuracy_of(got: Array, expected: Reference) -> Accuracy:
     """Find the worst element of an output.
 
     Raises

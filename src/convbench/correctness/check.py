@@ -16,7 +16,7 @@ from rich.text import Text
 
 from convbench.backends.compute import checked_inputs
 from convbench.correctness import oracle
-from convbench.correctness.accuracy import Accuracy, Reference, compare, refer
+from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
 from convbench.correctness.faults import FAULTS
 from convbench.correctness.sample import Positions, sample
 from convbench.errors import ArrayError
@@ -162,7 +162,7 @@ def check(
         return Report(ok=False, reason=reason, accuracy=None, arithmetic=arithmetic)
     positions = sample(pipeline, seed)
     expected = refer(pipeline, inputs, accumulation=added, positions=positions)
-    accuracy = compare(got, expected)
+    accuracy = accuracy_of(got, expected)
     relative, there = _relative(got, expected)
     report = Report(
         ok=accuracy.ok, reason="", accuracy=accuracy, arithmetic=arithmetic, relative=relative,
@@ -271,10 +271,10 @@ def _causes(
         with np.errstate(all="ignore"):
             output = fault.apply(oracle.compute, part, exact)
         # A fault that leaves this output as it should be explains nothing.
-        if output is None or compare(output, right).ok:
+        if output is None or accuracy_of(output, right).ok:
             continue
         suspect = replace(right, output=output.astype(np.float64), bound=bound)
-        if (fits := compare(part_got, suspect)).ok:
+        if (fits := accuracy_of(part_got, suspect)).ok:
             found.add(name)
             yield Cause(name, fault.what, fits.ratio)
     if _is_systematic(part_got, right):
@@ -287,7 +287,7 @@ def _causes(
             continue
         loose = replace(inputs, weights=replace(inputs.weights, dtype=factors or dtype))
         expected = refer(pipeline, loose, accumulation=added or accumulation, positions=positions)
-        if (fits := compare(got, expected)).ok:
+        if (fits := accuracy_of(got, expected)).ok:
             if name not in found:
                 yield Cause(name, FAULTS[name].what, fits.ratio)
             return

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from convbench.correctness.accuracy import Accuracy, Reference, compare, refer
+from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
 from convbench.correctness.worker import Task, Worker
 from convbench.errors import SpecError
 from convbench.stimulus.arrays import Array, Weights
@@ -201,7 +201,7 @@ def render(notebook: Notebook) -> RenderableType:
 def _agree(
     target: Target, name: str, output: Array, reference: Reference, first: dict[str, Array]
 ) -> Agreement:
-    accuracy = compare(output, reference)
+    accuracy = accuracy_of(output, reference)
     same = bool(np.array_equal(first.setdefault(name, output), output))
     status = Status.OK if accuracy.ok else Status.WRONG
     reason = "" if accuracy.ok else f"{name}: error / bound {accuracy.ratio:.3g} {accuracy}"
