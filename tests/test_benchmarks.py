@@ -187,6 +187,13 @@ def test_stages_that_a_workload_lacks_are_skipped_by_asv():
             assert absent == (stage not in stages)
 
 
+def test_the_suites_read_the_rows_as_the_service_does():
+    rows = workloads.load(SUITES / "workloads.toml")
+    assert [common.pipeline_of(row.name) for row in rows] == [row.pipeline for row in rows]
+    for tier in workloads.TIERS:
+        assert common.names(tier) == tuple(row.name for row in rows if row.tier == tier)
+
+
 def test_discovery_imports_no_library():
     code = "import benchmarks, sys; print({'tensorflow', 'cupy'} & set(sys.modules))"
     done = subprocess.run(
