@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from convbench.backends.base import Backend
+from convbench.backends.base import Backend, HoleKind
 from convbench.backends.compute import compute
 from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.errors import BackendUnavailable, SpecError, Unsupported
@@ -198,7 +198,7 @@ class _Conformance:
             elsewhere = (hole.devices and kind not in hole.devices) or (
                 hole.variants and opened.variant not in hole.variants
             )
-            if not hole.fills or elsewhere:
+            if hole.kind is not HoleKind.DEVIATES or elsewhere:
                 continue
             wrong = any(
                 not _accuracy(opened, pipeline, dtype, Fill(fill)).ok
@@ -372,6 +372,6 @@ def _expect_right(
             backend.build(pipeline, make_inputs(pipeline, dtype, fill, seed).weights)
         return
     accuracy = _accuracy(backend, pipeline, dtype, fill, seed)
-    if backend.capabilities.deviation(pipeline, dtype, fill, *where) is not None:
+    if backend.capabilities.hole(HoleKind.DEVIATES, pipeline, dtype, *where, fill) is not None:
         return  # test_no_declared_deviation_is_stale asks whether it is ever wrong
     assert accuracy.ok, f"{pipeline} {dtype} {fill}: error / bound {accuracy.ratio} {accuracy}"

@@ -372,7 +372,7 @@ def test_runs_on_its_device_or_says_where_it_ran():
         import tensorflow as tf
         from convbench.backends.base import Weights
         from convbench.backends.tensorflow import TensorFlowBackend
-        from convbench.spec import PipelineSpec
+        from convbench.stimulus.spec import PipelineSpec
 
         (cpu,) = tf.config.list_physical_devices("CPU")
         two = [tf.config.LogicalDeviceConfiguration()] * 2

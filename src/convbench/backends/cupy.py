@@ -24,7 +24,7 @@ from convbench.stimulus.formats import format_of
 from convbench.stimulus.spec import PipelineSpec
 
 if TYPE_CHECKING:
-    from convbench.backends.base import DeviceTimer
+    from convbench.backends.gauges import DeviceTimer
 
 _BLOCK_BYTES = 256 << 20
 """A workspace that fills the card with work, and still leaves room on a small one."""
@@ -162,7 +162,7 @@ class CupyBackend(Backend):
         return replace(run, function=function)
 
     def capture(self, run: Run, x: DeviceArray) -> Callable[[], DeviceArray]:
-        """Record the launches of ``run(x)`` as a CUDA graph; see :meth:`Backend.capture`.
+        """Record the launches of ``run(x)`` as a CUDA graph; see :class:`.gauges.Gauges`.
 
         Raises
         ------
@@ -243,7 +243,7 @@ def _tiny(pipeline: PipelineSpec, weights: Weights) -> bool:
 
 
 class _Events:
-    """A pair of CUDA events; see :class:`convbench.backends.base.DeviceTimer`."""
+    """A pair of CUDA events; see :class:`convbench.backends.gauges.DeviceTimer`."""
 
     def __init__(self, cupy: Any) -> None:
         self._cuda = cupy.cuda

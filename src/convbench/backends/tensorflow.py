@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from convbench.backends.base import Backend, Capabilities, Hole, Run
+from convbench.backends.base import Backend, Capabilities, Hole, HoleKind, Run
 from convbench.stimulus.arrays import Array, DeviceArray, Weights
 from convbench.stimulus.formats import format_of
 from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window
@@ -93,6 +93,7 @@ class TensorFlowBackend(Backend):
                 "denormal numbers",
                 "TensorFlow's threads flush them to zero, and Python has no setting for it",
                 devices=("cpu",),
+                kind=HoleKind.DEVIATES,
                 fills=("denormal",),
             ),
             Hole(
@@ -101,6 +102,7 @@ class TensorFlowBackend(Backend):
                 lambda pipeline, _: _has_max_pool(pipeline, dilated=False),
                 variants=("", "eager"),
                 devices=("cpu",),
+                kind=HoleKind.DEVIATES,
                 fills=("nonfinite",),
             ),
             Hole(
@@ -109,6 +111,7 @@ class TensorFlowBackend(Backend):
                 lambda pipeline, _: _has_max_pool(pipeline),
                 variants=("xla",),
                 devices=("cpu",),
+                kind=HoleKind.DEVIATES,
                 fills=("nonfinite",),
             ),
             Hole(
@@ -120,6 +123,7 @@ class TensorFlowBackend(Backend):
                 variants=("xla",),
                 devices=("cpu",),
                 dtypes=("float64",),
+                kind=HoleKind.DEVIATES,
                 fills=("nonfinite",),
             ),
             Hole(
@@ -129,6 +133,7 @@ class TensorFlowBackend(Backend):
                 variants=("", "eager"),
                 devices=("cpu",),
                 dtypes=("bfloat16",),
+                kind=HoleKind.DEVIATES,
                 fills=("nonfinite",),
             ),
             Hole(
@@ -138,6 +143,7 @@ class TensorFlowBackend(Backend):
                 variants=("xla",),
                 devices=("cpu",),
                 dtypes=("float64",),
+                kind=HoleKind.SLOW,
                 above_flops=3e8,
             ),
         ),
