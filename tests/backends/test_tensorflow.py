@@ -440,6 +440,20 @@ def test_a_graph_that_fell_back_to_the_cpu_is_an_error(on_a_gpu, variant):
         TensorFlowBackend("gpu:1", variant).build(empty, weights)
 
 
+@pytest.mark.parametrize("variant", ["", "xla"])
+def test_without_the_shortest_way_to_call_a_graph_there_is_another(tf, monkeypatch, variant):
+    """TensorFlow's is private, and an upgrade may take it away."""
+    concrete = tf.function(lambda: tf.constant(0.0)).get_concrete_function()
+    assert concrete.inference_fn.call_preflattened, "the shortest way is not taken any more"
+    pipeline = PipelineSpec(2, 6, 6, 3, ConvSpec(4, 3, 3), True)
+    inputs = make_inputs(pipeline, "float32", "integers", 0)
+    shortest = computing.compute(TensorFlowBackend("cpu", variant), pipeline, inputs)
+    monkeypatch.delattr(type(concrete), "inference_fn")
+    run = TensorFlowBackend("cpu", variant).build(pipeline, inputs.weights)
+    assert run.algorithm == shortest.algorithm
+    assert np.array_equal(run(tf.constant(inputs.x)), shortest.output)
+
+
 def test_versions_name_what_decides_the_result(backend, tf, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_some_flag")
     versions = backend.versions()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,7 @@ class CupyBackend(Backend):
         self._device = self._cupy.cuda.Device(int(device.partition(":")[2] or 0))
         self._device.use()
         self._kernels = Kernels(self._cupy)
-        # CuPy has no public setting but the variable CUPY_TF32, which is read once.
-        self._linalg: Any = importlib.import_module("cupy._core._routines_linalg")
+        self._set_tf32 = _tf32_switch()
         self._cudnn: Cudnn | None = None
         if variant in {"", "cudnn"}:
             try:
@@ -152,11 +152,19 @@ class CupyBackend(Backend):
         tf32 = weights.dtype == "tf32"
         weights = replace(weights, dtype=format_of(weights.dtype).storage)
         run = array_kernels.build(self._cupy, pipeline, weights, _BLOCK_BYTES)
-        set_compute_type = self._linalg.set_compute_type
-        compute_type = self._linalg.COMPUTE_TYPE_TF32 if tf32 else self._linalg.COMPUTE_TYPE_DEFAULT
+        set_tf32 = self._set_tf32
+        if set_tf32 is None:
+            if weights.dtype != "float64" and tf32 != (
+                os.environ.get("CUPY_TF32", "0") not in {"", "0"}
+            ):
+                raise Unsupported(
+                    "this CuPy has no switch for TF32 where it is looked for: set CUPY_TF32="
+                    f"{int(tf32)}, which decides for the whole process"
+                )
+            return run
 
         def function(x: DeviceArray) -> DeviceArray:
-            set_compute_type("float32", compute_type)
+            set_tf32(tf32)
             return run(x)
 
         return replace(run, function=function)
@@ -233,6 +241,21 @@ class CupyBackend(Backend):
             "driver": _version(runtime.driverGetVersion()),
             **({"cudnn": "not used"} if self._cudnn is None else self._cudnn.versions()),
         }
+
+
+def _tf32_switch() -> Callable[[bool], None] | None:
+    """CuPy's switch for the products of float32, or None if this CuPy has none that is known.
+
+    It is private: all that is public is the variable CUPY_TF32, which is read once.
+    """
+    try:
+        linalg: Any = importlib.import_module("cupy._core._routines_linalg")
+        set_type, types = linalg.set_compute_type, (
+            linalg.COMPUTE_TYPE_DEFAULT, linalg.COMPUTE_TYPE_TF32,
+        )  # fmt: skip
+    except (ImportError, AttributeError):
+        return None
+    return lambda tf32: set_type("float32", types[tf32])
 
 
 def _tiny(pipeline: PipelineSpec, weights: Weights) -> bool:
