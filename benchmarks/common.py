@@ -21,8 +21,8 @@ from .interface import (
     Target,
     TargetError,
     Unsupported,
+    accuracy_of,
     backend_class,
-    compare,
     compute,
     digest,
     explain,
@@ -222,7 +222,7 @@ def error_over_bound(target, pipeline):
         dtypes = f"the dtype is {computed.output.dtype}; expected {inputs.x.dtype}"
         return WORST, facts | {"worst": dtypes}
     try:
-        worst = compare(computed.output, refer(pipeline, inputs))
+        worst = accuracy_of(computed.output, refer(pipeline, inputs))
     except ArrayError as error:  # the output has another shape: as wrong as can be
         return WORST, facts | {"worst": str(error)}
     return min(worst.ratio, WORST), facts | {"worst": str(worst)}

@@ -12,9 +12,9 @@ try:
         Target,
         TargetError,
         Unsupported,
+        accuracy_of,
         asv_mode,
         backend_class,
-        compare,
         compute,
         digest,
         explain,
@@ -28,7 +28,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "convbench.frozen":  # a broken import of ours must not look like an old commit
         raise
-    from convbench.accuracy import compare, refer
+    from convbench.accuracy import compare as accuracy_of
+    from convbench.accuracy import refer
     from convbench.environment import nvidia_devices
     from convbench.evidence import asv_mode, write
     from convbench.inputs import make_inputs
@@ -56,9 +57,9 @@ __all__ = [
     "Target",
     "TargetError",
     "Unsupported",
+    "accuracy_of",
     "asv_mode",
     "backend_class",
-    "compare",
     "compute",
     "digest",
     "explain",

@@ -64,9 +64,9 @@ NEW = {
     "Target",
     "TargetError",
     "Unsupported",
+    "accuracy_of",
     "asv_mode",
     "backend_class",
-    "compare",
     "compute",
     "digest",
     "explain",
@@ -185,6 +185,13 @@ def test_stages_that_a_workload_lacks_are_skipped_by_asv():
         for stage in common.STAGES:
             absent = ("numpy@cpu", workload, stage) in suite.skip_params
             assert absent == (stage not in stages)
+
+
+def test_the_suites_read_the_rows_as_the_service_does():
+    rows = workloads.load(SUITES / "workloads.toml")
+    assert [common.pipeline_of(row.name) for row in rows] == [row.pipeline for row in rows]
+    for tier in workloads.TIERS:
+        assert common.names(tier) == tuple(row.name for row in rows if row.tier == tier)
 
 
 def test_discovery_imports_no_library():

@@ -82,7 +82,7 @@ class BackendUnavailable(ConvbenchError, RuntimeError):
 
 
 class BrokenContract(ConvbenchError, RuntimeError):
-    """A backend changed its input or an earlier output, or returned no array."""
+    """A backend changed its input or an earlier output, returned no array, or declared nonsense."""
 
 
 class Blind(ConvbenchError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from convbench.backends import backend_class, open_backend
 from convbench.backends.compute import compute
-from convbench.correctness.accuracy import compare, digest, refer
+from convbench.correctness.accuracy import accuracy_of, digest, refer
 from convbench.errors import ArrayError, TargetError, Unsupported
 from convbench.machine.failures import explain
 from convbench.machine.nvidia import nvidia_devices
@@ -28,9 +28,9 @@ __all__ = [
     "Target",
     "TargetError",
     "Unsupported",
+    "accuracy_of",
     "asv_mode",
     "backend_class",
-    "compare",
     "compute",
     "digest",
     "explain",

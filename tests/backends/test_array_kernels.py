@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec
 from convbench.backends import array_kernels
-from convbench.correctness.accuracy import compare, refer_for
+from convbench.correctness.accuracy import accuracy_of, refer_for
 from convbench.stimulus.inputs import Fill, make_inputs
 from convbench.testing import pipelines
 
@@ -29,7 +29,7 @@ def test_blocks_change_nothing(pipeline, fill, block_bytes, fewest) -> None:
         run = array_kernels.build(np, pipeline, inputs.weights, block_bytes)
     with np.errstate(invalid="ignore"):
         output = run(inputs.x)
-    accuracy = compare(output, refer_for(pipeline, inputs, fill))
+    accuracy = accuracy_of(output, refer_for(pipeline, inputs, fill))
     assert accuracy.ok, f"{run.algorithm}: {accuracy}"
 
 

@@ -11,7 +11,7 @@ from convbench.backends.compute import compute
 from convbench.backends.cupy import CupyBackend
 from convbench.backends.numpy import NumpyBackend
 from convbench.backends.tensorflow import TensorFlowBackend
-from convbench.correctness.accuracy import compare, is_exact, refer_for
+from convbench.correctness.accuracy import accuracy_of, is_exact, refer_for
 from convbench.stimulus.inputs import Fill, make_inputs
 from convbench.stimulus.workloads import load, select
 from convbench.testing import conformance_suite
@@ -30,5 +30,5 @@ def test_integers_give_the_same_bits_on_every_standard_row(backend: Backend, row
         pytest.skip("an average over a number that is not a power of two is rounded")
     inputs = make_inputs(row.pipeline, "float32", Fill.INTEGERS, 0)
     got = compute(backend, row.pipeline, inputs, poison=True).output
-    accuracy = compare(got, refer_for(row.pipeline, inputs, Fill.INTEGERS))
+    accuracy = accuracy_of(got, refer_for(row.pipeline, inputs, Fill.INTEGERS))
     assert accuracy.ratio == 0, str(accuracy)

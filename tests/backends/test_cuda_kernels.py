@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from convbench.backends import cuda_kernels
-from convbench.correctness.accuracy import compare, is_exact, refer_for
+from convbench.correctness.accuracy import accuracy_of, is_exact, refer_for
 from convbench.stimulus.formats import FORMATS, format_of
 from convbench.stimulus.inputs import Fill, make_inputs
 from convbench.stimulus.probes import PROBES, SENSITIVE
@@ -43,7 +43,7 @@ def run(pipeline, inputs) -> np.ndarray:
 def test_every_probe_is_right(name: str, fill: Fill, dtype: str) -> None:
     pipeline = PROBES[name] if name in PROBES else SENSITIVE[int(name)]
     inputs = make_inputs(pipeline, dtype, fill, 0)
-    accuracy = compare(run(pipeline, inputs), refer_for(pipeline, inputs, fill))
+    accuracy = accuracy_of(run(pipeline, inputs), refer_for(pipeline, inputs, fill))
     assert accuracy.ok, str(accuracy)
     if fill is Fill.INTEGERS and is_exact(pipeline, dtype, fill):
         assert accuracy.ratio == 0, f"not the same bits: {accuracy}"
@@ -59,7 +59,7 @@ def test_every_probe_is_right(name: str, fill: Fill, dtype: str) -> None:
 def test_any_pipeline_is_right(pipeline, dtype: str, fill: Fill, seed: int) -> None:
     assume(pipeline.n > 0)
     inputs = make_inputs(pipeline, dtype, fill, seed)
-    accuracy = compare(run(pipeline, inputs), refer_for(pipeline, inputs, fill))
+    accuracy = accuracy_of(run(pipeline, inputs), refer_for(pipeline, inputs, fill))
     assert accuracy.ok, str(accuracy)
 
 
@@ -68,7 +68,7 @@ def test_more_rows_than_blocks(monkeypatch) -> None:
     pipeline = PROBES["primes"]
     inputs = make_inputs(pipeline, "float32", Fill.INTEGERS, 1)
     assert cuda_kernels.grid_of(pipeline)[1] == 2
-    accuracy = compare(run(pipeline, inputs), refer_for(pipeline, inputs, Fill.INTEGERS))
+    accuracy = accuracy_of(run(pipeline, inputs), refer_for(pipeline, inputs, Fill.INTEGERS))
     assert accuracy.ratio == 0
 
 

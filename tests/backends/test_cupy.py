@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -203,6 +204,27 @@ def test_what_calls_cublas_cannot_be_recorded() -> None:
     with pytest.raises(Unsupported, match="1x1 GEMM cannot be recorded: calling cuBLAS"):
         opened.capture(run, opened.to_device(inputs.x))
     assert not stand_in._Stream.recording, "the recording was not ended"
+
+
+@pytest.mark.parametrize("lost", ["the module", "a name of it"])
+def test_without_the_switch_for_tf32_the_variable_decides(
+    monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The switch is private, and an upgrade of CuPy may take it away."""
+    linalg = None if lost == "the module" else types.SimpleNamespace(COMPUTE_TYPE_DEFAULT="default")
+    present = stand_in.modules(**{"cupy._core._routines_linalg": linalg})
+    monkeypatch.setattr(StandIn, "present", present)
+    opened = StandIn("cpu", "im2col")
+    weights = {
+        dtype: make_inputs(POINTWISE, dtype, Fill.NORMAL, 0).weights
+        for dtype in ("float64", "float32", "tf32")
+    }
+    for setting, computed, refused in (("0", "float32", "tf32"), ("1", "tf32", "float32")):
+        monkeypatch.setenv("CUPY_TF32", setting)
+        for dtype in (computed, "float64"):
+            assert opened.build(POINTWISE, weights[dtype]).algorithm == "1x1 GEMM"
+        with pytest.raises(Unsupported, match=f"set CUPY_TF32={1 - int(setting)}"):
+            opened.build(POINTWISE, weights[refused])
 
 
 def test_the_stand_in_for_cupy_has_no_names_of_its_own() -> None:

@@ -320,7 +320,7 @@ def test_16_bits_are_computed_in_float32_where_its_own_would_be_wrong(pipeline, 
     computed = computing.compute(open_cpu(), pipeline, inputs)
     assert ("in float32" in computed.algorithm) == cast
     assert computed.output.dtype == dtype
-    assert accuracy.compare(computed.output, accuracy.refer(pipeline, inputs)).ok
+    assert accuracy.accuracy_of(computed.output, accuracy.refer(pipeline, inputs)).ok
 
 
 # -- devices ---------------------------------------------------------------------------------------
@@ -438,6 +438,20 @@ def test_a_graph_that_fell_back_to_the_cpu_is_an_error(on_a_gpu, variant):
     y.device = "/job:localhost/replica:0/task:0/device:CPU:0"
     with pytest.raises(RuntimeError, match=r"output is on .*CPU:0; expected GPU:1"):
         TensorFlowBackend("gpu:1", variant).build(empty, weights)
+
+
+@pytest.mark.parametrize("variant", ["", "xla"])
+def test_without_the_shortest_way_to_call_a_graph_there_is_another(tf, monkeypatch, variant):
+    """TensorFlow's is private, and an upgrade may take it away."""
+    concrete = tf.function(lambda: tf.constant(0.0)).get_concrete_function()
+    assert concrete.inference_fn.call_preflattened, "the shortest way is not taken any more"
+    pipeline = PipelineSpec(2, 6, 6, 3, ConvSpec(4, 3, 3), True)
+    inputs = make_inputs(pipeline, "float32", "integers", 0)
+    shortest = computing.compute(TensorFlowBackend("cpu", variant), pipeline, inputs)
+    monkeypatch.delattr(type(concrete), "inference_fn")
+    run = TensorFlowBackend("cpu", variant).build(pipeline, inputs.weights)
+    assert run.algorithm == shortest.algorithm
+    assert np.array_equal(run(tf.constant(inputs.x)), shortest.output)
 
 
 def test_versions_name_what_decides_the_result(backend, tf, monkeypatch):

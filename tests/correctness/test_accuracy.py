@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.correctness import oracle
-from convbench.correctness.accuracy import Reference, compare, is_exact, refer
+from convbench.correctness.accuracy import Reference, accuracy_of, is_exact, refer
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Weights
 from convbench.stimulus.inputs import Fill, Inputs, make_inputs
@@ -116,10 +116,10 @@ def test_integers_leave_no_room() -> None:
     inputs = make_inputs(PIPELINE, "float32", Fill.INTEGERS, 0)
     assert is_exact(PIPELINE, "float32", Fill.INTEGERS)
     expected = refer(PIPELINE, inputs, exact=True)
-    assert compare(expected.output.astype("f4"), expected).ratio == 0
+    assert accuracy_of(expected.output.astype("f4"), expected).ratio == 0
     off = expected.output.astype("f4")
     off[1, 2, 3, 4] = np.nextafter(off[1, 2, 3, 4], np.float32(np.inf))
-    worst = compare(off, expected)
+    worst = accuracy_of(off, expected)
     assert worst.ratio == math.inf
     assert worst.index == (1, 2, 3, 4)
     assert not worst.ok
@@ -137,7 +137,7 @@ def test_one_tap_off_by_a_thousandth_is_seen_in_4608_terms(fault: float) -> None
         filters[1, 2, 7] *= 1 + fault
         faulty = oracle.convolve(spec, inputs.x.astype("f8"), filters).astype("f4")
         expected = refer(spec, inputs, exact=is_exact(spec, "float32", fill))
-        seen[fill] = not compare(faulty, expected).ok
+        seen[fill] = not accuracy_of(faulty, expected).ok
     assert seen == {Fill.INTEGERS: True, Fill.NORMAL: False}
 
 
@@ -145,8 +145,8 @@ def test_half_precision_sums_are_seen() -> None:
     inputs = make_inputs(PIPELINE, "float32", Fill.NORMAL, 0)
     expected = refer(PIPELINE, inputs)
     rounded = expected.output.astype("f2").astype("f4")
-    assert compare(expected.output.astype("f4"), expected).ok
-    assert not compare(rounded, expected).ok
+    assert accuracy_of(expected.output.astype("f4"), expected).ok
+    assert not accuracy_of(rounded, expected).ok
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -154,25 +154,25 @@ def test_a_number_that_is_not_finite_is_wrong(value: float) -> None:
     expected = refer(PIPELINE, make_inputs(PIPELINE, "float32", Fill.NORMAL, 0))
     got = expected.output.astype("f4")
     got[0, 1, 1, 3] = value
-    assert compare(got, expected).ratio == math.inf
-    assert compare(got, expected).index == (0, 1, 1, 3)
+    assert accuracy_of(got, expected).ratio == math.inf
+    assert accuracy_of(got, expected).index == (0, 1, 1, 3)
 
 
 def test_where_the_oracle_is_not_finite_so_must_the_result_be() -> None:
     output = np.array([np.nan, np.inf, -np.inf, 1.0]).reshape(1, 1, 1, 4)
     expected = Reference(output, np.full_like(output, 0.5), output.shape)
-    assert compare(output, expected).ratio == 0
+    assert accuracy_of(output, expected).ratio == 0
     for index, value in enumerate([1.0, -np.inf, 0.0, np.inf]):
         got = output.copy()
         got[..., index] = value
-        assert not compare(got, expected).ok
+        assert not accuracy_of(got, expected).ok
 
 
 def test_shapes() -> None:
     expected = refer(PIPELINE, make_inputs(PIPELINE, "float32", Fill.NORMAL, 0))
     with pytest.raises(ArrayError, match=r"output: the shape is .*; expected \(2, 4, 4, 10\)"):
-        compare(expected.output[:1], expected)
+        accuracy_of(expected.output[:1], expected)
     empty = PIPELINE.with_batch(0)
     nothing = refer(empty, make_inputs(empty, "float32", Fill.NORMAL, 0))
-    assert compare(nothing.output, nothing).ok
-    assert str(compare(nothing.output, nothing)) == "the output is empty"
+    assert accuracy_of(nothing.output, nothing).ok
+    assert str(accuracy_of(nothing.output, nothing)) == "the output is empty"

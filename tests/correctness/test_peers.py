@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from convbench import PipelineSpec, PoolSpec, SpecError
 from convbench.correctness import oracle
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.inputs import Fill, Inputs, make_inputs
 from convbench.testing import pipelines
 
 
-def inputs_of(pipeline: PipelineSpec, seed: int):
-    inputs = make_inputs(pipeline, "float64", Fill.NORMAL, seed)
-    return inputs.x, inputs.weights.filters, inputs.weights.bias
+def inputs_of(pipeline: PipelineSpec, seed: int) -> Inputs:
+    return make_inputs(pipeline, "float64", Fill.NORMAL, seed)
 
 
 @given(
@@ -27,7 +26,7 @@ def inputs_of(pipeline: PipelineSpec, seed: int):
 )
 def test_pools_of_stride_one_are_those_of_scipy(size, window, op, seed) -> None:
     pipeline = PipelineSpec(2, *size, 3, pool=PoolSpec(op, window, 1))
-    x, _, _ = inputs_of(pipeline, seed)
+    x = inputs_of(pipeline, seed).x
     footprint = (1, window, window, 1)
     if op == "max":
         expected = scipy.ndimage.maximum_filter(x, footprint)
@@ -45,7 +44,8 @@ def test_pools_of_stride_one_are_those_of_scipy(size, window, op, seed) -> None:
 def test_every_stage_is_that_of_pytorch(pipeline: PipelineSpec, seed: int) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: it is only a peer here")
     functional = torch.nn.functional
-    x, filters, bias = inputs_of(pipeline, seed)
+    inputs = inputs_of(pipeline, seed)
+    x, filters, bias = inputs.x, inputs.weights.filters, inputs.weights.bias
     expected = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
     if (conv := pipeline.conv) is not None:
         rows, columns = pipeline.conv_windows
@@ -60,7 +60,7 @@ def test_every_stage_is_that_of_pytorch(pipeline: PipelineSpec, seed: int) -> No
         expected = expected + torch.from_numpy(bias)[:, None, None]
     if (pool := pipeline.pool) is not None:
         expected = torch_pool(functional, expected, pipeline, pool)
-    got = oracle.compute(pipeline, x, filters, bias)
+    got = oracle.compute(pipeline, inputs)
     assert tuple(expected.shape) == tuple(np.array(pipeline.output_shape)[[0, 3, 1, 2]])
     np.testing.assert_allclose(got.transpose(0, 3, 1, 2), expected.numpy(), rtol=1e-10, atol=1e-10)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec, PoolSpec
-from convbench.correctness.accuracy import compare, refer_for
+from convbench.correctness.accuracy import accuracy_of, refer_for
 from convbench.correctness.sample import sample
 from convbench.stimulus.inputs import Fill, make_inputs
 from convbench.testing import pipelines
@@ -56,10 +56,10 @@ def test_an_error_at_a_sampled_position_is_named_by_its_place_in_the_whole() -> 
     positions = sample(LARGE, 0, flops=2e6)
     expected = refer_for(LARGE, inputs, Fill.NORMAL, positions=positions)
     right = refer_for(LARGE, inputs, Fill.NORMAL).output.astype("f4")
-    assert compare(right, expected).ok
+    assert accuracy_of(right, expected).ok
     where = (*(int(axis[7]) for axis in positions), 5)
     right[where] += 1
-    worst = compare(right, expected)
+    worst = accuracy_of(right, expected)
     assert worst.index == where
     assert (worst.wrong, worst.of) == (1, len(positions[0]) * 16)
 

@@ -67,7 +67,7 @@ def test_an_expected_output_of_zeros_is_vacuous() -> None:
 
 def test_a_check_that_sees_nothing_is_itself_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "convbench.correctness.verify.compare",
+        "convbench.correctness.verify.accuracy_of",
         lambda *_: Accuracy(0.0, (0, 0, 0, 0), 1.0, 1.0, 0.1),
     )
     with pytest.raises(Blind, match="planted"):

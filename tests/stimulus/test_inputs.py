@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from convbench import ConvSpec, PipelineSpec, PoolSpec
-from convbench.correctness.notebook import PIPELINES, make_notebook_inputs
 from convbench.errors import ArrayError
 from convbench.stimulus.formats import FLOAT32, FLOAT64, FORMATS, format_of
 from convbench.stimulus.inputs import Fill, exact_magnitude, make_inputs
@@ -74,22 +73,6 @@ def test_exact_magnitude() -> None:
     assert exact_magnitude(PipelineSpec(1, 1, 1, 2**24, ConvSpec(1, 1, 1)), FLOAT64) == 8
 
 
-def test_the_notebook() -> None:
-    conv = make_notebook_inputs(PIPELINES["convolution + bias"], 7)
-    assert conv.x.min() >= -10
-    assert conv.x.max() <= 9
-    assert np.array_equal(conv.x, np.rint(conv.x))
-    filters = conv.weights.filters
-    assert filters.shape == (5, 5, 3, 6)
-    assert np.abs(filters).max() <= np.float32(0.2)
-    # A normal distribution truncated at two deviations has 0.8796 of the deviation.
-    assert filters.std() == pytest.approx(0.088, rel=0.1)
-    assert (conv.weights.bias == np.float32(0.1)).all()
-    pool = make_notebook_inputs(PIPELINES["max pool"], 7)
-    assert np.array_equal(pool.x, conv.x)
-    assert pool.weights.filters is None
-
-
 def test_formats() -> None:
     for fmt in FORMATS.values():
         info = ml_dtypes.finfo(fmt.storage)
@@ -139,3 +122,19 @@ def test_nonfinite_inputs_have_all_three() -> None:
     assert np.isfinite(inputs.weights.filters).all()
     tiny = make_inputs(PipelineSpec(1, 1, 1, 1, ConvSpec(1, 1, 1)), "float32", Fill.NONFINITE, 0)
     assert not np.isfinite(tiny.x).any(), "one element at least"
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_in_float64_the_numbers_are_the_same(dtype: str) -> None:
+    inputs = make_inputs(PIPELINE, dtype, Fill.ADVERSARIAL, 0)
+    exact = inputs.in_float64()
+    assert exact.weights.dtype == dtype
+    for array, given in (
+        (exact.x, inputs.x),
+        (exact.weights.filters, inputs.weights.filters),
+        (exact.weights.bias, inputs.weights.bias),
+    ):
+        assert array.dtype == np.float64
+        assert np.array_equal(array.astype(given.dtype), given)
+    alone = make_inputs(PIPELINE.stages()["pool"], dtype, Fill.NORMAL, 0).in_float64()
+    assert (alone.weights.filters, alone.weights.bias) == (None, None)

@@ -20,31 +20,29 @@ It is registered by one line of its distribution's ``pyproject.toml``::
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import itertools
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from enum import StrEnum
 from types import ModuleType
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
-from convbench.errors import BackendUnavailable, TargetError, Unavailability, Unsupported
-from convbench.machine.facts import machine_facts
+from convbench.backends.gauges import Gauges
+from convbench.errors import (
+    BackendUnavailable,
+    BrokenContract,
+    TargetError,
+    Unavailability,
+    Unsupported,
+)
 from convbench.machine.failures import explain
 from convbench.stimulus.arrays import Array, DeviceArray, Weights
 from convbench.stimulus.spec import PipelineSpec
 
-_LARGE_CACHE_BYTES = 256 << 20
-"""Taken for the last level of cache where the system does not tell it."""
-
-
-_SHARED_COPY_BYTES = 16 << 20
-"""Larger copies are shared among the cores; for smaller ones that would cost more than it gains."""
+__all__ = ["Array", "Backend", "Capabilities", "DeviceArray", "Hole", "HoleKind", "Run", "Weights"]
+"""All that the module of a backend imports from here, besides the pipeline and the errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +70,20 @@ class Run:
         return self.function(x)
 
 
+class HoleKind(StrEnum):
+    """What happens in a hole."""
+
+    MISSING = "missing"
+    """It is refused with Unsupported."""
+    DEVIATES = "deviates"
+    """It is computed, and known to differ from the definition."""
+    SLOW = "slow"
+    """It is computed, and rightly, but so slowly that it is only verified on demand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """Something that a backend does not compute, always with its reason.
+    """Something that a backend does not compute as it should, always with its reason.
 
     Attributes
     ----------
@@ -84,27 +93,51 @@ class Hole:
         Why not, and what would change it.
     applies : callable
         ``(pipeline, dtype) -> bool``.
+    kind : HoleKind
     variants, devices, dtypes : tuple of str
-        Where it applies; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
+        Where it is; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
     fills : tuple of str
-        If there are any, the pipeline is computed, and only the results for these fills (see
-        :class:`convbench.stimulus.inputs.Fill`) are known to differ from the definition.
+        The inputs for which it is, where the kind is not MISSING (see
+        :class:`convbench.stimulus.inputs.Fill`); empty means all.
     above_flops : float
-        If positive, the pipeline is computed, and rightly, but so slowly that with more operations
-        than this it is only verified on demand.
+        It is only where there are more operations than this.
     """
 
     what: str
     reason: str
     applies: Callable[[PipelineSpec, str], bool] = lambda pipeline, dtype: True  # noqa: ARG005
+    kind: HoleKind = HoleKind.MISSING
     variants: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     fills: tuple[str, ...] = ()
-    above_flops: float = 0.0
+    above_flops: float = -1.0
+
+    def __post_init__(self) -> None:
+        if self.fills and self.kind is HoleKind.MISSING:
+            raise BrokenContract(
+                f"the hole {self.what!r} is of the kind MISSING and has fills; a pipeline is"
+                " refused whatever its input is. If only the results differ, it is DEVIATES."
+            )
 
     def __str__(self) -> str:
         return f"{self.what}: {self.reason}"
+
+    def covers(
+        self, pipeline: PipelineSpec, dtype: str, variant: str, device: str, fill: str = ""
+    ) -> bool:
+        """Whether this is in the hole."""
+        where = (
+            (self.variants, variant),
+            (self.devices, device.partition(":")[0]),
+            (self.dtypes, dtype),
+            (self.fills, fill),
+        )
+        return (
+            all(value in some for some, value in where if some)
+            and self.above_flops < pipeline.flops
+            and self.applies(pipeline, dtype)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,41 +159,33 @@ class Capabilities:
     variants: Mapping[str, str] = field(default_factory=lambda: {"": "the default"})
     holes: tuple[Hole, ...] = ()
 
+    def hole(
+        self,
+        kind: HoleKind,
+        pipeline: PipelineSpec,
+        dtype: str,
+        variant: str = "",
+        device: str = "cpu",
+        fill: str = "",
+    ) -> Hole | None:
+        """The first hole of this kind that this is in, or None."""
+        holes = (hole for hole in self.holes if hole.kind is kind)
+        return next((h for h in holes if h.covers(pipeline, dtype, variant, device, fill)), None)
+
     def missing(
         self, pipeline: PipelineSpec, dtype: str, variant: str = "", device: str = "cpu"
     ) -> str | None:
         """Why this cannot be computed, or None if it can."""
         if dtype not in self.dtypes:
             return f"{dtype} is not computed by this backend; it has {', '.join(self.dtypes)}"
-        found = self._holes(pipeline, dtype, variant, device)
-        return next((str(hole) for hole in found if not (hole.fills or hole.above_flops)), None)
-
-    def deviation(
-        self, pipeline: PipelineSpec, dtype: str, fill: str, variant: str = "", device: str = "cpu"
-    ) -> Hole | None:
-        """Why the result for this fill is known to differ from the definition, or None."""
-        found = self._holes(pipeline, dtype, variant, device)
-        return next((hole for hole in found if fill in hole.fills), None)
-
-    def slow(
-        self, pipeline: PipelineSpec, dtype: str, variant: str = "", device: str = "cpu"
-    ) -> Hole | None:
-        """Why this takes too long to be verified every time, or None."""
-        found = self._holes(pipeline, dtype, variant, device)
-        return next((hole for hole in found if 0 < hole.above_flops < pipeline.flops), None)
-
-    def _holes(
-        self, pipeline: PipelineSpec, dtype: str, variant: str, device: str
-    ) -> Iterator[Hole]:
-        where = (("variants", variant), ("devices", device.partition(":")[0]), ("dtypes", dtype))
-        for hole in self.holes:
-            here = all(value in (getattr(hole, name) or (value,)) for name, value in where)
-            if here and hole.applies(pipeline, dtype):
-                yield hole
+        hole = self.hole(HoleKind.MISSING, pipeline, dtype, variant, device)
+        return None if hole is None else str(hole)
 
 
-class Backend(ABC):
+class Backend(Gauges, ABC):
     """One array library. See the module's text for how it is used.
+
+    Its :class:`.gauges.Gauges`, with which it is measured, are those of a CPU.
 
     Parameters
     ----------
@@ -271,96 +296,9 @@ class Backend(ABC):
         if reason is not None:
             raise Unsupported(reason)
 
-    # What follows has defaults, which are those of a CPU.
-
-    def synchronize(self) -> None:  # noqa: B027  # nothing to wait for
+    def synchronize(self) -> None:
         """Wait until everything that was asked for is done."""
-
-    def device_timer(self) -> DeviceTimer | None:
-        """Events on the device's own clock, if it has any that can be reached."""
-        return None
-
-    def capture(self, run: Run, x: DeviceArray) -> Callable[[], DeviceArray] | None:  # noqa: ARG002
-        """Record what ``run(x)`` asks of the device, to be replayed without asking again.
-
-        Returns
-        -------
-        callable or None
-            Each call replays, and returns the same array, written anew. None if this backend
-            cannot record.
-
-        Raises
-        ------
-        Unsupported
-            If it can, and not this run.
-        """
-        return None
-
-    def flusher(self) -> Callable[[], object]:
-        """Something to call that leaves nothing of the inputs in the caches."""
-        # Twice the last level, so that whatever its policy of replacement is, it is overwritten.
-        last_level_bytes = machine_facts().get("last_level_cache_bytes") or _LARGE_CACHE_BYTES
-        buffer = np.zeros(2 * last_level_bytes // 8)
-        return lambda: np.add(buffer, 1.0, out=buffer)
-
-    def gemm(self, n: int) -> Callable[[DeviceArray], DeviceArray]:
-        """Multiply a float32 matrix of n x n by another: the ceiling of the device's arithmetic."""
-        right, out = np.ones((n, n), "float32"), np.empty((n, n), "float32")
-        return lambda left: np.matmul(left, right, out=out)
-
-    def copier(self, size_bytes: int) -> Callable[[DeviceArray], object]:
-        """Copy an array of float32 of so many bytes: the ceiling of the device's memory."""
-        out = np.empty(size_bytes // 4, "float32")
-        if size_bytes < _SHARED_COPY_BYTES:
-            return lambda x: np.copyto(out, x)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        pool = ThreadPoolExecutor(cores)  # one core alone does not use all of the memory's width
-        cuts = [round(i * out.size / cores) for i in range(cores + 1)]
-        parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
-        return lambda x: list(pool.map(lambda part: np.copyto(out[part], x[part]), parts))
-
-    def memory(self) -> Callable[[], int]:
-        """Start to watch: what is returned tells the peak of memory since now, beyond that of now.
-
-        The default is the memory of the process, in bytes, as Linux counts it.
-
-        Raises
-        ------
-        Unsupported
-            Where the system does not keep that count.
-        """
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        except OSError as error:
-            raise Unsupported(f"the peak of memory cannot be watched here: {error}") from error
-        before = _memory_bytes("VmRSS")
-        return lambda: max(0, _memory_bytes("VmHWM") - before)
 
     def versions(self) -> dict[str, str]:
         """Versions and settings that decide the result, for the evidence."""
         return {"numpy": np.__version__}
-
-
-def _memory_bytes(field: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
-
-
-def installed_version(*distributions: str) -> str:
-    """The version of the first of these distributions that is installed, or ""."""
-    for name in distributions:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
-
-
-class DeviceTimer(Protocol):
-    """Two events on the stream that the device's work goes to; see :meth:`Backend.device_timer`."""
-
-    def start(self) -> None:
-        """Mark the start, without waiting for anything."""
-
-    def stop_s(self) -> float:
-        """Mark the end, wait for it, and return the seconds that the device has taken."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from convbench.stimulus.formats import format_of
 from convbench.stimulus.spec import PipelineSpec
 
 if TYPE_CHECKING:
-    from convbench.backends.base import DeviceTimer
+    from convbench.backends.gauges import DeviceTimer
 
 _BLOCK_BYTES = 256 << 20
 """A workspace that fills the card with work, and still leaves room on a small one."""
@@ -72,8 +73,7 @@ class CupyBackend(Backend):
         self._device = self._cupy.cuda.Device(int(device.partition(":")[2] or 0))
         self._device.use()
         self._kernels = Kernels(self._cupy)
-        # CuPy has no public setting but the variable CUPY_TF32, which is read once.
-        self._linalg: Any = importlib.import_module("cupy._core._routines_linalg")
+        self._set_tf32 = _tf32_switch()
         self._cudnn: Cudnn | None = None
         if variant in {"", "cudnn"}:
             try:
@@ -152,17 +152,25 @@ class CupyBackend(Backend):
         tf32 = weights.dtype == "tf32"
         weights = replace(weights, dtype=format_of(weights.dtype).storage)
         run = array_kernels.build(self._cupy, pipeline, weights, _BLOCK_BYTES)
-        set_compute_type = self._linalg.set_compute_type
-        compute_type = self._linalg.COMPUTE_TYPE_TF32 if tf32 else self._linalg.COMPUTE_TYPE_DEFAULT
+        set_tf32 = self._set_tf32
+        if set_tf32 is None:
+            if weights.dtype != "float64" and tf32 != (
+                os.environ.get("CUPY_TF32", "0") not in {"", "0"}
+            ):
+                raise Unsupported(
+                    "this CuPy has no switch for TF32 where it is looked for: set CUPY_TF32="
+                    f"{int(tf32)}, which decides for the whole process"
+                )
+            return run
 
         def function(x: DeviceArray) -> DeviceArray:
-            set_compute_type("float32", compute_type)
+            set_tf32(tf32)
             return run(x)
 
         return replace(run, function=function)
 
     def capture(self, run: Run, x: DeviceArray) -> Callable[[], DeviceArray]:
-        """Record the launches of ``run(x)`` as a CUDA graph; see :meth:`Backend.capture`.
+        """Record the launches of ``run(x)`` as a CUDA graph; see :class:`.gauges.Gauges`.
 
         Raises
         ------
@@ -235,6 +243,21 @@ class CupyBackend(Backend):
         }
 
 
+def _tf32_switch() -> Callable[[bool], None] | None:
+    """CuPy's switch for the products of float32, or None if this CuPy has none that is known.
+
+    It is private: all that is public is the variable CUPY_TF32, which is read once.
+    """
+    try:
+        linalg: Any = importlib.import_module("cupy._core._routines_linalg")
+        set_type, types = linalg.set_compute_type, (
+            linalg.COMPUTE_TYPE_DEFAULT, linalg.COMPUTE_TYPE_TF32,
+        )  # fmt: skip
+    except (ImportError, AttributeError):
+        return None
+    return lambda tf32: set_type("float32", types[tf32])
+
+
 def _tiny(pipeline: PipelineSpec, weights: Weights) -> bool:
     """Whether a single launch costs more than computing all of it by plain loops."""
     of_one = pipeline.window_flops // pipeline.conv_shape[3]
@@ -243,7 +266,7 @@ def _tiny(pipeline: PipelineSpec, weights: Weights) -> bool:
 
 
 class _Events:
-    """A pair of CUDA events; see :class:`convbench.backends.base.DeviceTimer`."""
+    """A pair of CUDA events; see :class:`convbench.backends.gauges.DeviceTimer`."""
 
     def __init__(self, cupy: Any) -> None:
         self._cuda = cupy.cuda

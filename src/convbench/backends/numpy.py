@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from convbench.backends import array_kernels
 from convbench.backends.base import Backend, Capabilities, Run
+from convbench.machine.facts import machine_facts
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.spec import PipelineSpec
 
@@ -47,17 +47,8 @@ class NumpyBackend(Backend):
         return array_kernels.build(np, pipeline, self.place(weights), _BLOCK_BYTES)
 
     def versions(self) -> dict[str, str]:
-        """NumPy, its BLAS, and what limits the threads of that."""
+        """NumPy, its BLAS, and the settings of threads."""
         config: Any = np.show_config(mode="dicts")
         blas = config["Build Dependencies"]["blas"]
-        threads = {
-            name: value
-            for name in (
-                "OPENBLAS_NUM_THREADS",
-                "OMP_NUM_THREADS",
-                "MKL_NUM_THREADS",
-                "OPENBLAS_CORETYPE",
-            )
-            if (value := os.environ.get(name))
-        }
-        return {"numpy": np.__version__, "blas": f"{blas['name']} {blas['version']}", **threads}
+        settings = machine_facts()["thread_settings"]
+        return {"numpy": np.__version__, "blas": f"{blas['name']} {blas['version']}", **settings}

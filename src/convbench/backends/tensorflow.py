@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from convbench.backends.base import Backend, Capabilities, Hole, Run
+from convbench.backends.base import Backend, Capabilities, Hole, HoleKind, Run
 from convbench.stimulus.arrays import Array, DeviceArray, Weights
 from convbench.stimulus.formats import format_of
 from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window
@@ -58,9 +58,12 @@ _SETTINGS = (
     "XLA_FLAGS",
 )
 
-
 _GPU_FLUSH_BYTES = 256 << 20
 """More than twice the L2 cache of any card so far; TensorFlow does not tell how large it is."""
+
+# The GPU has not been asked yet.
+_on_cpu = functools.partial(Hole, devices=("cpu",))
+_nonfinite = functools.partial(_on_cpu, kind=HoleKind.DEVIATES, fills=("nonfinite",))
 
 
 class TensorFlowBackend(Backend):
@@ -81,63 +84,53 @@ class TensorFlowBackend(Backend):
             "eager": "operation by operation",
             "xla": "the graph compiled by XLA",
         },
-        # Of the CPU. The GPU has not been asked yet.
         holes=(
-            Hole(
+            _on_cpu(
                 "tf32 on a CPU",
                 "it is an arithmetic of NVIDIA's tensor cores",
-                devices=("cpu",),
                 dtypes=("tf32",),
             ),
-            Hole(
+            _on_cpu(
                 "denormal numbers",
                 "TensorFlow's threads flush them to zero, and Python has no setting for it",
-                devices=("cpu",),
+                kind=HoleKind.DEVIATES,
                 fills=("denormal",),
             ),
-            Hole(
+            _nonfinite(
                 "nan and -inf in a max pool",
                 "tf.nn.max_pool2d passes over nan, and gives the lowest finite number for -inf",
                 lambda pipeline, _: _has_max_pool(pipeline, dilated=False),
                 variants=("", "eager"),
-                devices=("cpu",),
-                fills=("nonfinite",),
             ),
-            Hole(
+            _nonfinite(
                 "nan in a max pool",
                 "XLA's maximum passes over it",
                 lambda pipeline, _: _has_max_pool(pipeline),
                 variants=("xla",),
-                devices=("cpu",),
-                fills=("nonfinite",),
             ),
-            Hole(
+            _nonfinite(
                 "nan and inf in a depthwise convolution of float64",
                 "XLA computes it as a dense one with zeros, and 0 * inf is nan in every channel",
                 lambda pipeline, _: (
                     pipeline.conv is not None and 1 < pipeline.conv.groups == pipeline.c
                 ),
                 variants=("xla",),
-                devices=("cpu",),
                 dtypes=("float64",),
-                fills=("nonfinite",),
             ),
-            Hole(
+            _nonfinite(
                 "inf in a bfloat16 convolution",
                 "oneDNN multiplies a window's neighbours by zero, and 0 * inf is nan",
                 lambda pipeline, _: pipeline.conv is not None,
                 variants=("", "eager"),
-                devices=("cpu",),
                 dtypes=("bfloat16",),
-                fills=("nonfinite",),
             ),
-            Hole(
+            _on_cpu(
                 "float64 convolutions above 0.3 GFLOP",
                 "XLA computes them with plain loops, many times slower than the graph",
                 lambda pipeline, _: pipeline.conv is not None,
                 variants=("xla",),
-                devices=("cpu",),
                 dtypes=("float64",),
+                kind=HoleKind.SLOW,
                 above_flops=3e8,
             ),
         ),
@@ -290,12 +283,8 @@ class TensorFlowBackend(Backend):
         return stages
 
     def _uses_onednn(self, dtype: str) -> bool:
-        return (
-            self.device == "cpu"
-            and self.variant != "xla"
-            and dtype == "float32"
-            and _onednn() == "on"
-        )
+        eligible = self.device == "cpu" and self.variant != "xla"
+        return eligible and dtype == "float32" and _onednn() == "on"
 
     def _compile(self, pipeline: PipelineSpec, dtype: str, stages: Sequence[Function]) -> Function:
         """Make one function of the stages."""
@@ -314,7 +303,12 @@ class TensorFlowBackend(Backend):
             jit_compile=self.variant == "xla",
         ).get_concrete_function()
         # Calling `concrete` itself binds the arguments to the signature first, for 25 us and more.
-        call, captured = concrete.inference_fn.call_preflattened, concrete.captured_inputs
+        # What does not is private, and another TensorFlow may lack it.
+        call = getattr(getattr(concrete, "inference_fn", None), "call_preflattened", None)
+        if call is None:
+            public: Function = concrete
+            return public
+        captured = concrete.captured_inputs
         return lambda x: call([x, *captured])
 
     def _on_device(self, function: Function, *, tf32: bool) -> Function:
@@ -421,10 +415,7 @@ def _max_pool(tf: Any, pool: PoolSpec, windows: Windows, *, xla: bool) -> Stage:
             "tf.pad + tf.nn.max_pool2d",
             lambda x: tf.nn.max_pool2d(pad(x), pool.window, pool.stride, "VALID"),
         )
-    return (
-        "tf.nn.max_pool2d",
-        lambda x: tf.nn.max_pool2d(x, pool.window, pool.stride, padding),
-    )
+    return "tf.nn.max_pool2d", lambda x: tf.nn.max_pool2d(x, pool.window, pool.stride, padding)
 
 
 def _avg_pool(tf: Any, pool: PoolSpec, windows: Windows, dtype: str) -> Stage:

@@ -151,17 +151,13 @@ def refer(
     """
     fmt = format_of(inputs.weights.dtype)
     rule = _Rule.of(fmt, accumulation, confidence, strict=strict)
-    x = inputs.x.astype(np.float64)
-    filters, bias = (
-        None if array is None else array.astype(np.float64)
-        for array in (inputs.weights.filters, inputs.weights.bias)
-    )
     sees = _sees(pipeline, positions)
-    # nan - nan and 0 * inf are results here, not accidents.
-    with np.errstate(invalid="ignore", over="ignore"):
-        if exact:  # nobody asks how large the terms were
-            y = oracle.compute(pipeline, x, filters, bias, positions)
-            return Reference(y, np.zeros_like(y), pipeline.output_shape, positions, sees)
+    if exact:  # nobody asks how large the terms were
+        y = oracle.compute(pipeline, inputs, positions)
+        return Reference(y, np.zeros_like(y), pipeline.output_shape, positions, sees)
+    inputs = inputs.in_float64()
+    x, filters, bias = inputs.x, inputs.weights.filters, inputs.weights.bias
+    with np.errstate(invalid="ignore", over="ignore"):  # nan - nan and 0 * inf are results here
         y = oracle.conv_and_bias(pipeline, x, filters, bias, positions)
         filters, bias = (None if array is None else np.abs(array) for array in (filters, bias))
         magnitude = oracle.conv_and_bias(pipeline, np.abs(x), filters, bias, positions)
@@ -196,7 +192,7 @@ def _sees(pipeline: PipelineSpec, positions: Positions | None) -> NDArray[np.boo
     return (rows[positions[1]] & columns[positions[2]])[:, np.newaxis, np.newaxis, np.newaxis]
 
 
-def compare(got: Array, expected: Reference) -> Accuracy:
+def accuracy_of(got: Array, expected: Reference) -> Accuracy:
     """Find the worst element of an output.
 
     Raises

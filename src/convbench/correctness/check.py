@@ -16,7 +16,7 @@ from rich.text import Text
 
 from convbench.backends.compute import checked_inputs
 from convbench.correctness import oracle
-from convbench.correctness.accuracy import Accuracy, Reference, compare, refer
+from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
 from convbench.correctness.faults import FAULTS
 from convbench.correctness.sample import Positions, sample
 from convbench.errors import ArrayError
@@ -38,7 +38,7 @@ class Cause:
     Attributes
     ----------
     name : str
-        A name in :data:`convbench.correctness.faults.FAULTS`, or of a looser arithmetic.
+        A name in :data:`convbench.correctness.faults.FAULTS`.
     what : str
         In words.
     ratio : float
@@ -138,8 +138,6 @@ def check(
     --------
     >>> import convbench
     >>> import numpy as np
-
-    from convbench.correctness import oracle
     >>> from convbench import ConvSpec, PipelineSpec
     >>> pipeline = PipelineSpec(1, 5, 5, 3, conv=ConvSpec(k=2, r=3, s=3))
     >>> x = np.arange(75, dtype="float32").reshape(1, 5, 5, 3)
@@ -164,7 +162,7 @@ def check(
         return Report(ok=False, reason=reason, accuracy=None, arithmetic=arithmetic)
     positions = sample(pipeline, seed)
     expected = refer(pipeline, inputs, accumulation=added, positions=positions)
-    accuracy = compare(got, expected)
+    accuracy = accuracy_of(got, expected)
     relative, there = _relative(got, expected)
     report = Report(
         ok=accuracy.ok, reason="", accuracy=accuracy, arithmetic=arithmetic, relative=relative,
@@ -246,11 +244,12 @@ _NEAR = 4.0
 
 _FEWEST_ERRORS, _SYSTEMATIC = 30, 0.9
 
-# Looser arithmetic than was claimed, the tightest first.
+# Looser arithmetic than was claimed, the tightest first: the fault, and the format of the factors
+# or of the sums.
 _LOOSER = (
-    ("tf32", None, "the factors were rounded to TF32 (11 bits) before they were multiplied"),
-    (None, "float16", "the sums were kept in float16"),
-    (None, "bfloat16", "the sums were kept in bfloat16"),
+    ("tf32_factors", "tf32", None),
+    ("float16_accumulation", None, "float16"),
+    ("bfloat16_accumulation", None, "bfloat16"),
 )
 
 
@@ -264,44 +263,33 @@ def _causes(
 ) -> Iterator[Cause]:
     """Compare with what each known fault would give, and then with looser bounds."""
     part, part_inputs, part_got = _part(pipeline, inputs, got, worst)
-
-    def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:
-        weights = inputs.weights
-        return oracle.compute(pipeline, inputs.x, weights.filters, weights.bias)
-
-    weights = part_inputs.weights
-    filters, bias = (
-        None if array is None else array.astype(np.float64)
-        for array in (weights.filters, weights.bias)
-    )
-    exact = Inputs(part_inputs.x.astype(np.float64), replace(weights, filters=filters, bias=bias))
+    exact = part_inputs.in_float64()
     right = refer(part, part_inputs, accumulation=accumulation)
     bound = np.full_like(right.bound, right.bound.max())  # the fault has moved the elements
     found = set()
     for name, fault in FAULTS.items():
         with np.errstate(all="ignore"):
-            output = fault.apply(rightly, part, exact)
+            output = fault.apply(oracle.compute, part, exact)
         # A fault that leaves this output as it should be explains nothing.
-        if output is None or compare(output, right).ok:
+        if output is None or accuracy_of(output, right).ok:
             continue
         suspect = replace(right, output=output.astype(np.float64), bound=bound)
-        if (fits := compare(part_got, suspect)).ok:
+        if (fits := accuracy_of(part_got, suspect)).ok:
             found.add(name)
             yield Cause(name, fault.what, fits.ratio)
     if _is_systematic(part_got, right):
         return
     dtype = inputs.weights.dtype
-    for factors, added, what in _LOOSER:
+    for name, factors, added in _LOOSER:
         if factors is not None and dtype != "float32":
             continue
         if added is not None and FORMATS[added].digits >= FORMATS[accumulation].digits:
             continue
         loose = replace(inputs, weights=replace(inputs.weights, dtype=factors or dtype))
         expected = refer(pipeline, loose, accumulation=added or accumulation, positions=positions)
-        if (fits := compare(got, expected)).ok:
-            name = "tf32_factors" if factors else f"{added}_accumulation"
+        if (fits := accuracy_of(got, expected)).ok:
             if name not in found:
-                yield Cause(name, what, fits.ratio)
+                yield Cause(name, FAULTS[name].what, fits.ratio)
             return
 
 

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from convbench.correctness.accuracy import Accuracy, Reference, compare, refer
+from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
 from convbench.correctness.worker import Task, Worker
 from convbench.errors import SpecError
 from convbench.stimulus.arrays import Array, Weights
@@ -25,8 +25,18 @@ from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Shape
 from convbench.stimulus.targets import Target
 from convbench.words.status import Exit, Outcome, Status
 
-NOTEBOOK_BIAS = 0.1
-NOTEBOOK_STDDEV = 0.1
+CONV = ConvSpec(k=6, r=5, s=5, stride=(2, 2))
+MAX_POOL = PoolSpec("max", window=(2, 2))
+AVG_POOL = PoolSpec("avg", window=(2, 2))
+
+PIPELINES = {
+    "convolution + bias": PipelineSpec(1, 5, 5, 3, conv=CONV, bias=True),
+    "max pool": PipelineSpec(1, 5, 5, 3, pool=MAX_POOL),
+    "average pool": PipelineSpec(1, 5, 5, 3, pool=AVG_POOL),
+}
+"""The notebook's two branches, and the other pooling that it speaks of."""
+
+_BIAS, _STDDEV = 0.1, 0.1
 
 
 def make_notebook_inputs(pipeline: PipelineSpec, seed: int) -> Inputs:
@@ -39,9 +49,9 @@ def make_notebook_inputs(pipeline: PipelineSpec, seed: int) -> Inputs:
     filters = bias = None
     if pipeline.filter_shape is not None:
         filters = _truncated_normal(np.random.RandomState([seed, 1]), pipeline.filter_shape)
-        filters = (NOTEBOOK_STDDEV * filters).astype(np.float32)
+        filters = (_STDDEV * filters).astype(np.float32)
     if pipeline.bias_shape is not None:
-        bias = np.full(pipeline.bias_shape, NOTEBOOK_BIAS, dtype=np.float32)
+        bias = np.full(pipeline.bias_shape, _BIAS, dtype=np.float32)
     return Inputs(x.astype(np.float32), Weights("float32", filters, bias))
 
 
@@ -50,18 +60,6 @@ def _truncated_normal(random: np.random.RandomState, shape: Shape) -> Array:
     while (outside := np.abs(values) > 2).any():
         values[outside] = random.standard_normal(int(outside.sum()))
     return values
-
-
-CONV = ConvSpec(k=6, r=5, s=5, stride=(2, 2))
-MAX_POOL = PoolSpec("max", window=(2, 2))
-AVG_POOL = PoolSpec("avg", window=(2, 2))
-
-PIPELINES = {
-    "convolution + bias": PipelineSpec(1, 5, 5, 3, conv=CONV, bias=True),
-    "max pool": PipelineSpec(1, 5, 5, 3, pool=MAX_POOL),
-    "average pool": PipelineSpec(1, 5, 5, 3, pool=AVG_POOL),
-}
-"""The notebook's two branches, and the other pooling that it speaks of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +201,7 @@ def render(notebook: Notebook) -> RenderableType:
 def _agree(
     target: Target, name: str, output: Array, reference: Reference, first: dict[str, Array]
 ) -> Agreement:
-    accuracy = compare(output, reference)
+    accuracy = accuracy_of(output, reference)
     same = bool(np.array_equal(first.setdefault(name, output), output))
     status = Status.OK if accuracy.ok else Status.WRONG
     reason = "" if accuracy.ok else f"{name}: error / bound {accuracy.ratio:.3g} {accuracy}"

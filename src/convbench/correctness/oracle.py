@@ -1,8 +1,8 @@
 """The float64 oracle: the definition of the pipeline, written down as plainly as possible.
 
-It is slow, it is never timed, and it shares no code with any backend. Every function takes and
-returns float64 arrays (NHWC, HWIO). Called on absolute values, the convolution gives the magnitude
-sum S of the error bound in :mod:`convbench.correctness.accuracy`.
+It is slow, it is never timed, and it shares no code with any backend. Every function but the first
+takes float64 arrays, and all return them (NHWC, HWIO). Called on absolute values, the convolution
+gives the magnitude sum S of the error bound in :mod:`convbench.correctness.accuracy`.
 
 Each function computes the whole output, or only what is read at some positions of it. For those the
 convolution is computed once for every tap of every pool window: the result is then an array of
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Window
 
 if TYPE_CHECKING:
@@ -26,18 +27,14 @@ Float64 = NDArray[np.float64]
 Windows = tuple[Window, Window]
 
 
-def compute(
-    pipeline: PipelineSpec,
-    x: Float64,
-    filters: Float64 | None,
-    bias: Float64 | None,
-    positions: Positions | None = None,
-) -> Float64:
-    """Compute all stages."""
-    y = conv_and_bias(pipeline, x, filters, bias, positions)
-    if pipeline.pool is None:
-        return y
-    return (max_pool if pipeline.pool.op == "max" else avg_pool)(pipeline, y, positions)
+def compute(pipeline: PipelineSpec, inputs: Inputs, positions: Positions | None = None) -> Float64:
+    """Compute all stages on inputs of any format."""
+    exact = inputs.in_float64()
+    with np.errstate(invalid="ignore", over="ignore"):  # nan - nan and 0 * inf are results here
+        y = conv_and_bias(pipeline, exact.x, exact.weights.filters, exact.weights.bias, positions)
+        if pipeline.pool is None:
+            return y
+        return (max_pool if pipeline.pool.op == "max" else avg_pool)(pipeline, y, positions)
 
 
 def conv_and_bias(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,14 +41,15 @@ def sample(
     if number >= whole // 2:
         return None
     random = np.random.RandomState([seed, 3])
-    corners = [(i, j, k) for i in {0, n - 1} for j in {0, p - 1} for k in {0, q - 1}]
+    corners = list(itertools.product({0, n - 1}, {0, p - 1}, {0, q - 1}))
+    drawn = (random.randint(0, size, number // 8) for size in (n, p, q))
     edges = [
         position
-        for i, j, k in zip(
-            *(random.randint(0, size, number // 8) for size in (n, p, q)), strict=True
+        for image, row, column in zip(*drawn, strict=True)
+        for position in (
+            (image, 0, column), (image, p - 1, column), (image, row, 0), (image, row, q - 1),
         )
-        for position in ((i, 0, k), (i, p - 1, k), (i, j, 0), (i, j, q - 1))
-    ]
+    ]  # fmt: skip
     chosen = {int(np.ravel_multi_index(position, (n, p, q))) for position in corners + edges}
     chosen.update(random.randint(0, whole, number).tolist())
     first, second, third = np.unravel_index(np.array(sorted(chosen)), (n, p, q))

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from convbench.backends.compute import Computed
 from convbench.correctness import oracle
-from convbench.correctness.accuracy import Reference, compare, refer_for
+from convbench.correctness.accuracy import Reference, accuracy_of, refer_for
 from convbench.correctness.faults import FAULTS
 from convbench.correctness.worker import Task, Worker
 from convbench.stimulus.arrays import Array
@@ -134,7 +134,7 @@ def _examine(worker: Worker, dtype: str, deviations: dict[tuple[int, Fill], str]
                 return answer
             if answer.deviation:
                 deviations[number, fill] = answer.deviation
-            elif not (worst := compare(answer.output, expected)).ok:
+            elif not (worst := accuracy_of(answer.output, expected)).ok:
                 reason = f"wrong without any fault: {pipeline} {fill} {worst}"
                 return Outcome(Status.WRONG, reason)
     return None
@@ -154,7 +154,7 @@ def _plant(
             could = True
             pipeline, inputs, expected = _probe(number, dtype, fill)
             answer = worker.compute(Task(pipeline, inputs, fill, fault))
-            if isinstance(answer, Computed) and not compare(answer.output, expected).ok:
+            if isinstance(answer, Computed) and not accuracy_of(answer.output, expected).ok:
                 caught.append(fill)
                 break
     return Planted(worker.target, fault, tuple(caught), "" if could else hidden)
@@ -172,18 +172,12 @@ def _shows(number: int, dtype: str, fill: Fill, fault: str) -> bool:
     """Whether the fault would show, planted into the oracle."""
 
     def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:
-        weights = inputs.weights
-        filters, bias = (
-            None if array is None else array.astype(np.float64)
-            for array in (weights.filters, weights.bias)
-        )
-        with np.errstate(all="ignore"):
-            output = oracle.compute(pipeline, inputs.x.astype(np.float64), filters, bias)
-            return output.astype(format_of(dtype).storage)
+        with np.errstate(over="ignore"):
+            return oracle.compute(pipeline, inputs).astype(format_of(dtype).storage)
 
     pipeline, inputs, expected = _probe(number, dtype, fill)
     output = FAULTS[fault].apply(rightly, pipeline, inputs)
-    return output is not None and not compare(output, expected).ok
+    return output is not None and not accuracy_of(output, expected).ok
 
 
 def _cell(planted: Planted | None) -> str:

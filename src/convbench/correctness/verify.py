@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from convbench.backends.compute import Computed
-from convbench.correctness.accuracy import Accuracy, Reference, compare, digest, is_exact, refer_for
+from convbench.correctness.accuracy import (
+    Accuracy,
+    Reference,
+    accuracy_of,
+    digest,
+    is_exact,
+    refer_for,
+)
 from convbench.correctness.sample import sample
 from convbench.correctness.worker import Task, Worker
 from convbench.errors import ArrayError, Blind
@@ -169,11 +176,11 @@ def verify(plan: Plan) -> Iterator[Check]:
                         for target in workers:
                             yield _too_slow(plan, target, workload, dtype)
                         continue
-                    cell = _Cell.of(workload.pipeline, dtype, fill, plan)
+                    case = _Case.of(workload.pipeline, dtype, fill, plan)
                     for target, replicates in workers.items():
                         yield Check(
-                            target, workload.name, dtype, fill, plan.seed, exact=cell.exact,
-                            sampled=cell.sampled, **cell.judge(replicates),
+                            target, workload.name, dtype, fill, plan.seed, exact=case.exact,
+                            sampled=case.sampled, **case.judge(replicates),
                         )  # fmt: skip
 
 
@@ -193,8 +200,8 @@ def _too_slow(plan: Plan, target: Target, workload: Workload, dtype: str) -> Che
 
 
 @dataclass(slots=True)
-class _Cell:
-    """The inputs of one cell, and what the oracle says about them."""
+class _Case:
+    """The inputs of one cell, whatever the target, and what the oracle says about them."""
 
     pipeline: PipelineSpec
     inputs: Inputs
@@ -205,7 +212,7 @@ class _Cell:
     _references: dict[str, Reference] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, pipeline: PipelineSpec, dtype: str, fill: Fill, plan: Plan) -> _Cell:
+    def of(cls, pipeline: PipelineSpec, dtype: str, fill: Fill, plan: Plan) -> _Case:
         positions = None if plan.thorough else sample(pipeline, plan.seed)
         inputs = make_inputs(pipeline, dtype, fill, plan.seed)
         exact = is_exact(pipeline, dtype, fill)
@@ -253,7 +260,7 @@ class _Cell:
             reason = f"vacuous: {expected.zeros:.0%} of what is expected of the input is zero"
             return {"status": Status.FAILED, "reason": reason, **facts}
         try:
-            accuracy = compare(answer.output, expected)
+            accuracy = accuracy_of(answer.output, expected)
         except ArrayError as error:
             return {"status": Status.WRONG, "reason": str(error), **facts}
         facts["accuracy"] = accuracy
@@ -300,5 +307,5 @@ def _see_a_known_error(answer: Computed, expected: Reference, worst: Accuracy, f
     step = max(abs(worst.expected) * 2.0 ** (1 - fmt.digits), fmt.smallest)
     known = worst.expected + 2 * worst.bound + step if math.isfinite(worst.expected) else 0.0
     broken[worst.index] = known
-    if compare(broken, expected).ok:
+    if accuracy_of(broken, expected).ok:
         raise Blind(f"an error that was planted {worst} was not seen")

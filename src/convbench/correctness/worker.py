@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Self
 
 from convbench.backends import open_backend
-from convbench.backends.base import Backend
+from convbench.backends.base import Backend, HoleKind
 from convbench.backends.compute import Computed, compute
 from convbench.correctness.faults import FAULTS
 from convbench.machine.child import START_TIMEOUT_S, Child
@@ -131,14 +131,13 @@ def _compute(backend: Backend, task: Task) -> Computed | Outcome:
     """Compute a cell, after a run on nan; or with a fault planted."""
     where = (backend.variant, backend.device)
     dtype = task.inputs.weights.dtype
-    slow = backend.capabilities.slow(task.pipeline, dtype, *where)
+    fill = task.fill or ""
+    slow = backend.capabilities.hole(HoleKind.SLOW, task.pipeline, dtype, *where, fill)
     if slow is not None and not task.thorough:
         return Outcome(Status.SKIPPED, str(slow), "--thorough computes them too.")
     if task.fault is None:
         computed = compute(backend, task.pipeline, task.inputs, poison=True)
-        if task.fill is None:
-            return computed
-        hole = backend.capabilities.deviation(task.pipeline, dtype, task.fill, *where)
+        hole = backend.capabilities.hole(HoleKind.DEVIATES, task.pipeline, dtype, *where, fill)
         return computed if hole is None else replace(computed, deviation=str(hole))
 
     def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from convbench.backends.base import DeviceTimer
+from convbench.backends.gauges import DeviceTimer
 
 WALL_HOT = "wall time of run + synchronize, caches hot"
 WALL_COLD = "wall time of run + synchronize, caches cold"

@@ -7,7 +7,7 @@ whose stream is frozen for good, and a result must stay comparable after NumPy i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
@@ -42,6 +42,15 @@ class Inputs:
 
     x: Array
     weights: Weights
+
+    def in_float64(self) -> Inputs:
+        """The same numbers as float64, for the oracle; the format that they came in stays named."""
+        filters, bias = (
+            None if array is None else array.astype(np.float64, copy=False)
+            for array in (self.weights.filters, self.weights.bias)
+        )
+        weights = replace(self.weights, filters=filters, bias=bias)
+        return Inputs(self.x.astype(np.float64, copy=False), weights)
 
 
 def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int) -> Inputs:

@@ -2,6 +2,11 @@
 
 The file is the stimulus: it stays the same while the code varies, so it lies beside ``src`` and not
 inside the package. Whoever knows where it is passes its path.
+
+The suites do not come through here: ``benchmarks/common.py`` reads the same file by itself. What
+they call of ``src`` is that of each commit that is measured, and a rule that is new here would
+refuse the rows for some commits and not for others. This is the reader that checks, for people;
+a test holds that the two agree.
 """
 
 from __future__ import annotations
