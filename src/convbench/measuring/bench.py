@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
-import subprocess
 import time
 import traceback
 import uuid
@@ -32,6 +31,7 @@ from typing import Any
 
 from convbench.machine.child import START_TIMEOUT_S, Child, start_server
 from convbench.machine.failures import explain
+from convbench.machine.git import git
 from convbench.measuring import evidence
 from convbench.measuring.asv_store import Cell, Store
 from convbench.measuring.evidence import Place
@@ -228,8 +228,7 @@ def _plan(store: Store, cells: Sequence[Cell]) -> str:
     root = store.suites.parent
     text = hashlib.sha256(repr([(str(cell), cell.rounds) for cell in cells]).encode())
     for arguments in (("rev-parse", "HEAD"), ("diff", "HEAD"), ("status", "--porcelain")):
-        found = subprocess.run(["git", "-C", root, *arguments], capture_output=True, check=False)
-        text.update(found.stdout)
+        text.update(git(root, *arguments).encode())
     return text.hexdigest()[:16]
 
 
