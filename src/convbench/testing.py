@@ -35,6 +35,7 @@ from convbench.stimulus.formats import FORMATS, format_of
 from convbench.stimulus.inputs import Fill, Inputs, make_inputs
 from convbench.stimulus.probes import PROBES, SENSITIVE
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
+from convbench.stimulus.targets import kind_of
 
 EXAMPLES = int(os.environ.get("CONVBENCH_EXAMPLES", "50"))
 """Random pipelines per test and target; ``make fuzz`` asks for 2000."""
@@ -194,7 +195,7 @@ class _Conformance:
         """What is declared to be wrong is wrong on at least one of the probes."""
         probes = (*PROBES.values(), *SENSITIVE)
         for hole in opened.capabilities.holes:
-            kind = opened.device.partition(":")[0]
+            kind = kind_of(opened.device)
             elsewhere = (hole.devices and kind not in hole.devices) or (
                 hole.variants and opened.variant not in hole.variants
             )

@@ -211,6 +211,9 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert loaded.records
     assert loaded.problems == ()
     assert list(checkout.results_dir.glob("bench/*-*.json")), "asv's file was not written"
+    said = evidence_of(checkout)
+    assert {note.process for note in said.notes if note.status == "ok"} == set(said.processes)
+    assert all("after" in process for process in said.processes.values()), "one was cut off"
 
 
 # -- What processes share -------------------------------------------------------------------------
@@ -233,7 +236,7 @@ def look(pipe):
 
 
 def test_forked_processes_share_code_and_nothing_that_runs():
-    start_server(SUITES)
+    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(SUITES)})
     seen = []
     for _ in range(2):
         child = Child(look, (), fork=True)
@@ -252,7 +255,7 @@ def die(pipe):
 
 
 def test_a_forked_process_that_dies_says_how():
-    start_server(SUITES)
+    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(SUITES)})
     child = Child(die, (), fork=True)
     answer = child.receive(60.0)
     child.close()

@@ -38,6 +38,7 @@ from convbench.machine.facts import machine_facts
 from convbench.machine.failures import explain
 from convbench.stimulus.arrays import Array, DeviceArray, Weights
 from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.targets import kind_of
 
 _LARGE_CACHE_BYTES = 256 << 20
 """Taken for the last level of cache where the system does not tell it."""
@@ -152,7 +153,7 @@ class Capabilities:
     def _holes(
         self, pipeline: PipelineSpec, dtype: str, variant: str, device: str
     ) -> Iterator[Hole]:
-        where = (("variants", variant), ("devices", device.partition(":")[0]), ("dtypes", dtype))
+        where = (("variants", variant), ("devices", kind_of(device)), ("dtypes", dtype))
         for hole in self.holes:
             here = all(value in (getattr(hole, name) or (value,)) for name, value in where)
             if here and hole.applies(pipeline, dtype):

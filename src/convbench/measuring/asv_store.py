@@ -25,6 +25,7 @@ from typing import Any
 
 from convbench.errors import InputError
 from convbench.results.journal import Note
+from convbench.stimulus.targets import Target
 
 _FOLDERS = (".asv", "evidence")
 
@@ -59,6 +60,11 @@ class Cell:
     def target(self) -> str:
         """Where it runs."""
         return self.params[0]
+
+    @property
+    def kind(self) -> str:
+        """The kind of device that it runs on."""
+        return Target.parse(self.target).kind
 
     def __str__(self) -> str:
         return f"{self.benchmark}({', '.join(self.params)})"
