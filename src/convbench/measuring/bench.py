@@ -247,7 +247,7 @@ def _plan(store: Store, cells: Sequence[Cell]) -> str:
 
 def _serve(suites: str, place: Place, pipe: Questions) -> None:
     """Measure the cells that are asked for, until the question is None."""
-    evidence.use(place)
+    writer = evidence.use(place)
     pipe.send(Answer("ready"))
     while True:
         try:
@@ -256,7 +256,7 @@ def _serve(suites: str, place: Place, pipe: Questions) -> None:
             return
         answer = Answer("ended", lost=True) if question is None else _measure(suites, *question)
         if answer.lost:
-            evidence.finish()
+            writer.finish()
         pipe.send(answer)
         if question is None:
             return

@@ -385,7 +385,9 @@ def test_an_asv_without_convbench_and_its_libraries_takes_it_from_the_checkout()
         [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(ROOT / "src" / "convbench" / "asv_page.py")
+    assert done.stdout.strip() == str(
+        ROOT / "src" / "convbench" / "report" / "site" / "publisher.py"
+    )
 
 
 def test_the_configuration_names_the_plug_in_beside_it():
