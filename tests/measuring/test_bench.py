@@ -150,6 +150,35 @@ def test_asv_has_the_same_number(faulty, rows):
     assert time_s
 
 
+# -- Benchmarks that are not ours -----------------------------------------------------------------
+
+ORDINARY = """\
+def time_noparams():
+    pass
+
+class Ordinary:
+    params = ([1, 2], ["a"])
+    def time_params(self, number, text):
+        pass
+"""
+
+
+def test_ordinary_benchmarks_are_left_out_by_name_and_the_others_are_measured(tmp_path):
+    checkout = Checkout(tmp_path, ())
+    (checkout.folder / "benchmarks" / "bench_ordinary.py").write_text(ORDINARY)
+    checkout.commit()
+    alone = checkout.convbench("bench", "--bench", "ordinary")
+    both = checkout.convbench(
+        "bench", "--json", "--rounds", "1", "--bench", "ordinary",
+        "--bench", r"pipeline\.Smoke\..*'numpy@cpu', 'notebook\.pool'",
+    )  # fmt: skip
+    for done, code in ((alone, 4), (both, 0)):
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "bench_ordinary.Ordinary.time_params, bench_ordinary.time_noparams;" in done.stderr
+    assert [row["target"] for row in json.loads(both.stdout)["rows"]] == ["numpy@cpu"]
+
+
 # -- Interruptions --------------------------------------------------------------------------------
 
 SELECT = ("--bench", r"pipeline\.Smoke\..*'numpy@cpu'")
