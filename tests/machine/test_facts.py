@@ -1,10 +1,11 @@
-"""What a machine has: asked of a driver, of /proc and /sys, and of an nvidia-smi, all made up."""
+"""What a machine has: asked of a driver, of /proc and /sys, and of a driver, all made up."""
 
 from __future__ import annotations
 
 import ctypes
+import inspect
 import json
-import os
+import re
 import stat
 import subprocess
 import sys
@@ -326,28 +327,9 @@ def test_neither_needs_an_array_library():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-# -- nvidia-smi ------------------------------------------------------------------------------------
+# -- the driver's library --------------------------------------------------------------------------
 
 CARD = {
-    "index": "0",
-    "uuid": "GPU-0",
-    "name": "NVIDIA H100 80GB HBM3",
-    "driver_version": "570.86.15",
-    "memory.total": "81559",
-    "memory.free": "81037",
-    "clocks.sm": "345",
-    "clocks.max.sm": "1980",
-    "clocks.mem": "2619",
-    "clocks.max.mem": "2619",
-    "persistence_mode": "Enabled",
-    "compute_mode": "Default",
-    "utilization.gpu": "0",
-    "temperature.gpu": "31",
-    "power.draw": "69.85",
-    "enforced.power.limit": "700.00",
-    "clocks_throttle_reasons.active": "0x0000000000000001",
-}
-READ = {
     "index": 0,
     "uuid": "GPU-0",
     "name": "NVIDIA H100 80GB HBM3",
@@ -364,115 +346,169 @@ READ = {
     "temperature_c": 31,
     "power_w": 69.85,
     "power_limit_w": 700.0,
-    "throttling": ["gpu_idle"],
+    "throttling": 0x1,
 }
+READ = CARD | {"throttling": ["gpu_idle"]}
 
-SMI = """\
-#!{python}
-import json, sys, time
-cards, processes, sleep_s, code = json.loads({data!r})
-time.sleep(sleep_s)
-query, _, names = sys.argv[1].partition("=")
-assert sys.argv[2] == "--format=csv,noheader,nounits", sys.argv
-for name in names.split(",") if query == "--query-gpu" else ():
-    if name not in cards[0]:
-        print(f'Field "{{name}}" is not a valid field to query.')
-        sys.exit(2)
-if query == "--query-gpu":
-    for card in cards:
-        print(", ".join(card[name] for name in names.split(",")))
-else:
-    print("\\n".join(processes))
-sys.exit(code)
+PYNVML = """\
+import json, time
+from types import SimpleNamespace
+cards, processes, sleep_s, loads = json.loads({data!r})
+NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+class NVMLError(Exception): pass
+def told(card, key):
+    if card.get(key) is None: raise NVMLError("Not Supported")
+    return card[key]
+def nvmlInit():
+    time.sleep(sleep_s)
+    if not loads: raise NVMLError("NVML Shared Library Not Found")
+def nvmlDeviceGetCount(): return len(cards)
+def nvmlDeviceGetHandleByIndex(index):
+    if cards[index] is None: raise NVMLError("GPU is lost")
+    return cards[index]
+def nvmlSystemGetDriverVersion(): return told(cards[0], "driver")
+def nvmlDeviceGetUUID(card): return told(card, "uuid")
+def nvmlDeviceGetName(card): return told(card, "name")
+def nvmlDeviceGetMemoryInfo(card):
+    names = ("memory_total_mib", "memory_free_mib")
+    total, free = ((told(card, name) << 20) + 5 for name in names)
+    return SimpleNamespace(total=total, free=free)
+def nvmlDeviceGetClockInfo(card, of):
+    return told(card, ("", "sm_clock_mhz", "memory_clock_mhz")[of])
+def nvmlDeviceGetMaxClockInfo(card, of):
+    return told(card, ("", "sm_clock_max_mhz", "memory_clock_max_mhz")[of])
+def nvmlDeviceGetPersistenceMode(card): return int(told(card, "persistence"))
+def nvmlDeviceGetComputeMode(card):
+    return ["Default", "", "Prohibited", "Exclusive_Process"].index(told(card, "compute_mode"))
+def nvmlDeviceGetUtilizationRates(card):
+    return SimpleNamespace(gpu=told(card, "utilization_percent"))
+def nvmlDeviceGetTemperature(card, of): return told(card, "temperature_c")
+def nvmlDeviceGetPowerUsage(card): return round(told(card, "power_w") * 1000)
+def nvmlDeviceGetEnforcedPowerLimit(card): return round(told(card, "power_limit_w") * 1000)
+def nvmlDeviceGetCurrentClocksThrottleReasons(card): return told(card, "throttling")
+def nvmlDeviceGetComputeRunningProcesses(card):
+    return [
+        SimpleNamespace(pid=pid, usedGpuMemory=None if mib is None else mib << 20)
+        for pid, uuid, mib, name in processes if uuid == told(card, "uuid")
+    ]
+def nvmlSystemGetProcessName(number):
+    return told({{pid: name for pid, _, _, name in processes}}, number)
 """
 
 
-def plant_smi(folder, monkeypatch, cards=(CARD,), processes=(), sleep_s=0, code=0):
-    """Put an nvidia-smi first on PATH that shows these cards and processes."""
-    path = folder / "nvidia-smi"
-    data = json.dumps([list(cards), list(processes), sleep_s, code])
-    path.write_text(SMI.format(python=sys.executable, data=data))
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+def plant_driver(folder, monkeypatch, cards=(CARD,), processes=(), sleep_s=0, loads=True):
+    """Make the driver's library have these cards, and (pid, uuid, MiB, name) on them."""
+    data = json.dumps([list(cards), list(processes), sleep_s, loads])
+    (folder / "pynvml.py").write_text(PYNVML.format(data=data))
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(nvidia, "has_nvidia_driver", lambda root="/": True)
+    monkeypatch.setenv("PATH", str(folder))  # and not the machine's nvidia-smi
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # it may be planted twice in a second
 
 
 def test_cards(tmp_path, monkeypatch):
-    plant_smi(tmp_path, monkeypatch, [CARD, CARD | {"index": "1", "uuid": "GPU-1"}])
+    plant_driver(tmp_path, monkeypatch, [CARD, CARD | {"index": 1, "uuid": "GPU-1"}])
     assert gpus() == [READ, READ | {"index": 1, "uuid": "GPU-1"}]
     assert json.loads(json.dumps(gpus())) == gpus()
 
 
-@pytest.mark.parametrize(
-    "word", ["[N/A]", "N/A", "[Not Supported]", "[Unknown Error]", "[GPU requires reset]", "ERR!"]
-)
-def test_what_a_card_does_not_tell_is_absent(tmp_path, monkeypatch, word):
-    silent = {name: word for name in CARD if name not in {"index", "name"}}
-    plant_smi(tmp_path, monkeypatch, [CARD | silent])
-    assert gpus() == [{"index": 0, "name": "NVIDIA H100 80GB HBM3"}]
+def test_what_a_card_does_not_tell_is_absent(tmp_path, monkeypatch):
+    silent = {name: None for name in CARD if name not in {"index", "name"}}
+    plant_driver(tmp_path, monkeypatch, [CARD | silent, None])
+    assert gpus() == [{"index": 0, "name": "NVIDIA H100 80GB HBM3"}, {"index": 1}]
 
 
 @pytest.mark.parametrize(
     ("bits", "reasons"),
     [
-        ("0x0000000000000000", []),
-        ("0x0000000000000024", ["sw_power_cap", "sw_thermal_slowdown"]),
-        ("0x00000000000000C8", ["hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"]),
+        (0x0, []),
+        (0x24, ["sw_power_cap", "sw_thermal_slowdown"]),
+        (0xC8, ["hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"]),
     ],
 )
 def test_why_a_card_is_slow(tmp_path, monkeypatch, bits, reasons):
-    plant_smi(tmp_path, monkeypatch, [CARD | {"clocks_throttle_reasons.active": bits}])
+    plant_driver(tmp_path, monkeypatch, [CARD | {"throttling": bits}])
     assert gpus()[0]["throttling"] == reasons
 
 
-def test_a_newer_driver_has_another_name_for_a_field(tmp_path, monkeypatch):
-    renamed = {name.replace("throttle", "event"): value for name, value in CARD.items()}
-    plant_smi(tmp_path, monkeypatch, [renamed])
-    assert gpus() == [READ]
-
-
-def test_an_older_driver_lacks_fields(tmp_path, monkeypatch):
-    lacking = {"clocks_throttle_reasons.active", "enforced.power.limit"}
-    plant_smi(tmp_path, monkeypatch, [{n: v for n, v in CARD.items() if n not in lacking}])
-    assert gpus() == [{n: v for n, v in READ.items() if n not in {"throttling", "power_limit_w"}}]
-
-
 def test_processes(tmp_path, monkeypatch):
-    rows = [
-        "4711, GPU-0, 79800, /opt/a, b/python",
-        "12, GPU-1, [N/A], [Not Found]",
-        "[Insufficient Permissions], GPU-1, 3, x",
-    ]
-    plant_smi(tmp_path, monkeypatch, processes=rows)
+    on = [(4711, "GPU-0", 79800, "/opt/a, b/python"), (12, "GPU-1", None, None)]
+    plant_driver(tmp_path, monkeypatch, [CARD, CARD | {"uuid": "GPU-1"}], on)
     assert gpu_processes() == [
         {"pid": 4711, "name": "/opt/a, b/python", "memory_mib": 79800, "gpu_uuid": "GPU-0"},
         {"pid": 12, "gpu_uuid": "GPU-1"},
     ]
 
 
-def test_without_nvidia_smi_there_is_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_one_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
+    plant_driver(tmp_path, monkeypatch, sleep_s=600)
+    plant_smi(tmp_path, ["0, GPU-0, NVIDIA H100, 570.86.15, 81559, 81037"])
+    monkeypatch.setattr(nvidia, "TIMEOUT_S", 0.2)
     assert gpus() == gpu_processes() == []
 
 
-def test_one_that_fails_says_nothing(tmp_path, monkeypatch):
-    plant_smi(tmp_path, monkeypatch, processes=["1, GPU-0, 1, x"], code=9)
+def test_without_a_driver_no_process_is_started(tmp_path, monkeypatch):
+    plant_driver(tmp_path, monkeypatch)
+    monkeypatch.setattr(nvidia, "has_nvidia_driver", lambda root="/": False)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert gpus() == gpu_processes() == []
+
+
+def test_the_real_library_has_what_is_asked_of_it():
+    pynvml = pytest.importorskip("pynvml")
+    names = set(re.findall(r"\b(?:py)?nvml\.(\w+)", inspect.getsource(nvidia)))
+    assert len(names) > 15
+    assert [name for name in names if not hasattr(pynvml, name)] == []
+
+
+# -- nvidia-smi, where the library cannot be loaded ------------------------------------------------
+
+
+def plant_smi(folder, cards=(), processes=(), code=0):
+    """Put an nvidia-smi on PATH that writes these lines."""
+    said = {"--query-gpu": cards, "--query-compute-apps": processes}
+    path = folder / "nvidia-smi"
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        f"assert sys.argv[2] == '--format=csv,noheader,nounits'\n"
+        f"print(chr(10).join({said!r}[sys.argv[1].partition('=')[0]]))\nsys.exit({code})\n"
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_nvidia_smi_tells_the_most_important(tmp_path, monkeypatch):
+    plant_driver(tmp_path, monkeypatch, loads=False)
+    plant_smi(
+        tmp_path,
+        ["0, GPU-0, NVIDIA H100, 570.86.15, 81559, 81037", "1, GPU-1, GT, 470.1, [N/A], [N/A]"],
+        [
+            "4711, GPU-0, 79800, /opt/a, b/python",
+            "12, GPU-1, [N/A], x",
+            "[Insufficient Permissions], GPU-1, 3, x",
+        ],
+    )
+    shown = ("index", "uuid", "driver", "memory_total_mib", "memory_free_mib")
+    first = {key: CARD[key] for key in shown} | {"name": "NVIDIA H100"}
+    assert gpus() == [first, {"index": 1, "uuid": "GPU-1", "name": "GT", "driver": "470.1"}]
+    assert gpu_processes() == [
+        {"pid": 4711, "name": "/opt/a, b/python", "memory_mib": 79800, "gpu_uuid": "GPU-0"},
+        {"pid": 12, "name": "x", "gpu_uuid": "GPU-1"},
+    ]
+
+
+def test_without_either_there_is_nothing(tmp_path, monkeypatch):
+    plant_driver(tmp_path, monkeypatch, loads=False)
+    assert gpus() == gpu_processes() == []
+    plant_smi(tmp_path, ["0, GPU-0, NVIDIA H100, 570.86.15, 81559, 81037"], code=9)
     assert gpus() == gpu_processes() == []
     (tmp_path / "nvidia-smi").write_text("this is no program")
     assert gpus() == gpu_processes() == []
 
 
-def test_one_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(nvidia, "SMI_TIMEOUT_S", 0.2)
-    plant_smi(tmp_path, monkeypatch, sleep_s=60)
-    begin_s = time.monotonic()
-    assert gpus() == []
-    assert time.monotonic() - begin_s < 30
-
-
 @pytest.mark.parametrize("driver", ["proc/driver/nvidia/version", "dev/nvidia0", "dev/dxg", None])
 def test_a_moment_asks_the_card_only_if_there_is_a_driver(tmp_path, monkeypatch, driver):
     (tmp_path / "bin").mkdir()
-    plant_smi(tmp_path / "bin", monkeypatch)
+    plant_driver(tmp_path / "bin", monkeypatch)
     root = plant(tmp_path, BARE_METAL | ({driver: ""} if driver else {}))
     assert has_nvidia_driver(root) is (driver is not None)
     changing = {

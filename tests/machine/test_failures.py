@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 
@@ -11,13 +10,13 @@ from convbench.machine import nvidia
 from convbench.machine.failures import explain, explain_exit, explain_timeout
 from convbench.machine.known_failures import memory_in_words
 
-from .test_facts import CARD, plant_smi
+from .test_facts import CARD, plant_driver
 
 
 @pytest.fixture(autouse=True)
-def no_card(monkeypatch, tmp_path):
-    """Whatever the machine has, `nvidia-smi` is not there unless a test plants it."""
-    monkeypatch.setenv("PATH", str(tmp_path))
+def no_card(monkeypatch):
+    """Whatever the machine has, there is no driver unless a test plants it."""
+    monkeypatch.setattr(nvidia, "has_nvidia_driver", lambda root="/": False)
 
 
 class InternalError(Exception):
@@ -247,8 +246,8 @@ def test_a_message_about_the_loader_is_not_about_memory() -> None:
 
 # -- what nvidia-smi says --------------------------------------------------------------------------
 
-FULL = CARD | {"memory.free": "812"}
-HOLDER = "4711, GPU-0, 79800, /usr/bin/python"
+FULL = CARD | {"memory_free_mib": 812}
+HOLDER = (4711, "GPU-0", 79800, "/usr/bin/python")
 FACTS = "Now 812 of 81559 MiB are free on card 0 (NVIDIA H100 80GB HBM3); held by 4711 python"
 
 
@@ -266,23 +265,23 @@ FACTS = "Now 812 of 81559 MiB are free on card 0 (NVIDIA H100 80GB HBM3); held b
     ],
 )
 def test_where_there_is_a_card_its_memory_is_told(error, tmp_path, monkeypatch) -> None:
-    plant_smi(tmp_path, monkeypatch, [FULL], [HOLDER])
+    plant_driver(tmp_path, monkeypatch, [FULL], [HOLDER])
     remedy = explain(error).remedy
     assert "end that process" in remedy
     assert remedy.endswith(f"{FACTS} 79800 MiB.")
 
 
 def test_of_a_process_that_died_too(tmp_path, monkeypatch) -> None:
-    plant_smi(tmp_path, monkeypatch, [FULL], [HOLDER])
+    plant_driver(tmp_path, monkeypatch, [FULL], [HOLDER])
     failure = explain_exit(-6, "E0000 failed to create cublas handle: the resource ...")
     assert failure.remedy.endswith(f"{FACTS} 79800 MiB.")
 
 
 def test_every_card_and_its_largest_holders_are_named(tmp_path, monkeypatch) -> None:
-    other = CARD | {"index": "1", "uuid": "GPU-1"}
-    small = [f"{pid}, GPU-0, {pid}, worker" for pid in range(1, 7)]
-    mine = f"{os.getpid()}, GPU-1, [N/A], [Not Found]"
-    plant_smi(tmp_path, monkeypatch, [FULL, other], [*small, HOLDER, mine])
+    other = CARD | {"index": 1, "uuid": "GPU-1"}
+    small = [(pid, "GPU-0", pid, "worker") for pid in range(1, 7)]
+    mine = (os.getpid(), "GPU-1", None, None)
+    plant_driver(tmp_path, monkeypatch, [FULL, other], [*small, HOLDER, mine])
     remedy = explain(RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")).remedy
     assert f"{FACTS} 79800 MiB, 6 worker 6 MiB, 5 worker 5 MiB" in remedy
     assert "3 worker 3 MiB, 2 more. 81037 of 81559 MiB are free on card 1" in remedy
@@ -290,17 +289,17 @@ def test_every_card_and_its_largest_holders_are_named(tmp_path, monkeypatch) -> 
 
 
 def test_a_holder_that_cannot_be_seen(tmp_path, monkeypatch) -> None:
-    plant_smi(tmp_path, monkeypatch, [FULL], [])
+    plant_driver(tmp_path, monkeypatch, [FULL], [])
     remedy = explain(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")).remedy
     assert remedy.endswith("; the process that holds it cannot be seen from here"
                            " (another container?).")  # fmt: skip
-    plant_smi(tmp_path, monkeypatch, [CARD], [])
+    plant_driver(tmp_path, monkeypatch, [CARD], [])
     remedy = explain(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")).remedy
     assert remedy.endswith("81037 of 81559 MiB are free on card 0 (NVIDIA H100 80GB HBM3).")
 
 
 def test_a_card_that_does_not_tell_its_memory(tmp_path, monkeypatch) -> None:
-    plant_smi(tmp_path, monkeypatch, [CARD | {"memory.free": "[N/A]"}], [HOLDER])
+    plant_driver(tmp_path, monkeypatch, [CARD | {"memory_free_mib": None}], [HOLDER])
     assert explain(RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")).remedy.endswith("a smaller batch.")
     assert memory_in_words([], []) == ""
 
@@ -316,7 +315,7 @@ def test_a_full_machine_is_not_a_full_card(tmp_path, monkeypatch) -> None:
         assert "memory is full" in told.reason
         assert "smaller batch" in told.remedy
         assert not any(word in told.remedy for word in ("card", "nvidia", "CUDA"))
-    plant_smi(tmp_path, monkeypatch, [FULL], [HOLDER])
+    plant_driver(tmp_path, monkeypatch, [FULL], [HOLDER])
     assert "card" not in explain(on_cpu).remedy
     assert FACTS in explain(of_xla).remedy
 
@@ -330,15 +329,6 @@ def test_a_card_is_asked_only_where_it_matters(monkeypatch) -> None:
     for error in (ValueError("no"), MemoryError("Unable to allocate 8.00 EiB"), OSError(28, "x")):
         explain(error)
     explain_exit(-9, "")
-
-
-def test_without_nvidia_smi_no_process_is_started(monkeypatch) -> None:
-    def started(*args, **options):
-        raise AssertionError
-
-    monkeypatch.setattr(subprocess, "Popen", started)
-    explain(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"))
-    explain(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 17179869184 bytes."))
 
 
 # -- the rest --------------------------------------------------------------------------------------

@@ -150,6 +150,35 @@ def test_asv_has_the_same_number(faulty, rows):
     assert time_s
 
 
+# -- Benchmarks that are not ours -----------------------------------------------------------------
+
+ORDINARY = """\
+def time_noparams():
+    pass
+
+class Ordinary:
+    params = ([1, 2], ["a"])
+    def time_params(self, number, text):
+        pass
+"""
+
+
+def test_ordinary_benchmarks_are_left_out_by_name_and_the_others_are_measured(tmp_path):
+    checkout = Checkout(tmp_path, ())
+    (checkout.folder / "benchmarks" / "bench_ordinary.py").write_text(ORDINARY)
+    checkout.commit()
+    alone = checkout.convbench("bench", "--bench", "ordinary")
+    both = checkout.convbench(
+        "bench", "--json", "--rounds", "1", "--bench", "ordinary",
+        "--bench", r"pipeline\.Smoke\..*'numpy@cpu', 'notebook\.pool'",
+    )  # fmt: skip
+    for done, code in ((alone, 4), (both, 0)):
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "bench_ordinary.Ordinary.time_params, bench_ordinary.time_noparams;" in done.stderr
+    assert [row["target"] for row in json.loads(both.stdout)["rows"]] == ["numpy@cpu"]
+
+
 # -- Interruptions --------------------------------------------------------------------------------
 
 SELECT = ("--bench", r"pipeline\.Smoke\..*'numpy@cpu'")
@@ -211,6 +240,9 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert loaded.records
     assert loaded.problems == ()
     assert list(checkout.results_dir.glob("bench/*-*.json")), "asv's file was not written"
+    said = evidence_of(checkout)
+    assert {note.process for note in said.notes if note.status == "ok"} == set(said.processes)
+    assert all("after" in process for process in said.processes.values()), "one was cut off"
 
 
 # -- What processes share -------------------------------------------------------------------------
@@ -233,7 +265,7 @@ def look(pipe):
 
 
 def test_forked_processes_share_code_and_nothing_that_runs():
-    start_server(SUITES)
+    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(SUITES)})
     seen = []
     for _ in range(2):
         child = Child(look, (), fork=True)
@@ -252,7 +284,7 @@ def die(pipe):
 
 
 def test_a_forked_process_that_dies_says_how():
-    start_server(SUITES)
+    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(SUITES)})
     child = Child(die, (), fork=True)
     answer = child.receive(60.0)
     child.close()

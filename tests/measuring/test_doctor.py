@@ -29,7 +29,7 @@ from convbench.measuring.timing import Overhead
 from convbench.stimulus.workloads import load
 from convbench.words.status import Outcome, Status
 
-from ..machine.test_facts import BARE_METAL, CARD, CPU, plant, plant_smi
+from ..machine.test_facts import BARE_METAL, CARD, CPU, plant, plant_driver
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "convbench", "doctor"]
@@ -394,7 +394,8 @@ def test_the_timer(cost, level) -> None:
 
 # -- cards -----------------------------------------------------------------------------------------
 
-HOLDER = "4711, GPU-0, 79800, /usr/bin/python"
+HOLDER = (4711, "GPU-0", 79800, "/usr/bin/python")
+XORG = (12, "GPU-0", 300, "Xorg")
 FREE = {"memory.free": "81037"}
 
 
@@ -402,23 +403,23 @@ FREE = {"memory.free": "81037"}
     ("card", "processes", "topic", "level", "words"),
     [
         ({}, [], "GPU 0", Level.GOOD, "81037 of 81559 MiB free; nobody else uses it"),
-        ({}, ["12, GPU-0, 300, Xorg"], "GPU 0", Level.CARE, "0 % busy; held by 12 Xorg 300 MiB"),
-        ({"memory.free": "812"}, [HOLDER], "GPU 0", Level.BAD, "held by 4711 python 79800 MiB"),
-        ({"memory.free": "60000"}, [], "GPU 0", Level.CARE, "somebody who cannot be seen"),
-        ({"utilization.gpu": "97"}, [], "GPU 0", Level.BAD, "97 % busy"),
+        ({}, [XORG], "GPU 0", Level.CARE, "0 % busy; held by 12 Xorg 300 MiB"),
+        ({"memory_free_mib": 812}, [HOLDER], "GPU 0", Level.BAD, "held by 4711 python 79800 MiB"),
+        ({"memory_free_mib": 60000}, [], "GPU 0", Level.CARE, "somebody who cannot be seen"),
+        ({"utilization_percent": 97}, [], "GPU 0", Level.BAD, "97 % busy"),
         ({}, [], "GPU 0 clock", Level.GOOD, "345 MHz now, up to 1980; 31 degrees C; 70 of 700 W"),
-        ({"clocks_throttle_reasons.active": "0x40"}, [], "GPU 0 clock", Level.BAD,
+        ({"throttling": 0x40}, [], "GPU 0 clock", Level.BAD,
          "slowed down: hw_thermal_slowdown"),
-        ({"clocks_throttle_reasons.active": "0x4"}, [], "GPU 0 clock", Level.CARE,
+        ({"throttling": 0x4}, [], "GPU 0 clock", Level.CARE,
          "limited: sw_power_cap"),
-        ({"temperature.gpu": "88"}, [], "GPU 0 clock", Level.CARE, "88 degrees C"),
-        ({"persistence_mode": "Disabled"}, [], "GPU 0 clock", Level.CARE, "persistence mode off"),
-        (dict.fromkeys(set(CARD) - {"index"}, "[N/A]"), [], "GPU 0 clock", Level.GOOD, "not told"),
-        (dict.fromkeys(set(CARD) - {"index"}, "[N/A]"), [], "GPU 0", Level.GOOD, "unnamed"),
+        ({"temperature_c": 88}, [], "GPU 0 clock", Level.CARE, "88 degrees C"),
+        ({"persistence": False}, [], "GPU 0 clock", Level.CARE, "persistence mode off"),
+        (dict.fromkeys(set(CARD) - {"index"}), [], "GPU 0 clock", Level.GOOD, "not told"),
+        (dict.fromkeys(set(CARD) - {"index"}), [], "GPU 0", Level.GOOD, "unnamed"),
     ],
 )  # fmt: skip
 def test_cards(tmp_path, monkeypatch, card, processes, topic, level, words) -> None:
-    plant_smi(tmp_path, monkeypatch, [CARD | card], processes)
+    plant_driver(tmp_path, monkeypatch, [CARD | card], processes)
     seen = (tuple(nvidia.gpus()), tuple(nvidia.gpu_processes()))
     finding = found(replace(GOOD, driver=True, gpus=seen[0], gpu_processes=seen[1]), topic)
     assert finding.level is level
@@ -510,10 +511,9 @@ def test_an_examination_tells_more_with_each_step(monkeypatch) -> None:
 
 
 def test_an_examination_asks_the_cards(tmp_path, monkeypatch) -> None:
-    for asked in (nvidia, facts):
-        monkeypatch.setattr(asked, "has_nvidia_driver", lambda root="/": True)
-    full = CARD | {"memory.free": "812", "utilization.gpu": "97"}
-    plant_smi(tmp_path, monkeypatch, [full], [HOLDER])
+    monkeypatch.setattr(facts, "has_nvidia_driver", lambda root="/": True)
+    full = CARD | {"memory_free_mib": 812, "utilization_percent": 97}
+    plant_driver(tmp_path, monkeypatch, [full], [HOLDER])
     *_, step = examine(0, look_s=0)
     finding = found(step.evidence, "GPU 0")
     assert finding.level is Level.BAD

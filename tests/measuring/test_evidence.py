@@ -23,35 +23,39 @@ CELL = ("bench_pipeline.Smoke.track_time", ["numpy@cpu", "notebook.conv"])
 
 @pytest.fixture
 def asv(tmp_path, monkeypatch):
-    """A process as asv starts it for a benchmark, by default in an environment that asv has built.
-
-    Call it with the words of the `asv run` above the process.
-    """
-    for name in ("ASV_COMMIT", "ASV_ENV_NAME"):
+    """A process as asv starts it for a benchmark; call it with what asv has told it."""
+    for name in ("ASV_COMMIT", "ASV_ENV_NAME", asv_run.VARIABLE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     suites = tmp_path / "project" / "benchmarks"
     suites.mkdir(parents=True)
 
-    def start(*words, mode="run", **variables):
+    def start(asked=None, mode="run", **variables):
         monkeypatch.setattr(sys, "argv", ["/venv/asv/benchmark.py", mode, str(suites), "name"])
-        monkeypatch.setattr(
-            asv_run, "_ancestors", lambda: iter([(7, ["asv", "run", *words]), (1, ["sh"])])
-        )
+        if asked is not None:
+            variables[asv_run.VARIABLE] = json.dumps(asked)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        for cached in (asv_run.location, asv_run.run_of_asv):
-            cached.cache_clear()
-        evidence._told.clear()
         return suites.parent
 
-    yield start
-    asv_run.location.cache_clear()
+    return start
+
+
+BUILT = {"ASV_COMMIT": COMMIT, "ASV_ENV_NAME": "virtualenv-py3.11"}
 
 
 @pytest.fixture
-def built(asv):
-    return asv(ASV_COMMIT=COMMIT, ASV_ENV_NAME="virtualenv-py3.11")
+def told(tmp_path):
+    """What asv tells where it saves to `measured/results` of the project."""
+    results = tmp_path / "project" / "measured" / "results"
+    return {"run": "asv-7-1", "machine": "farm", "commit": None, "results_dir": str(results)}
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """As one of asv's processes."""
+    path = tmp_path / "evidence" / "farm" / "e.jsonl"
+    return evidence.Writer(evidence.Place(path, "asv-7-1", launch="run"))
 
 
 def read(path):
@@ -61,55 +65,64 @@ def read(path):
 
 def test_outside_asv_there_is_none_and_no_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asv_run.location.cache_clear()
+    monkeypatch.setattr(evidence, "_writer", None)  # and put back afterwards
     assert asv_run.location() is None
     evidence.write(*CELL, "ok")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_discovery_leaves_none(asv):
-    asv(mode="discover", ASV_COMMIT=COMMIT, ASV_ENV_NAME="virtualenv-py3.11")
+def test_discovery_leaves_none(asv, told):
+    asv(told, mode="discover", **BUILT)
     assert asv_run.location() is None
 
 
 @pytest.mark.parametrize("environment", ["virtualenv-py3.11", "virtualenv-py3.11-" + "numpy" * 40])
-def test_it_lies_beside_the_results_under_the_name_that_asv_gives_them(asv, environment):
-    project = asv(ASV_COMMIT=COMMIT, ASV_ENV_NAME=environment)
-    beside = project / ".asv" / "results" / get_filename(platform.node(), COMMIT, environment)
-    path = asv_run.location()
-    assert path.parent == project / ".asv" / "evidence" / beside.parent.name
-    assert path.stem == beside.stem
+def test_it_lies_beside_the_results_under_the_name_that_asv_gives_them(asv, told, environment):
+    project = asv(told, ASV_COMMIT=COMMIT, ASV_ENV_NAME=environment)
+    path, run = asv_run.location()
+    assert path.parent == project / "measured" / "evidence" / "farm"
+    assert path.stem == Path(get_filename("farm", COMMIT, environment)).stem
+    assert run == "asv-7-1"
 
 
-def test_in_an_existing_environment_it_follows_the_command_line(asv):
-    project = asv("-E", f"existing:{sys.executable}", "--set-commit-hash", "HEAD", "-b", "Smoke")
-    git = ["git", "-C", str(project), "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "one"], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+def test_in_an_existing_environment_it_is_the_commit_that_asv_was_told(asv, told):
+    asv({**told, "commit": COMMIT})
     name = get_env_name("existing", sys.executable.replace(os.path.sep, "_"), {}, {})
-    assert asv_run.location().stem == Path(get_filename("any", head.stdout, name)).stem
+    assert asv_run.location()[0].stem == Path(get_filename("any", COMMIT, name)).stem
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("-E", "existing"),  # asv measures and saves nothing
-        ("-E", "existing", "--set-commit-hash", "no-such-name"),
-    ],
-)
-def test_where_asv_saves_no_result_there_is_no_evidence(asv, words):
-    asv(*words)
+def test_where_asv_saves_no_result_there_is_no_evidence(asv, told):
+    asv(told)  # an existing environment without --set-commit-hash
+    assert asv_run.location() is None
+    asv({**told, "results_dir": None}, **BUILT)
     assert asv_run.location() is None
 
 
-@pytest.mark.parametrize("flag", ["-n", "--dry-run"])
-def test_a_dry_run_leaves_none(asv, flag):
-    asv(flag, ASV_COMMIT=COMMIT, ASV_ENV_NAME="virtualenv-py3.11")
-    assert asv_run.location() is None
+def test_what_a_later_version_tells_is_read(asv, told):
+    asv({**told, "new": 1}, **BUILT)
+    assert asv_run.location()[1] == "asv-7-1"
 
+
+# -- What asv tells -------------------------------------------------------------------------------
 
 NODE = platform.node()
+
+
+@pytest.fixture
+def tell(tmp_path, monkeypatch):
+    """What `asv WORDS` tells those that it starts."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(asv_run.VARIABLE, "")  # and put back afterwards
+    configuration = {"version": 1, "repo": ".", "results_dir": "measured/results"}
+    (tmp_path / "asv.conf.json").write_text(json.dumps(configuration))
+    monkeypatch.chdir(tmp_path)
+
+    def told(*words):
+        monkeypatch.setattr(sys, "argv", ["/venv/bin/asv", *words])
+        asv_run.tell()
+        return json.loads(os.environ[asv_run.VARIABLE])
+
+    return told
 
 
 @pytest.mark.parametrize(
@@ -121,29 +134,87 @@ NODE = platform.node()
         ((), {"a": {"machine": "a"}, "b": {"machine": "b"}}, NODE),
         (("--machine", "a"), {"a": {"machine": "a"}, "b": {"machine": "b"}}, "a"),
         (("-m", "new"), {"a": {"machine": "a"}}, "new"),
-        (("--machine=new",), {}, "new"),
+        (("--mach=new",), {}, "new"),
     ],
 )
-def test_the_machine_is_the_one_that_asv_chooses(asv, tmp_path, words, known, machine):
+def test_the_machine_is_the_one_that_asv_chooses(tell, tmp_path, words, known, machine):
     (tmp_path / ".asv-machine.json").write_text(json.dumps({"version": 1, **known}))
-    asv(*words, ASV_COMMIT=COMMIT, ASV_ENV_NAME="virtualenv-py3.11")
-    assert asv_run.location().parent.name == machine
+    assert tell("run", *words)["machine"] == machine
+
+
+@pytest.mark.parametrize(
+    ("words", "saves"),
+    [
+        (("run",), True),
+        (("run", "-E", "existing", "-b", "Smoke", "--quick"), True),
+        (("continuous", "HEAD"), True),
+        (("run", "-n"), False),
+        (("run", "-qn"), False),
+        (("run", "--dry-run"), False),
+        (("find", "HEAD~1..HEAD", "b"), False),
+        (("publish",), False),
+        ((), False),
+    ],
+)
+def test_where_it_saves_is_told_by_its_configuration(tell, tmp_path, words, saves):
+    results = str(tmp_path / "measured" / "results") if saves else None
+    assert tell(*words)["results_dir"] == results
+
+
+def test_another_configuration_is_another_folder(tell, tmp_path):
+    other = {"version": 1, "repo": ".", "results_dir": "others"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    told = tell("run", "--config", "other.json")
+    assert told["results_dir"] == str(tmp_path / "others")
+
+
+def test_a_name_of_a_commit_is_resolved_where_asv_runs(tell, tmp_path):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "one"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert tell("run", "--set-commit-hash", "HEAD")["commit"] == head.stdout.strip()
+    assert tell("run", "--set-commit-hash", "a" * 40)["commit"] == "a" * 40
+    assert tell("run")["commit"] is None
+
+
+# -- Where the plug-in is older -------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="Linux shows command lines")
-def test_command_lines_of_the_processes_above_are_read():
-    code = "from convbench.measuring import asv_run; print(*next(asv_run._ancestors())[1])"
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--machine", "farm"), "True farm asv-"),
+        (("-m", "farm", "-E", "existing"), "True farm asv-"),
+        (("--machine=farm", "--dry-run"), "None"),
+        (("-n",), "None"),
+    ],
+)
+def test_an_asv_that_told_nothing_is_found_above(asv, words, expected):
+    project = asv(**BUILT)
+    code = (
+        "import sys; from convbench.measuring import asv_run;"
+        f"sys.argv = {sys.argv!r}; found = asv_run.location();"
+        f"evidence = {str(project / '.asv' / 'evidence')!r};"
+        "found = found and (str(found[0].parents[1]) == evidence, found[0].parent.name, found[1]);"
+        "sys.stdout.write(' '.join(map(str, found or [None])))"
+    )
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
     done = subprocess.run(
-        [sys.executable, "-c", script, "asv", "run"], check=True, capture_output=True, text=True
-    )
-    assert done.stdout.split()[-2:] == ["asv", "run"]
+        [sys.executable, "-c", script, "asv", "run", *words],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.startswith(expected)
 
 
-def test_what_is_written_is_read(built):
-    evidence.write(*CELL, "started")
-    evidence.write(*CELL, "failed", reason="no memory", remedy="take less", error="MemoryError")
-    notes, problems = read(asv_run.location())
+# -- What is written ------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read(writer):
+    writer.write(*CELL, "started")
+    writer.write(*CELL, "failed", reason="no memory", remedy="take less", error="MemoryError")
+    notes, problems = read(writer.place.path)
     assert problems == []
     assert [note.status for note in notes] == ["started", "failed"]
     assert (notes[1].benchmark, notes[1].params) == (CELL[0], tuple(CELL[1]))
@@ -152,31 +223,39 @@ def test_what_is_written_is_read(built):
     assert notes[0].time_s <= notes[1].time_s
 
 
-def test_a_process_says_once_what_it_is_and_how_the_machine_is_before_and_after(built):
+def test_a_process_says_once_what_it_is_and_how_the_machine_is_before_and_after(writer):
     for _ in range(2):
-        evidence.write(*CELL, "started")
-        evidence.write(*CELL, "ok", versions={"numpy": "2.1"})
-    said = journal.read(asv_run.location())
+        writer.write(*CELL, "started")
+        writer.write(*CELL, "ok", versions={"numpy": "2.1"})
+    said = journal.read(writer.place.path)
     (process,) = said.processes.values()
     assert {"launch", "machine", "before", "after", "versions"} <= set(process)
     assert {note.process for note in said.notes} == set(said.processes)
     assert all(note.facts["versions"] == {"numpy": "2.1"} for note in said.notes[1:])
-    text = asv_run.location().read_text()
+    text = writer.place.path.read_text()
     assert text.count('"versions"') == text.count('"machine"') == 1
 
 
-def test_all_processes_of_one_asv_are_one_run(built):
+def test_a_process_of_asvs_writes_where_asv_saves_and_a_fork_of_it_is_another(
+    asv, told, monkeypatch
+):
+    monkeypatch.setattr(evidence, "_writer", None)  # and put back afterwards
+    asv(told, **BUILT)
     evidence.write(*CELL, "ok")
-    assert journal.read(asv_run.location()).notes[0].run == asv_run.run_of_asv()
-    assert asv_run.run_of_asv().startswith("asv-7-")
+    monkeypatch.setattr(evidence._writer, "pid", 0)
+    evidence.write(*CELL, "ok")
+    said = journal.read(asv_run.location()[0])
+    assert {note.run for note in said.notes} == {"asv-7-1"}
+    assert len({note.process for note in said.notes}) == len(said.processes) == 2
+    assert {process["launch"] for process in said.processes.values()} == {"run"}
 
 
 def test_a_place_that_was_given_is_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "_place", None)  # and put back afterwards
+    monkeypatch.setattr(evidence, "_writer", None)  # and put back afterwards
     place = evidence.Place(tmp_path / "a" / "b.jsonl", "run", 3, "fork")
-    evidence.use(place)
+    writer = evidence.use(place)
     evidence.write(*CELL, "ok", samples_s=[1.0])
-    evidence.finish()
+    writer.finish()
     said = journal.read(place.path)
     (note,) = said.notes
     assert (note.run, note.round, note.facts["launch"]) == ("run", 3, "fork")
@@ -193,24 +272,24 @@ def test_runs_are_told_apart_and_their_last_word_counts(tmp_path):
     assert runs["a"]["commit"] == "c"
 
 
-def test_every_line_names_its_schema(built):
-    evidence.write(*CELL, "ok")
-    lines = asv_run.location().read_text().split()
-    entries = [json.loads(line) for line in asv_run.location().read_text().splitlines() if line]
+def test_every_line_names_its_schema(writer):
+    writer.write(*CELL, "ok")
+    lines = writer.place.path.read_text().split()
+    entries = [json.loads(line) for line in writer.place.path.read_text().splitlines() if line]
     assert lines
     assert {entry["schema"] for entry in entries} == {journal.SCHEMA}
 
 
-def test_facts_that_are_not_json_are_written_as_text(built):
-    evidence.write(*CELL, "ok", versions={"library": ValueError("1.0")})
-    (note,), _ = read(asv_run.location())
+def test_facts_that_are_not_json_are_written_as_text(writer):
+    writer.write(*CELL, "ok", versions={"library": ValueError("1.0")})
+    (note,), _ = read(writer.place.path)
     assert note.facts["versions"] == {"library": "1.0"}
 
 
 def write_many(path, count):
-    evidence.location = lambda: path
+    writer = evidence.Writer(evidence.Place(path, "run"))
     for _ in range(count):
-        evidence.write(*CELL, "ok", filler="x" * 5000)
+        writer.write(*CELL, "ok", filler="x" * 5000)
 
 
 def test_two_runs_can_meet(tmp_path):
@@ -257,12 +336,12 @@ def test_a_line_that_cannot_be_read_is_reported_and_skipped(tmp_path, bad, why):
     assert why in problems[0]
 
 
-def test_a_torn_line_costs_only_itself(built):
-    evidence.write(*CELL, "started")
-    path = asv_run.location()
+def test_a_torn_line_costs_only_itself(writer):
+    writer.write(*CELL, "started")
+    path = writer.place.path
     with path.open("a") as file:
         file.write('\n{"schema": 1, "benchm')
-    evidence.write(*CELL, "ok")
+    writer.write(*CELL, "ok")
     notes, problems = read(path)
     assert [note.status for note in notes] == ["started", "ok"]
     assert len(problems) == 1
@@ -285,7 +364,18 @@ def test_a_file_that_cannot_be_opened_is_one(tmp_path):
     assert "cannot be read" in problems[0]
 
 
-def test_a_disk_that_cannot_be_written_to_costs_no_measurement(built):
-    (built / ".asv").write_text("a file where a folder should be")
+def test_a_disk_that_cannot_be_written_to_costs_no_measurement(writer):
+    writer.place.path.parents[1].write_text("a file where a folder should be")
     with pytest.warns(RuntimeWarning, match="no evidence could be written"):
-        evidence.write(*CELL, "ok")
+        writer.write(*CELL, "ok")
+
+
+def test_where_there_is_no_lock_it_is_written_and_read_without(tmp_path):
+    code = (
+        "import sys; sys.modules['fcntl'] = None; from pathlib import Path;"
+        "from convbench.results import journal; path = Path(sys.argv[1]);"
+        "journal.append(path, 'run', run='a', state='begun');"
+        "sys.exit(list(journal.read(path).runs) != ['a'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "e.jsonl"], check=False)
+    assert done.returncode == 0

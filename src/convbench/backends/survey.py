@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 
 from convbench.backends import backend_class, find_backend, registered
 from convbench.errors import (
     TargetError,
 )
-from convbench.machine.child import START_TIMEOUT_S, Child
+from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.machine.failures import explain
-from convbench.stimulus.targets import Target
+from convbench.stimulus.targets import Target, kind_of
 from convbench.words.status import Outcome, Status
 
 
@@ -46,7 +45,7 @@ class Presence:
 
     def missing(self) -> dict[Target, Outcome]:
         """The default variant on each kind of device that is not present, and why it is not."""
-        present = {device.partition(":")[0] for device in self.devices}
+        present = {kind_of(device) for device in self.devices}
         absence = self.absence or Outcome(
             Status.SKIPPED,
             f"no device: {self.name} finds no GPU here",
@@ -66,10 +65,9 @@ class Presence:
         ------
         TargetError
         """
-        kind = target.device.partition(":")[0]
         for what, value, known, to_do in (
             ("variant", target.variant, self.variants, "Leave it and its dot out for the default."),
-            ("device", kind, self.kinds, "Write it as in cpu or gpu:0."),
+            ("device", target.kind, self.kinds, "Write it as in cpu or gpu:0."),
         ):
             if known and value not in known:
                 raise TargetError(
@@ -85,7 +83,7 @@ def survey(names: Iterable[str] | None = None) -> list[Presence]:
     return [_seen(name, child) for name, child in processes.items()]
 
 
-def _look(name: str, pipe: Connection) -> None:
+def _look(name: str, pipe: Questions) -> None:
     """Say what a backend knows, then which devices and versions there are, or why there is none."""
     try:
         kind = backend_class(name)
@@ -143,7 +141,7 @@ def _absence(presence: Presence, target: Target) -> Outcome | None:
         return None
     known = presence.missing()
     return next(
-        (known[t] for t in known if t.device.partition(":")[0] == target.device.partition(":")[0]),
+        (known[t] for t in known if t.kind == target.kind),
         Outcome(
             Status.SKIPPED,
             f"no device: {presence.name} has {', '.join(presence.devices)} here, not"

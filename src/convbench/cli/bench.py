@@ -85,6 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(config, arguments.bench or [rf"\.({tiers})\."], commit)
     bench = Bench(store, arguments.rounds, arguments.timeout, fresh=arguments.fresh)
     left = len(bench.left())
+    if others := store.others():
+        say(
+            f"left out, since their first parameter is no target: {', '.join(others)}; `asv run`"
+            " measures them"
+        )
     if not bench.cells:
         raise InputError(
             "bench: what was selected is nothing; expected a benchmark that matches. `asv run "

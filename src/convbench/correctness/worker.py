@@ -7,14 +7,13 @@ so that no backend judges its own result, and it starts a new process after one 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from typing import Self
 
 from convbench.backends import open_backend
 from convbench.backends.base import Backend, HoleKind
 from convbench.backends.compute import Computed, compute
 from convbench.correctness.faults import FAULTS
-from convbench.machine.child import START_TIMEOUT_S, Child
+from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.machine.failures import explain
 from convbench.stimulus.arrays import Array
 from convbench.stimulus.inputs import Fill, Inputs
@@ -106,7 +105,7 @@ class Worker:
         self.close()
 
 
-def _serve(target: str, pipe: Connection) -> None:
+def _serve(target: str, pipe: Questions) -> None:
     """Open the backend, say None (or why not), and answer until the pipe is closed."""
     try:
         backend = open_backend(Target.parse(target))

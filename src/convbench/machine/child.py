@@ -11,13 +11,15 @@ import multiprocessing.forkserver
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from convbench.machine.facts import THREAD_SETTINGS
 from convbench.machine.failures import explain_exit, explain_timeout
+from convbench.machine.interrupts import uninterrupted
 
 START_TIMEOUT_S = 180.0
 """For importing a library; the first import of TensorFlow from a cold disk takes up to 20 s."""
@@ -31,7 +33,7 @@ class Child:
     Parameters
     ----------
     function : callable
-        Called in the process with `arguments` and the process's end of the pipe.
+        Called in the process with `arguments` and its :class:`Questions`.
     arguments : tuple
     threads : int, optional
         How many threads the libraries may use; as many as they like by default.
@@ -51,26 +53,40 @@ class Child:
         context: Any = multiprocessing.get_context("forkserver" if fork else "spawn")
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
+        self._asked = 0
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_run, args=(function, arguments, theirs, str(self._stderr)), daemon=True
         )
-        with _environment(threads):  # libraries read it when they are loaded
-            self._process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        # A server that is importing still may take long to answer, and Ctrl-C must not wait for it.
+        starting = contextlib.nullcontext() if fork else uninterrupted()
+        # Libraries read these when they are loaded.
+        limits = {} if threads is None else dict.fromkeys(THREAD_SETTINGS, str(threads))
+        try:
+            with _environment(limits), starting:
+                self._process.start()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            theirs.close()  # so that the end of the process is the end of the pipe
 
     def ask(self, question: object, timeout_s: float) -> Any:
-        """Send something and wait for the answer."""
+        """Send something and wait for the answer, which is never that to an earlier question."""
+        self._asked += 1
         with contextlib.suppress(OSError):  # it is dead already; receiving tells how it died
-            self._pipe.send(question)
+            self._pipe.send((self._asked, question))
         return self.receive(timeout_s)
 
     def receive(self, timeout_s: float) -> Any:
         """Wait for what the process sends; an Outcome if it dies or is late."""
+        end_s = time.monotonic() + timeout_s
         try:
-            if self._pipe.poll(timeout_s):
-                return self._pipe.recv()
-        except (EOFError, ConnectionError):
+            while self._pipe.poll(max(0.0, end_s - time.monotonic())):
+                question, answer = self._pipe.recv()
+                if question == self._asked:  # and not one that nobody waits for any more
+                    return answer
+        except (EOFError, OSError):
             self._process.join(timeout=10)
             return explain_exit(self._process.exitcode or 0, self._last_words())
         self._kill()
@@ -78,11 +94,13 @@ class Child:
 
     def close(self) -> None:
         """End the process."""
-        self._pipe.close()
-        self._kill()
-        self._process.join()
-        self._process.close()
-        self._stderr.unlink(missing_ok=True)
+        with uninterrupted():
+            self._pipe.close()
+            if self._process.pid is not None:  # it was started
+                self._kill()
+                self._process.join()
+            self._process.close()
+            self._stderr.unlink(missing_ok=True)
 
     def _kill(self) -> None:
         # A forked process is the server's child: when it has ended, its number may be another's.
@@ -95,19 +113,39 @@ class Child:
             return file.read().decode(errors="replace")
 
 
-def start_server(suites: Path) -> None:
-    """Start the server that processes are forked from, and let it import what the suites need."""
-    multiprocessing.set_forkserver_preload(["convbench.measuring.preload"])
-    before = os.environ.get("CONVBENCH_SUITES")
-    os.environ["CONVBENCH_SUITES"] = str(suites)
-    try:
-        with _silent():
-            multiprocessing.forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["CONVBENCH_SUITES"]
-        else:
-            os.environ["CONVBENCH_SUITES"] = before
+class Questions:
+    """The end of the pipe that the process has.
+
+    What it sends carries the number of the question that it received last; 0 before the first.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._number = 0
+
+    def recv(self) -> Any:
+        """Wait for a question; EOFError if there will be none."""
+        self._number, question = self._pipe.recv()
+        return question
+
+    def send(self, answer: object) -> None:
+        """Answer it."""
+        self._pipe.send((self._number, answer))
+
+
+def start_server(preload: str, variables: Mapping[str, str]) -> None:
+    """Start the server that processes are forked from.
+
+    Parameters
+    ----------
+    preload : str
+        The module that it imports, and with it what the processes will need.
+    variables : mapping of str to str
+        Of the environment, for that module.
+    """
+    multiprocessing.set_forkserver_preload([preload])
+    with _environment(variables), _silent(), uninterrupted():
+        multiprocessing.forkserver.ensure_running()
 
 
 @contextlib.contextmanager
@@ -124,11 +162,10 @@ def _silent() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(threads: int | None) -> Iterator[None]:
-    """Limit the threads of a process that is started meanwhile."""
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """With these variables for a process that is started meanwhile."""
     before = dict(os.environ)
-    if threads is not None:
-        os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(threads)))
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -143,4 +180,4 @@ def _run(
     with Path(stderr).open("ab") as file:
         os.dup2(file.fileno(), 2)
         os.dup2(file.fileno(), 1)  # a library that prints must not disturb --json
-    function(*arguments, pipe)
+    function(*arguments, Questions(pipe))

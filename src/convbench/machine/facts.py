@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convbench.machine.nvidia import _changing, _integer, _known, _real, gpus, has_nvidia_driver
+from convbench.machine.nvidia import changing, gpus, has_nvidia_driver, known
+from convbench.words.numbers import integer, real
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -82,8 +83,8 @@ def machine_facts(root: Path | str = "/") -> dict[str, Any]:
     }
     if sys.platform != "linux":  # there are no such files, but Python knows the most important
         asked = {"kernel": platform.release(), "os": platform.platform(terse=True)}
-        facts |= _known({**asked, "cpu_model": platform.processor() or None})
-    return _known(facts)
+        facts |= known({**asked, "cpu_model": platform.processor() or None})
+    return known(facts)
 
 
 def moment(root: Path | str = "/") -> dict[str, Any]:
@@ -128,9 +129,9 @@ def moment(root: Path | str = "/") -> dict[str, Any]:
         if swap_bytes is None or swap_free_bytes is None
         else swap_bytes - swap_free_bytes,
         "swapped_pages": sum(map(int, swapped)) if swapped else None,
-        "gpus": _changing(gpus()) if has_nvidia_driver(root) else None,
+        "gpus": changing(gpus()) if has_nvidia_driver(root) else None,
     }
-    return _known(facts)
+    return known(facts)
 
 
 def _read(path: Path, limit_bytes: int = -1) -> str:
@@ -184,7 +185,7 @@ def _values(cpu: Path, name: str) -> list[str] | None:
 
 
 def _mhz(khz: str) -> float | None:
-    number = _integer(khz)
+    number = integer(khz)
     return None if number is None else number / 1000
 
 
@@ -202,7 +203,7 @@ def _turbo(cpu: Path) -> bool | None:
 def _last_level_cache_bytes(cache: Path) -> int | None:
     levels = {}
     for index in cache.glob("index[0-9]*"):
-        level = _integer(_read(index / "level"))
+        level = integer(_read(index / "level"))
         size = re.fullmatch(r"(\d+)([KM]?)", _read(index / "size"))
         if level is not None and size:
             levels[level] = int(size[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[size[2]]
@@ -288,7 +289,7 @@ def _memory_limit_bytes(root: Path, total_bytes: int | None) -> int | None:
     limits = []
     for folder, version in dict.fromkeys(_cgroups(root, "memory")):
         name = "memory.max" if version == 2 else "memory.limit_in_bytes"
-        limit = _integer(_read(folder / name))
+        limit = integer(_read(folder / name))
         # Version 1 writes a number beyond every memory where there is no limit.
         if limit is not None and limit < (total_bytes or 1 << 60):
             limits.append(limit)
@@ -297,11 +298,11 @@ def _memory_limit_bytes(root: Path, total_bytes: int | None) -> int | None:
 
 def _load(root: Path) -> dict[str, float]:
     words = _read(root / "proc/loadavg").split()
-    loads = [_real(word) for word in words[:3]]
+    loads = [real(word) for word in words[:3]]
     if len(loads) < 3 and sys.platform != "linux" and hasattr(os, "getloadavg"):
         loads = list(os.getloadavg())
     names = ("load_1min", "load_5min", "load_15min")
-    return _known(dict(zip(names, loads, strict=False)))
+    return known(dict(zip(names, loads, strict=False)))
 
 
 def _jiffies(stat: str) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -11,12 +13,31 @@ def full_hash(revision: str, folder: Path | None = None) -> str | None:
     return git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") or None
 
 
-def git(folder: Path | None, *arguments: str) -> str:
-    """What git prints; "" where it fails, or is not there."""
+def subjects(commits: Iterable[str]) -> dict[str, str]:
+    """The first lines of the messages of those commits that git knows."""
+    # Names come from files, and git takes some words on its standard input for options.
+    hashes = [commit for commit in commits if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit)]
+    if not hashes:
+        return {}
+    words = ("log", "--no-walk=unsorted", "--ignore-missing", "--stdin", "--format=%H %s")
+    # A subject may hold what splitlines takes for the end of a line.
+    lines = git(None, *words, said="\n".join(hashes)).split("\n")
+    parts = (line.partition(" ") for line in lines if line)
+    return {commit: subject for commit, _, subject in parts}
+
+
+def git(folder: Path | None, *arguments: str, said: str = "") -> str:
+    """What git prints; "" where it fails, or is not there.
+
+    Parameters
+    ----------
+    said : str
+        What it reads on its standard input.
+    """
     try:
         found = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=False, cwd=folder
+            ["git", *arguments], capture_output=True, check=False, cwd=folder, input=said.encode()
         )
     except OSError:
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return found.stdout.decode(errors="replace").strip() if found.returncode == 0 else ""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import re
+import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from convbench.errors import BackendUnavailable, Unavailability
+from convbench.words.numbers import integer
 
 _CUDA_ERROR_NO_DEVICE = 100
 
-SMI_TIMEOUT_S = 5.0
-"""`nvidia-smi` hangs where a driver or a card does; nobody waits for it longer than this."""
+TIMEOUT_S = 5.0
+"""The driver hangs where a card does; nobody waits for its answer longer than this."""
 
 THROTTLING = {
     0x1: "gpu_idle",
@@ -93,28 +95,22 @@ def has_nvidia_driver(root: Path | str = "/") -> bool:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Every card that `nvidia-smi` shows, as it is now.
+    """Every card that the driver knows, as it is now.
 
     CUDA_VISIBLE_DEVICES hides none of them.
 
     Returns
     -------
     list of dict
-        Empty without `nvidia-smi`, or if it fails or takes more than `SMI_TIMEOUT_S`. What a card
-        does not tell is absent: ``index``, ``uuid``, ``name``, ``driver``, ``memory_total_mib``,
+        Empty without a driver, or if it fails or takes more than `TIMEOUT_S`. What a card does not
+        tell is absent: ``index``, ``uuid``, ``name``, ``driver``, ``memory_total_mib``,
         ``memory_free_mib``, ``sm_clock_mhz``, ``sm_clock_max_mhz``, ``memory_clock_mhz``,
         ``memory_clock_max_mhz``, ``persistence``, ``compute_mode``, ``utilization_percent``,
         ``temperature_c``, ``power_w``, ``power_limit_w``, and ``throttling``: names in
-        `THROTTLING`.
+        `THROTTLING`. Of `nvidia-smi`, which is asked where the driver's library cannot be, only
+        index, uuid, name, driver and memory.
     """
-    fields = dict(_GPU_FIELDS)
-    while fields:
-        answer = _smi("--query-gpu", fields)
-        unknown = _UNKNOWN_FIELD.search(answer)
-        if unknown is None:
-            return [_card(fields, row) for row in _rows(answer, len(fields))]
-        fields = _without(fields, unknown[1])
-    return []
+    return _driver()[0]
 
 
 def gpu_processes() -> list[dict[str, Any]]:
@@ -128,76 +124,48 @@ def gpu_processes() -> list[dict[str, Any]]:
         ``pid``, ``name``, ``memory_mib`` and the card's ``gpu_uuid``; what is not told is absent.
         Empty for the reasons for which :func:`gpus` is.
     """
-    answer = _smi("--query-compute-apps", ("pid", "gpu_uuid", "used_memory", "process_name"))
-    return [
-        _known(
-            {
-                "pid": _integer(row[0]),
-                "name": _word(", ".join(row[3:])),
-                "memory_mib": _integer(row[2]),
-                "gpu_uuid": _word(row[1]),
-            }
-        )
-        for row in _rows(answer, 4)
-        if _integer(row[0]) is not None
-    ]
+    return _driver()[1]
 
 
-# -- nvidia-smi ------------------------------------------------------------------------------------
+def changing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """That of what :func:`gpus` gives which changes while benchmarks run."""
+    return [{key: value for key, value in card.items() if key in _CHANGING} for card in cards]
 
 
-def _word(text: str) -> str | None:
-    """What a field says; None for [N/A], [Not Supported], [Unknown Error], ERR! and the like."""
-    absent = not text or text.startswith("[") or text in {"N/A", "ERR!"}
-    return None if absent else text
+def known(facts: dict[str, Any]) -> dict[str, Any]:
+    """Those that could be found out."""
+    return {key: value for key, value in facts.items() if value is not None}
 
 
-def _integer(text: str) -> int | None:
-    with contextlib.suppress(ValueError):
-        return int(text)
-    return None
+# -- The driver's library -------------------------------------------------------------------------
 
+_Told = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+"""The cards, and the processes on them."""
 
-def _real(text: str) -> float | None:
-    with contextlib.suppress(ValueError):
-        return float(text)
-    return None
+_COMPUTE_MODES = ("Default", "Exclusive_Thread", "Prohibited", "Exclusive_Process")
 
-
-def _switch(text: str) -> bool | None:
-    return {"Enabled": True, "Disabled": False}.get(text)
-
-
-def _reasons(text: str) -> list[str] | None:
-    try:
-        bits = int(text, 16)
-    except ValueError:
-        return None
-    return [name for bit, name in THROTTLING.items() if bits & bit]
-
-
-_Fields = dict[str, tuple[str, Callable[[str], Any]]]
-"""What nvidia-smi calls it; what it is called here, and how it is read."""
-
-_GPU_FIELDS: _Fields = {
-    "index": ("index", _integer),
-    "uuid": ("uuid", _word),
-    "name": ("name", _word),
-    "driver_version": ("driver", _word),
-    "memory.total": ("memory_total_mib", _integer),
-    "memory.free": ("memory_free_mib", _integer),
-    "clocks.sm": ("sm_clock_mhz", _integer),
-    "clocks.max.sm": ("sm_clock_max_mhz", _integer),
-    "clocks.mem": ("memory_clock_mhz", _integer),
-    "clocks.max.mem": ("memory_clock_max_mhz", _integer),
-    "persistence_mode": ("persistence", _switch),
-    "compute_mode": ("compute_mode", _word),
-    "utilization.gpu": ("utilization_percent", _integer),
-    "temperature.gpu": ("temperature_c", _integer),
-    "power.draw": ("power_w", _real),
-    "enforced.power.limit": ("power_limit_w", _real),
-    # Its name until driver 535, which takes both; newer ones may take the new one alone.
-    "clocks_throttle_reasons.active": ("throttling", _reasons),
+_CARD: dict[str, Callable[[Any, Any], Any]] = {
+    "uuid": lambda nvml, card: nvml.nvmlDeviceGetUUID(card),
+    "name": lambda nvml, card: nvml.nvmlDeviceGetName(card),
+    "driver": lambda nvml, _: nvml.nvmlSystemGetDriverVersion(),
+    "memory_total_mib": lambda nvml, card: nvml.nvmlDeviceGetMemoryInfo(card).total >> 20,
+    "memory_free_mib": lambda nvml, card: nvml.nvmlDeviceGetMemoryInfo(card).free >> 20,
+    "sm_clock_mhz": lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM),
+    "sm_clock_max_mhz": lambda nvml, card: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_SM),
+    "memory_clock_mhz": lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM),
+    "memory_clock_max_mhz": lambda nvml, card: nvml.nvmlDeviceGetMaxClockInfo(
+        card, nvml.NVML_CLOCK_MEM
+    ),
+    "persistence": lambda nvml, card: bool(nvml.nvmlDeviceGetPersistenceMode(card)),
+    "compute_mode": lambda nvml, card: _COMPUTE_MODES[nvml.nvmlDeviceGetComputeMode(card)],
+    "utilization_percent": lambda nvml, card: nvml.nvmlDeviceGetUtilizationRates(card).gpu,
+    "temperature_c": lambda nvml, card: nvml.nvmlDeviceGetTemperature(
+        card, nvml.NVML_TEMPERATURE_GPU
+    ),
+    "power_w": lambda nvml, card: nvml.nvmlDeviceGetPowerUsage(card) / 1000,
+    "power_limit_w": lambda nvml, card: nvml.nvmlDeviceGetEnforcedPowerLimit(card) / 1000,
+    # Its name until driver 535; newer ones answer to it too.
+    "throttling": lambda nvml, card: _reasons(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card)),
 }
 _CHANGING = {
     "index",
@@ -209,33 +177,102 @@ _CHANGING = {
     "power_w",
     "throttling",
 }
-_OTHER_NAMES = {"clocks_throttle_reasons.active": "clocks_event_reasons.active"}
-_UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field to query')
 
 
-def _without(fields: _Fields, unknown: str) -> _Fields:
-    """Ask for it by its other name, or else no more; for nothing if it was not asked for."""
-    if unknown not in fields:
-        return {}
-    names = {name: _OTHER_NAMES.get(name, "") if name == unknown else name for name in fields}
-    return {name: fields[old] for old, name in names.items() if name}
+def _driver() -> _Told:
+    """Ask the driver's library in a process of its own, or `nvidia-smi` where it cannot be loaded.
+
+    A call into a driver that waits for a dead card cannot be ended, and a process that it is made
+    in cannot end either. So it is made in one that nobody has to wait for.
+    """
+    if not has_nvidia_driver():
+        return [], []
+    program = "from convbench.machine.nvidia import tell; tell()"
+    path = os.pathsep.join(filter(None, sys.path))
+    said = _answer([sys.executable, "-P", "-c", program], os.environ | {"PYTHONPATH": path})
+    if said is None:
+        return [], []
+    with contextlib.suppress(ValueError):
+        cards, processes = json.loads(said)
+        return cards, processes
+    return _smi()
 
 
-def _smi(query: str, fields: Iterable[str]) -> str:
-    """What `nvidia-smi` answers; nothing if it is absent, fails or is late."""
+def tell() -> None:
+    """Write what the driver's library says to standard output; fail where it cannot be loaded."""
+    import pynvml  # noqa: PLC0415  # it is asked in a process of its own alone
+
+    def ask(question: Callable[..., Any], *of: Any) -> Any:
+        with contextlib.suppress(pynvml.NVMLError, AttributeError, LookupError):
+            return question(*of)
+        return None
+
+    pynvml.nvmlInit()
+    cards, processes = [], []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        card = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+        told = {} if card is None else {key: ask(read, pynvml, card) for key, read in _CARD.items()}
+        cards.append(known({"index": index, **told}))
+        for process in ask(pynvml.nvmlDeviceGetComputeRunningProcesses, card) or ():
+            bytes_used = process.usedGpuMemory
+            mine = {
+                "pid": process.pid,
+                "name": ask(pynvml.nvmlSystemGetProcessName, process.pid),
+                "memory_mib": None if bytes_used is None else bytes_used >> 20,
+                "gpu_uuid": told.get("uuid"),
+            }
+            processes.append(known(mine))
+    sys.stdout.write(json.dumps([cards, processes]))
+
+
+def _reasons(bits: int) -> list[str]:
+    return [name for bit, name in THROTTLING.items() if bits & bit]
+
+
+def _smi() -> _Told:
+    """The same of `nvidia-smi`, as far as it cannot be done without."""
+    cards = [
+        {
+            "index": integer(index),
+            "uuid": uuid,
+            "name": name,
+            "driver": driver,
+            "memory_total_mib": integer(total),
+            "memory_free_mib": integer(free),
+        }
+        for index, uuid, name, driver, total, free in _rows(
+            "--query-gpu", "index,uuid,name,driver_version,memory.total,memory.free"
+        )
+    ]
+    processes = [
+        {"pid": integer(pid), "name": name, "memory_mib": integer(used), "gpu_uuid": uuid}
+        for pid, uuid, used, name in _rows(
+            "--query-compute-apps", "pid,gpu_uuid,used_memory,process_name"
+        )
+    ]
+    return [*map(known, cards)], [known(found) for found in processes if found["pid"] is not None]
+
+
+def _rows(query: str, fields: str) -> Iterator[list[str]]:
     program = shutil.which("nvidia-smi")
-    if program is None:
-        return ""
+    words = (f"{query}={fields}", "--format=csv,noheader,nounits")
+    said = _answer([program, *words]) if program else None
+    commas = fields.count(",")
+    rows = (line.split(", ", commas) for line in (said or "").splitlines())
+    return (row for row in rows if len(row) == commas + 1)
+
+
+def _answer(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str | None:
+    """What a program writes; "" if it fails, None if it is late."""
     try:
         process = subprocess.Popen(
-            [program, f"{query}={','.join(fields)}", "--format=csv,noheader,nounits"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace",
+            command, env=environment, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
     except OSError:
         return ""
     try:
-        answer, _ = process.communicate(timeout=SMI_TIMEOUT_S)
+        answer, _ = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         # One that waits for a dead card cannot be killed, and must not be waited for either.
         process.kill()
@@ -243,30 +280,9 @@ def _smi(query: str, fields: Iterable[str]) -> str:
             process.wait(timeout=0.5)
         if process.stdout is not None:
             process.stdout.close()
-        return ""
-    return answer if process.returncode == 0 or _UNKNOWN_FIELD.search(answer) else ""
-
-
-def _rows(answer: str, least: int) -> Iterator[list[str]]:
-    rows = ([field.strip() for field in line.split(",")] for line in answer.splitlines())
-    return (row for row in rows if len(row) >= least)
-
-
-def _changing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in card.items() if key in _CHANGING} for card in cards]
-
-
-def _card(fields: _Fields, row: list[str]) -> dict[str, Any]:
-    read = zip(fields.values(), row, strict=False)
-    return _known({key: convert(text) for (key, convert), text in read})
-
-
-# -- /proc and /sys --------------------------------------------------------------------------------
+        return None
+    return answer if process.returncode == 0 else ""
 
 
 def _driver_library() -> str:
     return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-
-
-def _known(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in facts.items() if value is not None}

@@ -1,68 +1,99 @@
-"""What asv wants of this process, and where its results will go."""
+"""What asv wants of this process, and where its results will go.
+
+asv hardly tells a benchmark where its result goes, and not at all in an existing environment. But
+it loads its plug-ins before it runs anything, and starts benchmarks with its own environment: there
+``asv_plugin.py`` lets :func:`tell` say it in one variable.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import re
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from functools import cache
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-_FOLDER = Path(".asv", "evidence")
+from convbench.machine.git import full_hash
+
+VARIABLE = "CONVBENCH_ASV"
 
 
-@cache
-def run_of_asv() -> str:
-    """The same for all processes that one `asv run` starts: what asv's own process is."""
-    for process, words in _ancestors():
-        if _verb(words) is not None:
-            return f"asv-{process}-{_started(process)}"
-    return f"asv-{os.getppid()}"
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an `asv run` was asked for, as far as it says where its results go.
+
+    Attributes
+    ----------
+    run : str
+        The same for all processes that it starts.
+    machine : str
+        What it calls this machine.
+    commit : str, optional
+        What ``--set-commit-hash`` stands for; without it, asv tells each benchmark its commit.
+    results_dir : str, optional
+        None if it will save nothing.
+    """
+
+    run: str
+    machine: str
+    commit: str | None
+    results_dir: str | None
 
 
-def _started(process: int) -> str:
-    """When a process was started, in the kernel's ticks."""
-    try:
-        status = Path("/proc", str(process), "stat").read_text(errors="replace")
-    except OSError:
-        return ""
-    return status.rpartition(")")[2].split()[19]
+def tell() -> None:
+    """In asv's own process: tell those that it starts what it was asked for."""
+    from asv.commands import make_argparser  # noqa: PLC0415  # there is no asv where it measures
+    from asv.config import Config  # noqa: PLC0415
+    from asv.machine import Machine, MachineCollection  # noqa: PLC0415
+    from asv.util import UserError  # noqa: PLC0415
+
+    words = vars(make_argparser()[0].parse_args())
+    machine = words.get("machine") or Machine.get_unique_machine_name()
+    with contextlib.suppress(UserError):  # asv will ask, and proposes that name
+        machine = MachineCollection.load(machine)["machine"]
+    commit = words.get("set_commit_hash")
+    saves = "record_samples" in words and not words.get("dry_run")  # run and continuous do
+    results_dir = Path(Config.load(words.get("config")).results_dir).resolve()
+    asked = Asked(
+        run=f"asv-{os.getpid()}-{time.time_ns()}",
+        machine=machine,
+        commit=commit and (full_hash(commit) or commit),
+        results_dir=str(results_dir) if saves else None,
+    )
+    os.environ[VARIABLE] = json.dumps(asdict(asked))
 
 
-# -- Where ----------------------------------------------------------------------------------------
+def location() -> tuple[Path, str] | None:
+    """The file for the results that asv will save, and which run of asv this is.
 
-
-@cache
-def location() -> Path | None:
-    """The file for the results that asv will save; None outside asv, or if it will save none.
-
-    asv hardly tells a benchmark where its result goes, and not at all in an existing environment.
-    So this follows the rules of asv 0.6.6. The checkout is the folder above the suites, whose path
-    is an argument. The environment and the commit are in variables; with ``-E existing:PYTHON
-    --set-commit-hash HASH`` they are the interpreter's path and a word on the command line of the
-    asv above this process. Only Linux shows that line; elsewhere, export ``ASV_COMMIT``.
+    None outside asv, or if it will save none.
     """
     if asv_mode() not in ("run", "run_server"):
         return None
-    repository = Path(sys.argv[2]).parent
-    asked = _asked_of_asv()
-    commit = os.environ.get("ASV_COMMIT")
-    if asked.set_commit_hash is not None:
-        commit = _full_hash(repository, asked.set_commit_hash)
-    if commit is None or asked.dry_run:
+    if VARIABLE in os.environ:
+        told = json.loads(
+            os.environ[VARIABLE]
+        )  # another version of this module may have written it
+        asked = Asked(*(told.get(field.name) for field in fields(Asked)))
+    else:
+        asked = _asked_of_asv(Path(sys.argv[2]).parent)
+    commit = asked.commit or os.environ.get("ASV_COMMIT")
+    if commit is None or asked.results_dir is None:
         return None
     environment = os.environ.get("ASV_ENV_NAME") or f"existing-py{sys.executable}"
     environment = re.sub(r'[<>:"/\\^|?*\x00-\x1f]', "_", environment)
     if len(environment) >= 128:  # here asv shortens the name of its file
         digest = hashlib.md5(environment.encode(), usedforsecurity=False).hexdigest()
         environment = f"env-{digest}"
-    return repository / _FOLDER / _machine(asked.machine) / f"{commit[:8]}-{environment}.jsonl"
+    evidence = Path(asked.results_dir).parent / "evidence"
+    return evidence / asked.machine / f"{commit[:8]}-{environment}.jsonl", asked.run
 
 
 def asv_mode() -> str | None:
@@ -71,59 +102,35 @@ def asv_mode() -> str | None:
     return mode if script.endswith("asv/benchmark.py") else None
 
 
-def _asked_of_asv() -> argparse.Namespace:
-    """Read those arguments of the ``asv run`` above this process that say what it will save."""
+# -- Where the plug-in is of before it told anything: from Linux's list of processes ---------------
+
+
+def _asked_of_asv(checkout: Path) -> Asked:
+    """The most important of it, read from the command line of the asv above this process."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("--set-commit-hash")
-    parser.add_argument("--machine", "-m")
+    parser.add_argument("--machine", "-m", default=platform.node())
     parser.add_argument("--dry-run", "-n", action="store_true")
-    for _, words in _ancestors():
-        if (verb := _verb(words)) is not None:
-            return parser.parse_known_args(words[verb + 1 :])[0]
-    return parser.parse_args([])
+    found = ((run, words) for run, words in _ancestors() if {"run", "continuous"} & {*words})
+    run, words = next(found, (str(os.getppid()), []))
+    asked, _ = parser.parse_known_args(words)
+    commit = asked.set_commit_hash and full_hash(asked.set_commit_hash, checkout)
+    results_dir = None if asked.dry_run else str(checkout / ".asv" / "results")
+    return Asked(f"asv-{run}", asked.machine, commit, results_dir)
 
 
-def _verb(words: Sequence[str]) -> int | None:
-    """Where in a command line asv is told to measure; None if it is not asv's."""
-    names = [Path(word).name for word in words]
-    for verb in ("run", "continuous"):
-        if verb in names and "asv" in names[: names.index(verb)]:
-            return names.index(verb)
-    return None
-
-
-def _ancestors() -> Iterator[tuple[int, list[str]]]:
-    """Numbers and command lines of the parent, its parent, and so on."""
+def _ancestors() -> Iterator[tuple[str, list[str]]]:
+    """Number and start of the parent, its parent, and so on, and the words after "asv" there."""
     process = os.getppid()
     while process:
         folder = Path("/proc", str(process))
         try:
-            command = (folder / "cmdline").read_text(errors="replace")
+            words = (folder / "cmdline").read_text(errors="replace").split("\0")
             status = (folder / "stat").read_text(errors="replace")
         except OSError:  # not Linux, or not ours to see
             return
-        yield process, command.split("\0")
         # "1234 (name of the program) S 1 ...": only the name can hold spaces and parentheses
-        process = int(status.rpartition(")")[2].split()[1])
-
-
-def _full_hash(repository: Path, name: str) -> str | None:
-    """The commit that a name stands for, as asv will resolve it."""
-    found = subprocess.run(
-        ["git", "-C", str(repository), "rev-parse", "--verify", f"{name}^{{commit}}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return found.stdout.strip() or None
-
-
-def _machine(asked: str | None) -> str:
-    """The name that asv gives this machine: its rule, on its file."""
-    name = asked or platform.node()
-    try:
-        known = json.loads((Path.home() / ".asv-machine.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return name
-    known.pop("version", None)
-    if name not in known and name == platform.node() and len(known) == 1:
-        name = next(iter(known))
-    return str(known.get(name, {}).get("machine", name))
+        _, parent, *more = status.rpartition(")")[2].split()
+        names = [Path(word).name for word in words]
+        yield f"{process}-{more[17]}", words[names.index("asv") + 1 :] if "asv" in names else []
+        process = int(parent)

@@ -18,13 +18,15 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convbench.errors import InputError
+from convbench.machine.files import write
 from convbench.results.journal import Note
+from convbench.stimulus.targets import Target
 
 _FOLDERS = (".asv", "evidence")
 
@@ -59,6 +61,11 @@ class Cell:
     def target(self) -> str:
         """Where it runs."""
         return self.params[0]
+
+    @property
+    def kind(self) -> str:
+        """The kind of device that it runs on."""
+        return Target.parse(self.target).kind
 
     def __str__(self) -> str:
         return f"{self.benchmark}({', '.join(self.params)})"
@@ -95,10 +102,14 @@ class Store:
                 'install "convbench[asv]"'
             ) from error
         self._util: Any = asv.util
-        with _quiet() as said, _inside(config.parent):
+        with (
+            _quiet() as said,
+            contextlib.chdir(config.parent),
+            tempfile.TemporaryDirectory(prefix="convbench-") as folder,
+        ):
             try:
                 self.conf = asv.config.Config.load(str(config))
-                self.conf.results_dir = str(config.parent / self.conf.results_dir)
+                results_dir = str(config.parent / self.conf.results_dir)
                 repo = asv.repo.get_repo(self.conf)
                 (environment,) = asv.environment.get_environments(
                     self.conf, [f"existing:{sys.executable}"]
@@ -107,6 +118,11 @@ class Store:
                 self._benchmarks = asv.benchmarks.Benchmarks.discover(
                     self.conf, repo, [environment], [commit], regex=list(select)
                 )
+                # asv describes them all in a file, in place; ours is to be replaced as a whole.
+                self.conf.results_dir = folder
+                self._benchmarks.save()
+                self._described = Path(folder, "benchmarks.json").read_bytes()
+                self.conf.results_dir = results_dir
                 date = repo.get_date(commit)
             except (asv.util.UserError, asv.util.ProcessError, OSError, re.error) as error:
                 raise InputError(
@@ -127,24 +143,30 @@ class Store:
         self.evidence = config.parent.joinpath(*_FOLDERS, self.file).with_suffix(".jsonl")
 
     def cells(self) -> list[Cell]:
-        """Everything that was selected, in asv's order."""
+        """Everything that was selected and is ours, in asv's order."""
         timeout_s = float(self.conf.default_benchmark_timeout)
         cells = []
         for name, benchmark in sorted(self._benchmarks.items()):
+            if not _has_target(benchmark):
+                continue
             chosen = set(self._benchmarks.benchmark_selection[name])
-            for index, params in enumerate(itertools.product(*benchmark["params"])):
+            for index, params in enumerate(_combinations(benchmark)):
                 if index in chosen:
                     cells.append(
                         Cell(
                             name,
                             index,
-                            tuple(str(ast.literal_eval(p)) for p in params),
+                            params,
                             int(benchmark.get("rounds", 1)),
                             bool(benchmark.get("alone", False)),
                             float(benchmark.get("timeout") or timeout_s),
                         )
                     )
         return cells
+
+    def others(self) -> list[str]:
+        """What was selected and is not ours: its first parameter is no target, or it has none."""
+        return sorted(name for name, it in self._benchmarks.items() if not _has_target(it))
 
     def save(self, cells: Iterable[Cell], notes: Sequence[Note]) -> Path:
         """Write what the notes of a run say to asv's file, beside what it holds already.
@@ -163,20 +185,14 @@ class Store:
         for name, of_index in values.items():
             self._add(name, of_index, [note for note in notes if note.benchmark == name])
         results = Path(self.conf.results_dir)
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".convbench-", dir=results.parent) as folder:
+        path = results / self.file
+        with tempfile.TemporaryDirectory(prefix="convbench-") as folder:  # asv writes in place
             made = Path(folder)
             self._results.save(folder)
             self._util.write_json(str(made / "machine.json"), self.machine, 1)
-            all_benchmarks = self._benchmarks._all_benchmarks
-            self._util.write_json(
-                str(made / "benchmarks.json"), all_benchmarks, self._benchmarks.api_version
-            )
-            path = results / self.file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (made / "machine.json").replace(path.parent / "machine.json")
-            (made / "benchmarks.json").replace(results / "benchmarks.json")
-            (made / self.file).replace(path)
+            write(path.parent / "machine.json", (made / "machine.json").read_bytes(), parents=True)
+            write(results / "benchmarks.json", self._described)
+            write(path, (made / self.file).read_bytes())
         return path
 
     def _add(
@@ -236,12 +252,24 @@ def _machine() -> dict[str, Any]:
     return known
 
 
+def _combinations(benchmark: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The choices of its parameters, in asv's order."""
+    params = itertools.product(*benchmark["params"])
+    return [tuple(str(ast.literal_eval(p)) for p in choice) for choice in params]
+
+
+def _has_target(benchmark: dict[str, Any]) -> bool:
+    try:
+        for target in benchmark["params"][0]:
+            Target.parse(ast.literal_eval(target))
+    except (LookupError, SyntaxError, TypeError, ValueError):  # TargetError is a ValueError
+        return False
+    return True
+
+
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[io.StringIO]:
     """Keep what asv prints, instead of mixing it with ours."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         yield said
-
-
-_inside = contextlib.chdir

@@ -21,17 +21,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
-import subprocess
 import time
 import traceback
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
 from typing import Any
 
-from convbench.machine.child import START_TIMEOUT_S, Child, start_server
+from convbench.machine.child import START_TIMEOUT_S, Child, Questions, start_server
 from convbench.machine.failures import explain
+from convbench.machine.git import git
 from convbench.measuring import evidence
 from convbench.measuring.asv_store import Cell, Store
 from convbench.measuring.evidence import Place
@@ -40,7 +39,24 @@ from convbench.words.status import Outcome
 
 FINISHED = ("ok", "skipped", "failed")
 
-_LOST = "failed, and the process can use its GPU no more"
+_GOODBYE_S = 10.0
+"""For the cell that is under way when a run is interrupted, and the last lines of its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a process that measures says.
+
+    Attributes
+    ----------
+    status : str
+        What became of the cell, one of `FINISHED`; "ready" before the first, "ended" as the last.
+    lost : bool
+        The process can measure nothing more: its GPU's context is lost, or it is dead.
+    """
+
+    status: str
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +155,10 @@ class Bench:
         """
         begun_s = time.monotonic()
         self._say("begun", cells=len(self.cells), rounds=self.rounds)
-        if any(not _on_gpu(cell.target) for cell in self.cells):
-            start_server(self.store.suites)
+        if any(cell.kind != "gpu" for cell in self.cells):
+            start_server(
+                "convbench.measuring.preload", {"CONVBENCH_SUITES": str(self.store.suites)}
+            )
         try:
             for number in range(1, self.rounds + 1):
                 if number > 1:
@@ -178,36 +196,32 @@ class Bench:
 
     def _in_processes(self, number: int, queue: Sequence[Cell]) -> Iterator[Done]:
         """Measure the cells of one target in one process, and in another after it has died."""
-        fork = not _on_gpu(queue[0].target)
+        fork = queue[0].kind != "gpu"
         place = Place(self.store.evidence, self.run, number, "fork" if fork else "exec")
         note = functools.partial(append, self.store.evidence, "cell", run=self.run, round=number)
         child = None
         try:
             for cell in queue:
+                answer: Answer | Outcome = Answer("ready")
                 if child is None:
                     child = Child(_serve, (str(self.store.suites), place), fork=fork)
                     answer = child.receive(START_TIMEOUT_S)
-                else:
-                    answer = None
-                if answer is None:
+                if isinstance(answer, Answer):
                     question = (cell.benchmark, cell.index, cell.params)
                     answer = child.ask(question, cell.timeout_s)
-                if isinstance(answer, Outcome):
-                    child.close()
-                    child = None
+                if isinstance(answer, Outcome):  # it can note nothing any more
                     note(
                         process="", benchmark=cell.benchmark, params=cell.params, status="failed",
                         error=answer.kind, reason=answer.reason, remedy=answer.remedy,
                     )  # fmt: skip
-                    answer = "failed"
-                elif answer == _LOST:
+                    answer = Answer("failed", lost=True)
+                if answer.lost:
                     child.close()
                     child = None
-                    answer = "failed"
-                yield Done(cell, number, answer)
+                yield Done(cell, number, answer.status)
         finally:
             if child is not None:
-                child.ask(None, 10.0)
+                child.ask(None, _GOODBYE_S)
                 child.close()
 
     def _say(self, state: str, **facts: Any) -> None:
@@ -219,43 +233,36 @@ class Bench:
         )  # fmt: skip
 
 
-def _on_gpu(target: str) -> bool:
-    return "@gpu" in target
-
-
 def _plan(store: Store, cells: Sequence[Cell]) -> str:
     """A name for what is measured: the tree as it is, and every cell with its rounds."""
     root = store.suites.parent
     text = hashlib.sha256(repr([(str(cell), cell.rounds) for cell in cells]).encode())
     for arguments in (("rev-parse", "HEAD"), ("diff", "HEAD"), ("status", "--porcelain")):
-        found = subprocess.run(["git", "-C", root, *arguments], capture_output=True, check=False)
-        text.update(found.stdout)
+        text.update(git(root, *arguments).encode())
     return text.hexdigest()[:16]
 
 
 # -- In the process -------------------------------------------------------------------------------
 
 
-def _serve(suites: str, place: Place, pipe: Connection) -> None:
+def _serve(suites: str, place: Place, pipe: Questions) -> None:
     """Measure the cells that are asked for, until the question is None."""
-    evidence.use(place)
-    pipe.send(None)
+    writer = evidence.use(place)
+    pipe.send(Answer("ready"))
     while True:
         try:
             question = pipe.recv()
         except EOFError:
             return
-        if question is None:
-            evidence.finish()
-            pipe.send(None)
-            return
-        answer = _measure(suites, *question)
-        if answer == _LOST:
-            evidence.finish()
+        answer = Answer("ended", lost=True) if question is None else _measure(suites, *question)
+        if answer.lost:
+            writer.finish()
         pipe.send(answer)
+        if question is None:
+            return
 
 
-def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> str:
+def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> Answer:
     """Run one benchmark as asv_runner does. The suites note what becomes of it themselves."""
     from asv_runner.benchmarks.mark import SkipNotImplemented  # noqa: PLC0415
     from asv_runner.discovery import get_benchmark_from_name  # noqa: PLC0415
@@ -270,14 +277,14 @@ def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> str:
             name, params, "failed",
             error=failure.kind, reason=failure.reason, remedy=failure.remedy,
         )  # fmt: skip
-        return "failed"
+        return Answer("failed")
     if skip:  # by asv's skip_params: n/a by nature, which is not worth a line
-        return "skipped"
+        return Answer("skipped")
     try:
         benchmark.do_run()
     except SkipNotImplemented:
-        return "skipped"
+        return Answer("skipped")
     except Exception as error:  # whatever a library raises
         traceback.print_exc()
-        return _LOST if explain(error).process_lost else "failed"
-    return "ok"
+        return Answer("failed", lost=explain(error).process_lost)
+    return Answer("ok")

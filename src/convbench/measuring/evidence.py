@@ -12,16 +12,20 @@ from typing import Any
 
 from convbench.machine import nvidia
 from convbench.machine.facts import machine_facts, moment
-from convbench.measuring.asv_run import asv_mode, location, run_of_asv
+from convbench.measuring.asv_run import asv_mode, location
 from convbench.results.journal import append
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this process writes its lines, as part of what, and how it was started.
+    """Where a process writes its lines, as part of what, and how it was started.
 
     Attributes
     ----------
+    path : Path
+    run : str
+    round : int
+        0 where asv runs the rounds, which does not tell.
     launch : str
         "fork" or "exec" by :mod:`convbench.measuring.bench`; by asv, the mode that it calls it.
     """
@@ -32,60 +36,73 @@ class Place:
     launch: str = ""
 
 
-_place: Place | None = None
-_told: dict[tuple[Path, str], dict[str, Any]] = {}
-"""What this process, by its id, has said of itself already in a file."""
+class Writer:
+    """Writes as one process.
+
+    Parameters
+    ----------
+    place : Place, optional
+        None writes nothing.
+    """
+
+    def __init__(self, place: Place | None) -> None:
+        self.pid = os.getpid()
+        self.place = place
+        self._me = f"{self.pid}-{uuid.uuid4().hex[:8]}"
+        self._told: dict[str, Any] = {}
+
+    def write(self, benchmark: str, params: Sequence[str], status: str, **facts: Any) -> None:
+        """Append a line about a cell."""
+        place = self.place
+        if place is None:
+            return
+        if not self._told:
+            self._tell(launch=place.launch, before=moment(), machine=_machine_facts())
+        if (versions := facts.pop("versions", None)) is not None:
+            self._tell(versions=versions)
+        if status != "started" and place.round == 0:  # asv's processes have one cell each
+            self._tell(after=moment())
+        append(
+            place.path,
+            "cell",
+            run=place.run, process=self._me, round=place.round,
+            benchmark=benchmark, params=list(params), status=status, **facts,
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        """Say, as the last thing, how the machine is at the end of this process."""
+        if self._told:
+            self._tell(after=moment())
+
+    def _tell(self, **facts: Any) -> None:
+        """Append what is new in what this process says of itself."""
+        assert self.place is not None
+        if new := {name: value for name, value in facts.items() if self._told.get(name) != value}:
+            self._told.update(new)
+            append(self.place.path, "process", run=self.place.run, process=self._me, **new)
 
 
-def use(place: Place) -> None:
-    """Write to this place from now on, instead of where asv's command line points to."""
-    global _place  # noqa: PLW0603  # a process belongs to one run, and is told once
-    _place = place
+_writer: Writer | None = None
+
+
+def use(place: Place | None) -> Writer:
+    """Write to this place from now on."""
+    global _writer  # noqa: PLW0603  # a process belongs to one run
+    _writer = Writer(place)
+    return _writer
 
 
 def write(benchmark: str, params: Sequence[str], status: str, **facts: Any) -> None:
     """Append a line for the run that this process belongs to; nothing if there is none.
 
-    A disk that cannot be written to costs the evidence, with a warning, and never the measurement.
+    Without a place that was given to :func:`use`, it follows from what asv was asked for. A disk
+    that cannot be written to costs the evidence, with a warning, and never the measurement.
     """
-    place = _where()
-    if place is None:
-        return
-    me = f"{os.getpid()}-{_process_id(os.getpid())}"
-    if (place.path, me) not in _told:
-        _told.clear()  # those of the process that this one was forked from
-        launch = place.launch or asv_mode()
-        describe(place, me, launch=launch, before=moment(), machine=_machine_facts())
-    if (versions := facts.pop("versions", None)) is not None:
-        describe(place, me, versions=versions)
-    if status != "started" and place is not _place:  # asv's processes have one cell each
-        describe(place, me, after=moment())
-    append(
-        place.path,
-        "cell",
-        run=place.run, process=me, round=place.round,
-        benchmark=benchmark, params=list(params), status=status, **facts,
-    )  # fmt: skip
-
-
-def finish() -> None:
-    """Say, as the last thing, how the machine is at the end of this process."""
-    for path, process in [*_told]:
-        if _place is not None and path == _place.path:
-            describe(_place, process, after=moment())
-
-
-def describe(place: Place, process: str, **facts: Any) -> None:
-    """Append what is new in what a process says of itself."""
-    told = _told.setdefault((place.path, process), {})
-    if new := {name: value for name, value in facts.items() if told.get(name) != value}:
-        told.update(new)
-        append(place.path, "process", run=place.run, process=process, **new)
-
-
-@cache
-def _process_id(pid: int) -> str:  # noqa: ARG001  # a fork has another pid, and gets another id
-    return uuid.uuid4().hex[:8]
+    writer = _writer
+    if writer is None or writer.pid != os.getpid():  # a fork is a process of its own
+        found = location()
+        writer = use(None if found is None else Place(*found, launch=asv_mode() or ""))
+    writer.write(benchmark, params, status, **facts)
 
 
 @cache
@@ -95,11 +112,3 @@ def _machine_facts() -> dict[str, Any]:
         what = ("name", "driver", "memory_total_mib")
         known["gpus"] = [{k: card[k] for k in what if k in card} for card in cards]
     return known
-
-
-def _where() -> Place | None:
-    """The place that was given, or the one that follows from asv's command line."""
-    if _place is not None:
-        return _place
-    path = location()
-    return None if path is None else Place(path, run_of_asv())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from convbench.comparing.comparison import Comparison, Rule
 from convbench.comparing.judge import compare
 from convbench.comparing.sides import Coordinate, Side, choose_sides, find_commit
 from convbench.errors import InputError
+from convbench.machine.git import subjects
 from convbench.results import history, records
 from convbench.results.folder import SHORT, measured_commits
 from convbench.results.history import History
@@ -187,7 +186,7 @@ def gather(
         past,
         comparison,
         _baseline(request.baseline, head.records),
-        _subjects(commits),
+        subjects(commits),
         _machines(request.results_dir, problems),
         tuple(remarks),
         tuple(dict.fromkeys(problems)),
@@ -279,23 +278,6 @@ def _baseline(asked: str | None, records: Iterable[Record]) -> str:
         f"report: the baseline is {asked!r}, of which there is no time; expected one of "
         f"{', '.join(counts) or 'none'}. Name one of these."
     )
-
-
-def _subjects(commits: Iterable[str]) -> dict[str, str]:
-    """What git says of them; those that it does not know, or that are no hashes, are left out."""
-    # Names come from files, and git takes some words on its standard input for options.
-    hashes = [commit for commit in commits if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit)]
-    command = ["git", "log", "--no-walk=unsorted", "--ignore-missing", "--stdin", "--format=%H %s"]
-    if not hashes:
-        return {}
-    try:
-        done = subprocess.run(
-            command, input="\n".join(hashes).encode(), capture_output=True, check=False
-        )
-    except OSError:  # there is no git
-        return {}
-    lines = done.stdout.decode(errors="replace").split("\n")
-    return {commit: subject for commit, _, subject in (line.partition(" ") for line in lines)}
 
 
 def _machines(results_dir: Path, problems: list[str]) -> dict[str, dict[str, Any]]:

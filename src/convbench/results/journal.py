@@ -13,7 +13,7 @@ has started and says no more has taken its process with it. docs/evidence.md doc
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import time
 import warnings
@@ -109,7 +109,10 @@ def append(path: Path, kind: str, **content: Any) -> None:
         with path.open("ab", buffering=0) as file:
             # Two runs can meet here. Both append a line with one write, and a lock for file systems
             # on which that is not enough. The newline comes first: it ends a line that was torn.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(ImportError):  # elsewhere than on Unix
+                import fcntl  # noqa: PLC0415
+
+                fcntl.flock(file, fcntl.LOCK_EX)
             file.write(f"\n{line}".encode())
     except OSError as error:
         warnings.warn(f"no evidence could be written: {error}", RuntimeWarning, stacklevel=2)

@@ -45,6 +45,22 @@ class Target:
             )
         return cls(match["backend"], match["variant"] or "", match["device"])
 
+    @property
+    def kind(self) -> str:
+        """The kind of its device: ``cpu``, ``gpu``.
+
+        Examples
+        --------
+        >>> Target.parse("cupy@gpu:0").kind
+        'gpu'
+        """
+        return kind_of(self.device)
+
     def __str__(self) -> str:
         variant = f".{self.variant}" if self.variant else ""
         return f"{self.backend}{variant}@{self.device}"
+
+
+def kind_of(device: str) -> str:
+    """``gpu`` of ``gpu:0``."""
+    return device.partition(":")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 
@@ -127,3 +128,17 @@ def date(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """As in 1 commit or 2 commits."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def integer(text: str) -> int | None:
+    """None if it is none."""
+    with contextlib.suppress(ValueError):
+        return int(text)
+    return None
+
+
+def real(text: str) -> float | None:
+    """None if it is none."""
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return None

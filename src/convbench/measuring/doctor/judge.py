@@ -306,7 +306,7 @@ def judge_gpus(evidence: Evidence) -> Iterator[Finding]:
         return
     if not evidence.gpus:
         yield Finding(
-            Level.CARE, "GPU", "there is an NVIDIA driver, but `nvidia-smi` shows no card",
+            Level.CARE, "GPU", "there is an NVIDIA driver, but it shows no card",
             "Run `nvidia-smi` and see why; without it clocks and other users stay unknown.",
         )  # fmt: skip
     for card in evidence.gpus:

@@ -6,13 +6,11 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import Any
 
 from convbench.backends import open_backend
 from convbench.machine import facts
-from convbench.machine.child import START_TIMEOUT_S, Child
-from convbench.machine.interrupts import uninterrupted
+from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.measuring.doctor.evidence import CELLS, Draw, Evidence, Step
 from convbench.measuring.doctor.noise import half_range
 from convbench.measuring.timing import measure
@@ -61,19 +59,15 @@ def draw_in_process(number: int, threads: int | None) -> Draw | Outcome:
 
     It is not forked: libraries choose the number of their threads when they are loaded.
     """
-    child = None
+    child = Child(_time_cells, (number,), threads)
     try:
-        with uninterrupted():
-            child = Child(_time_cells, (number,), threads)
         answer: Any = child.receive(START_TIMEOUT_S)
     finally:
-        if child is not None:
-            with uninterrupted():
-                child.close()
+        child.close()
     return answer if isinstance(answer, Outcome) else Draw(threads, *answer)
 
 
-def _time_cells(number: int, pipe: Connection) -> None:
+def _time_cells(number: int, pipe: Questions) -> None:
     """Send the medians, the spreads and the processor time."""
     backend = open_backend(Target("numpy", "", "cpu"))
     medians_s, spreads = {}, {}

@@ -12,7 +12,6 @@ Nothing that goes wrong here keeps asv from publishing its own pages.
 
 from __future__ import annotations
 
-import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from asv.console import log
 from asv.publishing import OutputPublisher
 
+from convbench.machine.files import write
 from convbench.report.site import page, side_by_side
 from convbench.report.site.vendor import vendor
 from convbench.results.records import load
@@ -128,13 +128,3 @@ def add_tab(site: Path) -> None:
     if error.is_file():
         text = error.read_text(encoding="utf-8")
         write(error, text.replace("</body>", f"{_ERROR}  </body>", 1))
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from convbench.machine.files import write
 
 FOLDER = "scripts"
 
@@ -89,9 +90,7 @@ def vendor(site: Path, packages: Path) -> list[str]:
             shutil.copyfile(licence, site / FOLDER / f"{package.name}.{licence.name}")
     if not missing and _POLICY not in text:
         text = re.sub(r"<head>\n", lambda match: match[0] + _POLICY, text, count=1)
-    part = index.with_name(f".{index.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(index)
+    write(index, text)
     return missing
 
 

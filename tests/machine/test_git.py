@@ -1,0 +1,25 @@
+"""git, asked, and absent."""
+
+from __future__ import annotations
+
+import subprocess
+
+from convbench.machine.git import full_hash, git, subjects
+
+
+def test_it_answers_from_a_folder_and_reads_what_it_is_told(tmp_path):
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    git(tmp_path, *identity, "commit", "--quiet", "--allow-empty", "-m", "one")
+    commit = full_hash("HEAD", tmp_path)
+    assert commit is not None
+    assert git(tmp_path, "log", "--stdin", "--format=%s", said=commit) == "one"
+
+
+def test_what_it_does_not_know_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert full_hash("HEAD", tmp_path) is None
+    assert subjects(["0" * 40]) == {}
+    monkeypatch.setenv("PATH", "")
+    assert git(tmp_path, "status") == ""
