@@ -31,8 +31,8 @@ from convbench.backends.compute import compute
 from convbench.correctness.accuracy import Accuracy, compare, refer_for
 from convbench.errors import BackendUnavailable, SpecError, Unsupported
 from convbench.stimulus.arrays import Array, Weights
-from convbench.stimulus.formats import FORMATS, format_of
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import FORMATS, Fill, format_of
+from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.probes import PROBES, SENSITIVE
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 

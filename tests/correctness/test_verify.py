@@ -26,7 +26,8 @@ from convbench.correctness.verify import (
     verify,
 )
 from convbench.correctness.verify_text import junit
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload
 from convbench.words.status import Status

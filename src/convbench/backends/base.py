@@ -88,7 +88,7 @@ class Hole:
         Where it applies; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
     fills : tuple of str
         If there are any, the pipeline is computed, and only the results for these fills (see
-        :class:`convbench.stimulus.inputs.Fill`) are known to differ from the definition.
+        :class:`convbench.stimulus.formats.Fill`) are known to differ from the definition.
     above_flops : float
         If positive, the pipeline is computed, and rightly, but so slowly that with more operations
         than this it is only verified on demand.

@@ -18,6 +18,7 @@ from convbench.cli.arguments import (
 from convbench.cli.output import EXIT_CODES, say, show, with_progress
 from convbench.errors import InputError
 from convbench.machine.files import write
+from convbench.stimulus.formats import FORMATS, Fill
 from convbench.words.status import Exit
 
 if TYPE_CHECKING:
@@ -38,12 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection(parser, default="smoke")
     add_target(parser)
     parser.add_argument(
-        "--dtype", action="append", choices=("float64", "float32", "tf32", "float16", "bfloat16"),
+        "--dtype", action="append", choices=FORMATS,
         help="repeatable; default: float32 and float64",
     )  # fmt: skip
     parser.add_argument(
-        "--fill", action="append",
-        choices=("integers", "normal", "adversarial", "denormal", "nonfinite"),
+        "--fill", action="append", choices=list(map(str, Fill)),
         help="repeatable; default: all. Integers whose sums are exact must come out bit for bit",
     )  # fmt: skip
     parser.add_argument(
@@ -73,7 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.backends.survey import choose_targets
     from convbench.correctness.verify import Plan, exit_code, verify
     from convbench.correctness.verify_text import junit, render
-    from convbench.stimulus.inputs import Fill
 
     if arguments.self_test:
         return _self_test(arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -21,11 +21,9 @@ from convbench.correctness.faults import FAULTS
 from convbench.correctness.sample import Positions, sample
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import FORMATS, Format, format_of
+from convbench.stimulus.formats import FORMATS, Format, Precision, format_of
 from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import PipelineSpec
-
-Precision = Literal["ieee", "tf32"]
 
 SUSPECT_FLOPS = 200_000_000
 """The causes are looked for in a part of the output that costs the oracle about so much."""

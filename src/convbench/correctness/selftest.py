@@ -18,8 +18,8 @@ from convbench.correctness.accuracy import Reference, compare, refer_for
 from convbench.correctness.faults import FAULTS
 from convbench.correctness.worker import Task, Worker
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import format_of
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import Fill, format_of
+from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.probes import SENSITIVE
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target

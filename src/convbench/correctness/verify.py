@@ -19,8 +19,8 @@ from convbench.correctness.accuracy import Accuracy, Reference, compare, digest,
 from convbench.correctness.sample import sample
 from convbench.correctness.worker import Task, Worker
 from convbench.errors import ArrayError, Blind
-from convbench.stimulus.formats import FORMATS, Format, format_of
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
+from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convbench.correctness.verify import Check, Determinism
-from convbench.stimulus.inputs import Fill
+from convbench.stimulus.formats import Fill
 from convbench.stimulus.targets import Target
 from convbench.words.junit import printable, write
 from convbench.words.status import Status
