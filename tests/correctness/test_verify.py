@@ -125,8 +125,8 @@ def test_a_backend_that_is_wrong_is_not_planted_into(tmp_path: Path) -> None:
     }
     done = run("--self-test", "--target", "wrong@cpu", "--target", "not_installed@cpu", env=env)
     assert done.returncode == 2
-    assert "wrong@cpu wrong: wrong without any fault" in done.stdout
-    assert "not_installed@cpu skipped: not installed" in done.stdout
+    assert "wrong wrong@cpu: wrong without any fault" in done.stdout
+    assert "skipped not_installed@cpu: not installed" in done.stdout
 
 
 def test_junit(tmp_path: Path) -> None:

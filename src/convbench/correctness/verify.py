@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -142,7 +142,7 @@ class Plan:
         return len(self.workloads) * len(self.targets) * len(self.dtypes) * len(self.fills)
 
 
-def verify(plan: Plan) -> Iterator[Check]:
+def verify(plan: Plan) -> Generator[Check]:
     """Check every cell, workload by workload, as it is computed.
 
     The inputs and the oracle are computed once for all targets, here; the outputs come from one
