@@ -35,8 +35,8 @@ from convbench.backends.compute import compute
 from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.errors import BackendUnavailable, SpecError, Unsupported
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import FORMATS, format_of
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import FORMATS, Fill, format_of
+from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.probes import PROBES, SENSITIVE
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 

@@ -12,7 +12,8 @@ from convbench.backends.cupy import CupyBackend
 from convbench.backends.numpy import NumpyBackend
 from convbench.backends.tensorflow import TensorFlowBackend
 from convbench.correctness.accuracy import accuracy_of, is_exact, refer_for
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.workloads import load, select
 from convbench.testing import conformance_suite
 

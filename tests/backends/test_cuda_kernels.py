@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from convbench.backends import cuda_kernels
 from convbench.correctness.accuracy import accuracy_of, is_exact, refer_for
-from convbench.stimulus.formats import FORMATS, format_of
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import FORMATS, Fill, format_of
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.probes import PROBES, SENSITIVE
 from convbench.testing import pipelines
 

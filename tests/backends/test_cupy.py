@@ -16,7 +16,8 @@ from convbench.backends.compute import compute
 from convbench.backends.cudnn import _BARRED, Cudnn
 from convbench.backends.cupy import CupyBackend, _remedy
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.testing import conformance_suite
 

@@ -16,11 +16,17 @@ from convbench.comparing.comparison import Change, Verdict
 from convbench.comparing.judge import compare
 from convbench.comparing.junit import junit
 from convbench.comparing.markdown import MARKDOWN_LIMIT, code, markdown, prose
-from convbench.comparing.text import render
+from convbench.comparing.text import render as laid_out
 from convbench.words.status import Status
 from convbench.words.text import clean
 
 from ..records import BASE, HEAD, TARGET, WORKLOAD, checked, side, timed
+from ..terminal import drawn
+
+
+def render(cells, *, everything=False, **terminal):
+    """What is shown of a comparison."""
+    return drawn(laid_out(cells, everything=everything), **terminal)
 
 
 def comparison(*pairs, **options):
@@ -70,7 +76,7 @@ def test_a_row_has_both_times_in_one_unit_the_ratio_and_its_interval():
         f"regressed slow {TARGET} 1.00 ms 1.50 ms 1.500 1.478 to"
     )
     mixed = (timed(BASE, 0.9e-3), timed(HEAD, 1.2e-3))
-    assert "900 us 1200 us" in line_of(render(comparison(mixed)), WORKLOAD)
+    assert "900 µs 1200 µs" in line_of(render(comparison(mixed)), WORKLOAD)
 
 
 def test_equal_cells_are_a_count_unless_all_are_asked_for():
@@ -240,8 +246,8 @@ def test_nothing_in_the_data_comes_alive(target, workload, reason, machine, vers
     kinds = read_markdown(text)[0]
     assert_inert(text, tables=kinds["table_open"])
     assert kinds["td_open"] % 2 == 0
-    for drawn in (render(cells), render(cells, everything=True, width=80)):
-        assert all(line.isprintable() for line in drawn.splitlines())
+    for shown in (render(cells), render(cells, everything=True, width=80)):
+        assert all(line.isprintable() for line in shown.splitlines())
     ET.fromstring(junit(cells))
 
 

@@ -15,7 +15,8 @@ from convbench.correctness import oracle
 from convbench.correctness.accuracy import Reference, accuracy_of, is_exact, refer
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Weights
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import Inputs, make_inputs
 
 
 def test_convolution_by_hand() -> None:

@@ -18,7 +18,8 @@ from convbench.backends.base import Backend
 from convbench.backends.compute import compute
 from convbench.correctness.faults import FAULTS
 from convbench.errors import ArrayError
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.probes import SENSITIVE
 from convbench.stimulus.targets import Target
 

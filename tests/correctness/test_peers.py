@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from convbench import PipelineSpec, PoolSpec, SpecError
 from convbench.correctness import oracle
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.testing import pipelines
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.correctness.accuracy import accuracy_of, refer_for
 from convbench.correctness.sample import sample
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.testing import pipelines
 
 LARGE = PipelineSpec(

@@ -26,7 +26,8 @@ from convbench.correctness.verify import (
     verify,
 )
 from convbench.correctness.verify_text import junit
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload
 from convbench.words.status import Status
@@ -124,8 +125,8 @@ def test_a_backend_that_is_wrong_is_not_planted_into(tmp_path: Path) -> None:
     }
     done = run("--self-test", "--target", "wrong@cpu", "--target", "not_installed@cpu", env=env)
     assert done.returncode == 2
-    assert "wrong@cpu wrong: wrong without any fault" in done.stdout
-    assert "not_installed@cpu skipped: not installed" in done.stdout
+    assert "wrong wrong@cpu: wrong without any fault" in done.stdout
+    assert "skipped not_installed@cpu: not installed" in done.stdout
 
 
 def test_junit(tmp_path: Path) -> None:

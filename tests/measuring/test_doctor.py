@@ -18,7 +18,7 @@ from rich.console import Console
 
 from convbench.machine import facts, nvidia
 from convbench.measuring.doctor import evidence, trial
-from convbench.measuring.doctor.evidence import CELLS, GROUP, Cached, Draw, Evidence, Level, Verdict
+from convbench.measuring.doctor.evidence import CELLS, GROUP, Cached, Draw, Evidence, Fitness, Level
 from convbench.measuring.doctor.judge import diagnose, judge_cached, shares
 from convbench.measuring.doctor.look import examine
 from convbench.measuring.doctor.noise import resample, robust_deviation, smallest_effect, summarise
@@ -190,16 +190,16 @@ def test_shares() -> None:
 def test_a_quiet_machine_is_fit() -> None:
     diagnosis = diagnose(GOOD)
     assert {finding.level for finding in diagnosis.findings} == {Level.GOOD}
-    assert diagnosis.verdict is Verdict.FIT
+    assert diagnosis.fitness is Fitness.FIT
     assert diagnosis.exit_code() == 0
 
 
 def test_the_worst_finding_decides() -> None:
     careful = replace(GOOD, facts=FACTS | {"virtualised": True})
-    assert diagnose(careful).verdict is Verdict.CARE
+    assert diagnose(careful).fitness is Fitness.CARE
     assert diagnose(careful).exit_code() == 0
     unfit = replace(careful, after=later(busy=0.5))
-    assert diagnose(unfit).verdict is Verdict.UNFIT
+    assert diagnose(unfit).fitness is Fitness.UNFIT
     assert diagnose(unfit).exit_code() == 1
 
 
@@ -313,11 +313,11 @@ def test_what_a_host_hides_is_not_judged() -> None:
 @pytest.mark.parametrize(
     ("changes", "limit", "level", "words"),
     [
-        ({}, None, Level.GOOD, "20.0 GiB of 24.0 GiB available, nothing is swapped out"),
-        ({}, 2 << 30, Level.CARE, "2.0 GiB of 2.0 GiB"),
-        ({"memory_available_bytes": 3 << 30}, None, Level.CARE, "3.0 GiB"),
-        ({"memory_available_bytes": 1 << 29}, None, Level.BAD, "0.5 GiB"),
-        ({"swap_used_bytes": 1 << 30}, None, Level.GOOD, "1.0 GiB are swapped out and stayed"),
+        ({}, None, Level.GOOD, "21.5 GB of 25.8 GB available, nothing is swapped out"),
+        ({}, 2 << 30, Level.CARE, "2.15 GB of 2.15 GB"),
+        ({"memory_available_bytes": 3 << 30}, None, Level.CARE, "3.22 GB"),
+        ({"memory_available_bytes": 1 << 29}, None, Level.BAD, "537 MB"),
+        ({"swap_used_bytes": 1 << 30}, None, Level.GOOD, "1.07 GB are swapped out and stayed"),
         ({"swapped_pages": 12}, None, Level.BAD, "5 pages were swapped in or out"),
     ],
 )
@@ -332,7 +332,7 @@ def test_memory(changes, limit, level, words) -> None:
 @pytest.mark.parametrize(
     ("shares_", "level", "words"),
     [
-        ((0.4, 0.35), Level.GOOD, "warm: in memory are 40 % of numpy's 100 MiB, 35 % of"),
+        ((0.4, 0.35), Level.GOOD, "warm: in memory are 40 % of numpy's 105 MB, 35 % of"),
         ((0.4, 0.15), Level.CARE, "partly warm"),
         ((0.4, 0.02), Level.CARE, "the next import of tensorflow reads the disk"),
         ((0.0, 0.0), Level.CARE, "the next import of numpy, tensorflow reads the disk"),
@@ -562,14 +562,14 @@ def shown(diagnosis, **options) -> list[str]:
 def test_each_finding_is_one_line() -> None:
     diagnosis = diagnose(replace(GOOD, facts=FACTS | {"virtualised": True}))
     first, *lines = shown(diagnosis)
-    assert first == f"2 of 2 cores, 24.0 GiB, {FACTS['python']}"
+    assert first == f"2 of 2 cores, 25.8 GB, {FACTS['python']}"
     for line, finding in zip(lines, diagnosis.findings, strict=False):
         assert line.split()[0] == finding.level
         assert finding.topic in line
         assert finding.found in line
         assert line.endswith(finding.to_do or finding.found)
     assert lines[-1] == f"usable with care: 0 bad, 1 care, {len(diagnosis.findings) - 1} good"
-    assert any(line.startswith("notebook.conv") for line in lines)
+    assert any("  notebook.conv " in line for line in lines)
 
 
 def test_what_was_left_out_is_said() -> None:

@@ -42,7 +42,7 @@ def pages(tmp_path_factory):
     paths = {}
     for name, data in of.items():
         paths[name] = folder / f"{name}.html"
-        paths[name].write_text(page.render(data, page.sections(data)), encoding="utf-8")
+        paths[name].write_text(page.to_html(data, page.sections(data)), encoding="utf-8")
     return paths
 
 

@@ -57,12 +57,12 @@ class Read(HTMLParser):
 
 @pytest.fixture(scope="module")
 def whole():
-    return page.render(data := everything(), page.sections(data))
+    return page.to_html(data := everything(), page.sections(data))
 
 
 @pytest.fixture(scope="module")
 def hostile():
-    return page.render(data := everything("".join(HOSTILE)), page.sections(data))
+    return page.to_html(data := everything("".join(HOSTILE)), page.sections(data))
 
 
 @pytest.fixture(params=["whole", "hostile"])
@@ -132,7 +132,7 @@ def test_a_hostile_name_is_drawn_as_text():
 def test_tables_name_their_rows_and_columns():
     rows = [("a", Cell("1", "bad")), ("b", "2"), ("c", "")]
     table = Table.of("A table", "name | > number | nothing", [(*row, "") for row in rows])
-    read = Read(page.render(make(), [Section("s", "S", (table,))]))
+    read = Read(page.to_html(make(), [Section("s", "S", (table,))]))
     scopes = [found["scope"] for tag, found in read.elements if tag == "th"]
     assert scopes == ["col"] * 2 + ["row"] * 3
     assert {"class": "bad"} in [found for tag, found in read.elements if tag == "span"]
@@ -143,7 +143,7 @@ def test_tables_name_their_rows_and_columns():
 def test_a_long_table_says_what_is_left_out():
     table = Table.of("A table", "name", ([str(i)] for i in range(12)), most=10)
     assert (len(table.rows), table.left_out) == (10, 2)
-    assert "2 more rows are left out here" in page.render(make(), [Section("s", "S", (table,))])
+    assert "2 more rows are left out here" in page.to_html(make(), [Section("s", "S", (table,))])
 
 
 def test_every_part_has_its_place():
@@ -151,7 +151,7 @@ def test_every_part_has_its_place():
     chart = Chart("one", "A chart", "A dot.", spec, "How to read it.", zooms=True)
     facts = Facts.of([("machine", "vm"), ("nothing", "")])
     parts = (Text("A sentence.", "care"), facts, chart)
-    read = Read(page.render(make(), [Section("s", "S", parts)]))
+    read = Read(page.to_html(make(), [Section("s", "S", parts)]))
     words = "".join(read.words)
     for found in ("A sentence.", "machine", "vm", "A chart", "How to read it.", "Ctrl"):
         assert found in words
@@ -167,7 +167,7 @@ def test_nothing_measured_is_a_page():
     data = make()
     parts = page.sections(data)
     assert [section.id for section in parts] == ANCHORS
-    text = page.render(data, parts)
+    text = page.to_html(data, parts)
     assert "NOTHING MEASURED" in text
     assert not any(section.charts for section in parts)
     assert all(section.parts for section in parts)

@@ -18,6 +18,8 @@ from convbench.results.rows import summarise, to_dict
 from convbench.results.table import render
 from convbench.words.status import Status
 
+from ..terminal import drawn
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TARGETS = ["numpy@cpu", "cupy@gpu:0"]
 WORKLOADS = ["net.conv", "net.pool"]
@@ -368,7 +370,7 @@ def test_damaged_files_cost_themselves_and_nothing_else(project):
         assert values == [0.1] * 4
         assert all(str(path.parent) in problem for problem in loaded.problems)
         json.dumps(to_dict(summarise(loaded.records)), default=str)
-        render(summarise(loaded.records))
+        drawn(render(summarise(loaded.records)))
         history.load(project.results_dir)
         problems += bool(loaded.problems)
         path.write_bytes(right[path])

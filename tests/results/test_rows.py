@@ -11,9 +11,10 @@ import pytest
 from convbench.results.ceilings import Ceiling, find_ceilings
 from convbench.results.records import Record
 from convbench.results.rows import Row, exit_code, summarise, to_dict
-from convbench.results.table import render
+from convbench.results.table import render as laid_out
 from convbench.words.status import Status
 
+from ..terminal import drawn
 from .test_records import (
     ACCURACY,
     COMMIT,
@@ -25,6 +26,11 @@ from .test_records import (
     WORKLOADS,
     Project,
 )
+
+
+def render(rows, **terminal):
+    """What is shown of rows."""
+    return drawn(laid_out(rows), **terminal)
 
 
 @pytest.fixture
@@ -213,7 +219,7 @@ def test_without_ceilings_there_is_no_share():
 def test_the_spread_is_that_between_processes():
     (row,) = summarise([record("pipeline", "net.conv", (1.0, 1.1, 0.9, 1.0, 1.0))])
     assert row.spread == pytest.approx(0.1)
-    assert "10%" in render([row])
+    assert "10 %" in render([row])
     assert summarise([record("pipeline", "net.conv", (1.0,))])[0].spread is None
 
 

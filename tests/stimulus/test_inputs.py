@@ -10,8 +10,8 @@ import pytest
 
 from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.errors import ArrayError
-from convbench.stimulus.formats import FLOAT32, FLOAT64, FORMATS, format_of
-from convbench.stimulus.inputs import Fill, exact_magnitude, make_inputs
+from convbench.stimulus.formats import FLOAT32, FLOAT64, FORMATS, Fill, format_of
+from convbench.stimulus.inputs import exact_magnitude, make_inputs
 
 PIPELINE = PipelineSpec(2, 7, 5, 3, ConvSpec(6, 3, 2), True, PoolSpec("avg", 2))
 

@@ -98,7 +98,7 @@ class Hole:
         Where it is; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
     fills : tuple of str
         The inputs for which it is, where the kind is not MISSING (see
-        :class:`convbench.stimulus.inputs.Fill`); empty means all.
+        :class:`convbench.stimulus.formats.Fill`); empty means all.
     above_flops : float
         It is only where there are more operations than this.
     """

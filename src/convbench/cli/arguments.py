@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from convbench.stimulus.workloads import TIERS, Workload, find, load, select
 from convbench.words.status import Exit
-
-if TYPE_CHECKING:
-    from convbench.stimulus.workloads import Workload
-
-
-LISTS = ("smoke", "standard", "full")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -32,12 +27,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(Exit.INPUT, f"{self.prog}: {message}\n")
 
 
+def add_list(parser: argparse.ArgumentParser, default: str) -> None:
+    """How many workloads."""
+    parser.add_argument(
+        "--list",
+        choices=TIERS,
+        default=default,
+        help=f"of workloads; each contains the one before; default: {default}",
+    )
+
+
 def add_selection(parser: argparse.ArgumentParser, default: str) -> None:
     """Which workloads."""
-    parser.add_argument(
-        "--list", choices=("smoke", "standard", "full"), default=default,
-        help=f"each contains the one before; default: {default}",
-    )  # fmt: skip
+    add_list(parser, default)
     parser.add_argument(
         "--workload", action="append", metavar="NAME", help="only this one; repeatable"
     )
@@ -73,8 +75,6 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 def chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
     """Load those that were selected."""
-    from convbench.stimulus.workloads import find, load, select
-
     workloads = load(arguments.workloads)
     if arguments.workload:
         return tuple(find(workloads, arguments.workload))

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.output import say, show
-from convbench.words.status import Exit
+from convbench.cli.output import EXIT_CODES, say, show
+from convbench.words.status import Exit, Status
+from convbench.words.table import Column, Table, remark, stacked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from convbench.backends.survey import Presence
+
 
 HELP = "list backends and devices, or why they cannot be used"
+DESCRIPTION = """\
+A target is backend[.variant]@device. Each library is looked for in a process of its own,
+so that one that is broken costs nothing but its own line. Backends of other distributions
+are found by their entry points."""
+EPILOG = f"""\
+examples:
+  convbench backends
+  convbench backends --json | jq -r '.backends[].targets[]'
+
+{EXIT_CODES}"""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,21 +54,19 @@ def run(arguments: argparse.Namespace) -> int:
             ]
         }
 
-    def table() -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        parts: list[RenderableType] = []
-        for p in presences:
-            parts.append(Text(p.name, style="bold"))
-            parts += [Text(f"  {target}", style="green") for target in p.targets()]
-            if p.versions:
-                versions = ", ".join(f"{name} {value}" for name, value in p.versions.items())
-                parts.append(Text(f"    {versions}"))
-            for target, absence in p.missing().items():
-                parts.append(Text(f"  {target}  {absence.reason}", style="yellow"))
-                parts += [Text(f"    {absence.remedy}")] if absence.remedy else []
-        return Group(*parts)
-
-    show(arguments, "backends", listed, table)
+    show(arguments, "backends", listed, lambda: render(presences))
     return Exit.OK if any(p.devices for p in presences) else Exit.NOTHING
+
+
+def render(presences: Sequence[Presence]) -> RenderableType:
+    """Lay out what is there with its versions, and why the rest is not."""
+    present = [(str(target), p) for p in presences for target in p.targets()]
+    versions = [", ".join(f"{n} {v}" for n, v in p.versions.items()) for _, p in present]
+    columns = (
+        Column("target", [(target, "green") for target, _ in present], "name"),
+        Column("versions", versions, "name"),
+    )
+    parts: list[RenderableType] = [Table(columns)]
+    for target, why in (item for p in presences for item in p.missing().items()):
+        parts += remark(Status.SKIPPED, f"{target}: {why.reason}", [why.remedy], "yellow")
+    return stacked(parts)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import LISTS, count, positive
-from convbench.cli.output import EXIT_CODES, console, say, show, with_progress
+from convbench.cli.arguments import add_list, count, positive
+from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.machine.git import full_hash, git
+from convbench.stimulus.workloads import TIERS
+from convbench.words.numbers import duration, share
 from convbench.words.status import Exit
 
-HELP = "measure the working tree with asv's suites, each cell in several fresh processes"
-EPILOG = f"""\
-Results are filed under HEAD, where asv finds them, after every round; a run that was
-interrupted is continued by the next one. `asv run` measures other commits.
+if TYPE_CHECKING:
+    from convbench.measuring.bench import Bench, Done
 
+HELP = "measure the working tree with asv's suites, each cell in several fresh processes"
+DESCRIPTION = """\
+Results are filed under HEAD, where asv finds them, after every round; a run that was
+interrupted is continued by the next one. `asv run` measures other commits."""
+EPILOG = f"""\
 examples:
   convbench bench --list standard
   convbench bench --bench 'bench_pipeline.*numpy@cpu' --rounds 10
@@ -27,10 +32,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "--list", choices=("smoke", "standard", "full"), default="smoke",
-        help="which classes of the suites; each contains the one before; default: smoke",
-    )  # fmt: skip
+    add_list(parser, default="smoke")
     parser.add_argument(
         "--bench", action="append", metavar="REGEX",
         help="only what matches, as in `asv run --bench`; repeatable; instead of --list",
@@ -55,11 +57,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
-    from convbench.measuring.asv_store import Store
-    from convbench.measuring.bench import Bench, Done
     from convbench.results.records import load
     from convbench.results.rows import exit_code, summarise, to_dict
     from convbench.results.table import render
+
+    bench = _prepare(arguments)
+    left = len(bench.left())
+    if bench.continued:
+        say(f"continuing run {bench.run}, which was interrupted; --fresh starts anew")
+    say(f"{len(bench.cells)} cells, {left} measurements in up to {bench.rounds} rounds")
+
+    def name(done: Done) -> str:
+        return f"round {done.round} {done.cell.target} {' '.join(done.cell.params[1:])}"
+
+    interrupted = until_interrupted(with_progress(bench.measure(), left, name))
+    if interrupted:
+        say("interrupted: what was measured is kept, and the same command continues")
+    store = bench.store
+    loaded = load(store.conf.results_dir, [store.commit])
+    for problem in loaded.problems:
+        say(problem)
+    rows = summarise(r for r in loaded.records if r.environment == store.environment)
+
+    def listed() -> dict[str, Any]:
+        return {
+            "interrupted": interrupted,
+            "run": bench.run,
+            "elapsed_s": bench.elapsed_s,
+            "measured_s": bench.measured_s(),
+            **to_dict(rows, loaded.problems),
+        }
+
+    show(arguments, "bench", listed, lambda: render(rows))
+    measured = bench.measured_s() / bench.elapsed_s if bench.elapsed_s else 0.0
+    say(f"{duration(bench.elapsed_s)}, {share(measured)} of it spent measuring")
+    return Exit.INTERRUPTED if interrupted else exit_code(rows)
+
+
+def _prepare(arguments: argparse.Namespace) -> Bench:
+    """Find the commit and the suites, or say what is missing."""
+    from convbench.measuring.asv_store import Store
+    from convbench.measuring.bench import Bench
 
     config = arguments.config.resolve()
     if not config.is_file():
@@ -80,11 +118,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.list == "full":
         os.environ["CONVBENCH_FULL"] = "1"
-    tiers = "|".join(("Smoke", "Standard", "Full")[: LISTS.index(arguments.list) + 1])
+    classes = "|".join(tier.capitalize() for tier in TIERS[: TIERS.index(arguments.list) + 1])
     say("discovering the suites ...")
-    store = Store(config, arguments.bench or [rf"\.({tiers})\."], commit)
+    store = Store(config, arguments.bench or [rf"\.({classes})\."], commit)
     bench = Bench(store, arguments.rounds, arguments.timeout, fresh=arguments.fresh)
-    left = len(bench.left())
     if others := store.others():
         say(
             f"left out, since their first parameter is no target: {', '.join(others)}; `asv run`"
@@ -95,43 +132,4 @@ def run(arguments: argparse.Namespace) -> int:
             "bench: what was selected is nothing; expected a benchmark that matches. `asv run "
             "--bench just-discover` writes what there is to benchmarks.json."
         )
-    if bench.continued:
-        say(f"continuing run {bench.run}, which was interrupted; --fresh starts anew")
-    say(f"{len(bench.cells)} cells, {left} measurements in up to {bench.rounds} rounds")
-
-    def name(done: Done) -> str:
-        return f"round {done.round} {done.cell.target} {' '.join(done.cell.params[1:])}"
-
-    interrupted = False
-    running = bench.measure()
-    try:
-        for _ in with_progress(running, left, name):
-            pass
-    except KeyboardInterrupt:
-        interrupted = True
-        running.close()
-        say("interrupted: what was measured is kept, and the same command continues")
-    loaded = load(store.conf.results_dir, [commit])
-    for problem in loaded.problems:
-        say(problem)
-    rows = summarise(r for r in loaded.records if r.environment == store.environment)
-    terminal = console()
-
-    def listed() -> dict[str, Any]:
-        return {
-            "interrupted": interrupted,
-            "run": bench.run,
-            "elapsed_s": bench.elapsed_s,
-            "measured_s": bench.measured_s(),
-            **to_dict(rows, loaded.problems),
-        }
-
-    show(
-        arguments,
-        "bench",
-        listed,
-        lambda: render(rows, width=terminal.width, color=terminal.is_terminal),
-    )
-    share = bench.measured_s() / bench.elapsed_s if bench.elapsed_s else 0.0
-    say(f"{bench.elapsed_s:.0f} s, {share:.0%} of it spent measuring")
-    return Exit.INTERRUPTED if interrupted else exit_code(rows)
+    return bench

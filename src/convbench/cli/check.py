@@ -6,18 +6,19 @@ import argparse
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from convbench.cli.output import EXIT_CODES, show
 from convbench.errors import InputError
+from convbench.stimulus.formats import FORMATS, Precision
 from convbench.words.status import Exit
 
 HELP = "say whether an output from elsewhere is right, and if not, why"
-EPILOG = f"""\
+DESCRIPTION = """\
 The pipeline is a TOML or JSON file with the tables conv and pool and the flag bias, as
 in a row of workloads.toml; n, h, w and c are those of the input. Arrays are .npy files:
-NHWC, filters (R, S, C // groups, K).
-
+NHWC, filters (R, S, C // groups, K)."""
+EPILOG = f"""\
 example:
   convbench check --pipeline spec.toml --input x.npy --filters w.npy --bias b.npy --output y.npy
 
@@ -31,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filters", type=Path, metavar="W.npy")
     parser.add_argument("--bias", type=Path, metavar="B.npy")
     parser.add_argument("--output", type=Path, required=True, metavar="Y.npy", help="to be checked")
-    parser.add_argument("--dtype", metavar="NAME", help="default: that of the input")
+    parser.add_argument("--dtype", choices=FORMATS, help="default: that of the input")
     parser.add_argument(
-        "--precision", choices=("ieee", "tf32"), default="ieee",
+        "--precision", choices=get_args(Precision), default="ieee",
         help="tf32 if float32 products may be of factors rounded to 11 bits; default: ieee",
     )  # fmt: skip
     parser.add_argument(
-        "--accumulation", metavar="NAME",
+        "--accumulation", choices=FORMATS,
         help="the format of the sums; default: float32 for 16-bit formats, else the dtype",
     )  # fmt: skip
 

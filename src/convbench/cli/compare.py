@@ -6,21 +6,24 @@ import argparse
 import platform
 
 from convbench.cli.arguments import add_delta, add_results_dir
-from convbench.cli.output import console, say, show
+from convbench.cli.output import emit, say, show
 from convbench.machine.git import full_hash
 
 HELP = "say what became wrong, slower or better between two measured commits, and how sure"
+DESCRIPTION = """\
+Each cell of HEAD is held against the same cell of BASE: its output, its time and its memory.
+What is wrong outranks what is slow, and what is slow is claimed only beyond the noise between
+processes. A side is REVISION[:ENVIRONMENT[:MACHINE]]; parts of the names do if they are unique.
+docs/comparing.md says what the verdicts mean."""
 EPILOG = """\
-A side is REVISION[:ENVIRONMENT[:MACHINE]]; parts of the names do if they are unique.
-docs/comparing.md says what the verdicts mean.
-
 examples:
   convbench compare HEAD~1 HEAD
   convbench compare HEAD:2.20 HEAD:2.21 --delta 2
   convbench compare main HEAD --format markdown > comment.md
 
 exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
-else 3 nothing could be compared, or a cell of base is missing in head; else 0; 4 bad input.
+else 3 nothing could be compared, or a cell of base is missing in head; else 0; 4 bad input,
+70 a defect of convbench.
 0 with every time undecided does not say that nothing is slower: --strict makes that 3"""
 
 
@@ -47,12 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.comparing.comparison import Rule
     from convbench.comparing.judge import compare
+    from convbench.comparing.junit import junit
+    from convbench.comparing.markdown import markdown
     from convbench.comparing.sides import Coordinate, choose_sides, find_commit
+    from convbench.comparing.text import render
     from convbench.results.folder import measured_commits
     from convbench.results.records import load
 
     asked = Coordinate.parse(arguments.base), Coordinate.parse(arguments.head)
-    rule = Rule(delta=arguments.delta)
+    rule, strict = Rule(delta=arguments.delta), arguments.strict
     measured = measured_commits(arguments.results_dir)
     base, head = (find_commit(side.revision, measured, full_hash) for side in asked)
     loaded = load(arguments.results_dir, {base, head})
@@ -64,26 +70,16 @@ def run(arguments: argparse.Namespace) -> int:
         known = f"{', '.join(measured[:10]) or 'nothing'}{', ...' * (len(measured) > 10)}"
         say(f"{arguments.results_dir} has results of {known}; `convbench bench` measures")
 
-    def rendered() -> str:
-        from convbench.comparing.junit import junit
-        from convbench.comparing.markdown import markdown
-        from convbench.comparing.text import render
-
-        match arguments.format:
-            case "markdown":
-                return markdown(comparison)
-            case "junit":
-                return junit(comparison, strict=arguments.strict).decode()
-        terminal = console()
-        return render(
-            comparison, width=terminal.width, color=terminal.is_terminal, everything=arguments.all
-        )
-
-    arguments.json = arguments.json or arguments.format == "json"
-    show(
-        arguments,
-        "compare",
-        lambda: comparison.to_dict(strict=arguments.strict) | {"problems": [*loaded.problems]},
-        rendered,
-    )
-    return comparison.exit_code(strict=arguments.strict)
+    match arguments.format:
+        case "markdown":
+            emit(markdown(comparison))
+        case "junit":
+            emit(junit(comparison, strict=strict).decode())
+        case _:
+            show(
+                arguments,
+                "compare",
+                lambda: comparison.to_dict(strict=strict) | {"problems": [*loaded.problems]},
+                lambda: render(comparison, everything=arguments.all),
+            )
+    return comparison.exit_code(strict=strict)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convbench.cli.arguments import duration
-from convbench.cli.output import say, show
+from convbench.cli.output import say, show, until_interrupted
 from convbench.words.status import Exit
 
+if TYPE_CHECKING:
+    from convbench.measuring.doctor.evidence import Step
+
 HELP = "say whether this machine is fit to measure, and what disturbs it"
-EPILOG = """\
+DESCRIPTION = """\
 Each finding is good, care or bad. After a look at the settings the same code is timed
 in fresh processes. Whatever differs between them is noise, and shows which slow-downs
-can be found here with 5 processes a side.
-
+can be found here with 5 processes a side."""
+EPILOG = """\
 examples:
   convbench doctor --seconds 120
   convbench doctor --seconds 0 && make bench
 
 exit codes: 0 fit, or usable with care, 1 unfit: something is bad,
-4 bad input or could not set up, 130 interrupted"""
+4 bad input or could not set up, 70 a defect of convbench, 130 interrupted"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,24 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.measuring.doctor.evidence import Evidence
     from convbench.measuring.doctor.judge import diagnose
     from convbench.measuring.doctor.look import examine
     from convbench.measuring.doctor.show import render
 
-    steps = examine(arguments.seconds)
-    evidence = None
+    evidence = Evidence()
     said_s = -math.inf
-    interrupted = False
-    try:
-        for step in steps:
-            evidence = step.evidence
-            if step.doing and (not step.again or time.monotonic() - said_s > 5):
-                said_s = time.monotonic()
-                say(step.doing)
-    except KeyboardInterrupt:  # what is known is shown all the same
-        interrupted = True
-        steps.close()
-    assert evidence is not None
+
+    def take(step: Step) -> None:
+        nonlocal evidence, said_s
+        evidence = step.evidence
+        if step.doing and (not step.again or time.monotonic() - said_s > 5):
+            said_s = time.monotonic()
+            say(step.doing)
+
+    interrupted = until_interrupted(examine(arguments.seconds), take)
     diagnosis = diagnose(evidence)
 
     def listed() -> dict[str, Any]:

@@ -27,7 +27,7 @@ from convbench.cli import (
     workloads,
 )
 from convbench.cli.arguments import Formatter, Parser
-from convbench.cli.output import EXIT_CODES
+from convbench.cli.output import EXIT_CODES, say
 from convbench.errors import Blind, ConvbenchError, InputError
 from convbench.words.status import Exit
 
@@ -38,6 +38,7 @@ Is the convolution still right, is it slower, and how sure are we?
 
   convbench doctor            is this machine fit to measure, and what disturbs it?
   convbench backends          what can compute here, and why the rest cannot
+  convbench workloads         what is computed and timed, with sizes
   convbench notebook          the 5x5x3 example, on everything that is present
   convbench verify            every target against the float64 oracle
   convbench check             an output from elsewhere: is it right, and if not, why?
@@ -60,21 +61,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.command(arguments)
     except KeyboardInterrupt:
-        print("convbench: interrupted", file=sys.stderr)
+        say("interrupted")
         return Exit.INTERRUPTED
     except InputError as error:
-        print(f"convbench: {error}", file=sys.stderr)
+        say(str(error))
         return Exit.INPUT
     except Blind as error:
-        print(f"convbench: {error}", file=sys.stderr)
+        say(str(error))
         return Exit.WRONG
     except (ConvbenchError, OSError) as error:
-        print(f"convbench: {type(error).__name__}: {error}", file=sys.stderr)
+        say(f"{type(error).__name__}: {error}")
         return Exit.INPUT
     except Exception:
         # Python's own 1 would say that something is slower.
         traceback.print_exc()
-        print("convbench: this is a defect of convbench, and no verdict", file=sys.stderr)
+        say("this is a defect of convbench, and no verdict")
         return Exit.DEFECT
     return code
 
@@ -89,12 +90,15 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(
             command.__name__.rpartition(".")[2],
             help=command.HELP,
-            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
-            epilog=getattr(command, "EPILOG", ""),
+            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.\n\n{command.DESCRIPTION}",
+            epilog=command.EPILOG,
             formatter_class=Formatter,
         )
         sub.set_defaults(command=command.run)
-        sub.add_argument("--json", action="store_true", help="print JSON, for programs")
+        sub.add_argument(
+            "--json", dest="format", action="store_const", const="json", default="text",
+            help="print JSON, for programs",
+        )  # fmt: skip
         getattr(command, "add_arguments", lambda _: None)(sub)
     return parser
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 
 from convbench.cli.arguments import add_target, seed
-from convbench.cli.output import say, show
-
-# -- commands --------------------------------------------------------------------------------------
-
+from convbench.cli.output import EXIT_CODES, say, show
 
 HELP = "do what the notebook meant to do, on every backend present"
+DESCRIPTION = """\
+The 5x5x3 example that convbench grew from: a convolution with a bias, and a pool of the
+same input, drawn from a seed, computed on every target and held against the oracle."""
+EPILOG = f"""\
+examples:
+  convbench notebook
+  convbench notebook --seed 3 --target numpy@cpu --json
+
+{EXIT_CODES}"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convbench import __version__
+from convbench.words.table import UNLIMITED
+from convbench.words.text import clean
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
 
 
 T = TypeVar("T")
@@ -27,59 +29,100 @@ exit codes: 0 fine, 1 something is slower (or, for doctor, the machine is unfit)
 70 a defect of convbench, 130 interrupted"""
 
 
-def show(arguments: argparse.Namespace, name: str, listed: Any, rendered: Any) -> None:
-    """Print the one or the other; only that which is printed is made."""
-    if arguments.json:
+def show(
+    arguments: argparse.Namespace,
+    name: str,
+    listed: Callable[[], dict[str, Any]],
+    rendered: Callable[[], RenderableType],
+) -> None:
+    """Print the one as JSON or draw the other; only that which is printed is made."""
+    if arguments.format == "json":
         document = {"schema": f"convbench.{name}/1", "convbench": __version__, **listed()}
-        text = json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
-    elif not isinstance(text := rendered(), str):
-        terminal = console()
-        with terminal.capture() as captured:  # rich itself leaves with 1 if its reader has gone
-            terminal.print(text)
-        text = captured.get()
+        emit(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
+        return
+    from rich.console import Console
+
+    # A pipe has no width: nothing is cut to one.
+    terminal = Console(highlight=False, width=None if sys.stdout.isatty() else UNLIMITED)
+    with terminal.capture() as captured:  # rich itself leaves with 1 if its reader has gone
+        terminal.print(rendered())
+    emit(captured.get())
+
+
+def emit(text: str) -> None:
+    """Print it as it is."""
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def picture(text: str) -> str:
+def picture(drawing: RenderableType, title: str) -> str:
     """Draw what a terminal would show, as SVG."""
-    from rich._export_format import CONSOLE_SVG_FORMAT
-    from rich.console import Console
-    from rich.text import Text
-
-    # Rich's own template loads its font from elsewhere; any monospaced one does.
-    template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    console = Console(record=True, width=160, file=io.StringIO())
-    console.print(Text.from_ansi(text), end="")
-    return console.export_svg(title="convbench results", code_format=template)
-
-
-def console() -> Console:
-    """Standard output, coloured on a terminal only."""
     from rich.console import Console
 
-    # A pipe has no width: nothing is cut to one.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000, soft_wrap=False)
+    console = Console(record=True, width=160, file=io.StringIO(), highlight=False)
+    console.print(drawing)
+    return console.export_svg(title=title, code_format=_SVG)
+
+
+_SVG = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px/{line_height}px monospace; }}
+.{unique_id}-title {{ font: bold 18px sans-serif; }}
+{styles}
+</style>
+<defs>{lines}</defs>
+{chrome}
+<g class="{unique_id}-matrix" transform="translate({terminal_x}, {terminal_y})">
+{backgrounds}
+{matrix}
+</g>
+</svg>
+"""
+"""What rich fills in. Its own template loads a font from elsewhere; any monospaced one does."""
 
 
 def say(text: str) -> None:
     """Tell how it goes, where it disturbs no one."""
-    print(f"convbench: {text}", file=sys.stderr, flush=True)
+    print(f"convbench: {clean(text)}", file=sys.stderr, flush=True)
 
 
-def with_progress(items: Iterator[T], total: int, name: Callable[[T], str]) -> Iterator[T]:
+def until_interrupted(items: Generator[T], take: Callable[[T], object] = lambda _: None) -> bool:
+    """Take one after the other; whether Ctrl-C ended that. What was taken can still be shown."""
+    with contextlib.closing(items):
+        try:
+            for item in items:
+                take(item)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def with_progress(items: Generator[T], total: int, name: Callable[[T], str]) -> Generator[T]:
     """Show which item was the last, on standard error: a bar on a terminal, else some lines."""
-    if not sys.stderr.isatty():
-        shown = 0.0
+    with contextlib.closing(items), (_bar if sys.stderr.isatty() else _lines)(total) as told:
         for done, item in enumerate(items, start=1):
-            if time.monotonic() - shown > 5 or done == total:
-                shown = time.monotonic()
-                say(f"{done}/{total} {name(item)}")
+            told(done, clean(name(item)))
             yield item
-        return
 
+
+@contextlib.contextmanager
+def _lines(total: int) -> Iterator[Callable[[int, str], None]]:
+    shown_s = 0.0
+
+    def told(done: int, name: str) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s > 5 or done == total:
+            shown_s = time.monotonic()
+            say(f"{done}/{total} {name}")
+
+    yield told
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -90,14 +133,16 @@ def with_progress(items: Iterator[T], total: int, name: Callable[[T], str]) -> I
     )
 
     bar = Progress(
-        MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
-        console=Console(stderr=True), transient=True,
-    )  # fmt: skip
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    )
     with bar:
         task = bar.add_task("", total=total)
-        for item in items:
-            bar.update(task, advance=1, description=name(item))
-            yield item
+        yield lambda done, name: bar.update(task, completed=done, description=name)
 
 
 def _finite(value: Any) -> Any:

@@ -6,26 +6,31 @@ import argparse
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convbench.cli.arguments import add_delta, add_results_dir
 from convbench.cli.output import say, show
 from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.machine.git import full_hash
+from convbench.words.table import line, stacked
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 HELP = "write one page that shows what was measured of a commit, against an earlier one"
-EPILOG = """\
+DESCRIPTION = """\
 The page is one file of HTML that needs no network. HEAD and the base are coordinates as
-for `convbench compare`: REVISION[:ENVIRONMENT[:MACHINE]]. docs/report.md says more.
-
+for `convbench compare`: REVISION[:ENVIRONMENT[:MACHINE]]. docs/report.md says more."""
+EPILOG = """\
 examples:
   convbench report
   convbench report HEAD --base main --output report.html
   convbench report --charts pictures    the charts as SVG and PNG, too
 
 exit codes: 2 head is wrong or failed; else 3 nothing was measured; else as `convbench compare`,
-if there is a base; else 0; 4 bad input. The page is written in any case but 4"""
+if there is a base; else 0; 4 bad input, 70 a defect of convbench. The page is written
+unless it is 4 or 70"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(problem)
     progress("making the page")
     sections = page.sections(data)
-    written = {arguments.output: page.render(data, sections).encode()}
+    written = {arguments.output: page.to_html(data, sections).encode()}
     if arguments.charts is not None:
         progress("drawing the charts")
         for chart in (chart for section in sections for chart in section.charts):
@@ -106,9 +111,9 @@ def run(arguments: argparse.Namespace) -> int:
             "problems": list(data.problems),
         }
 
-    def rendered() -> str:
+    def rendered() -> RenderableType:
         pictures = f" and {len(chart_paths)} pictures in {arguments.charts}" if chart_paths else ""
-        return f"{data.outcome()}\nwrote {page_path}{pictures}\n"
+        return stacked([line(data.outcome()), line(f"wrote {page_path}{pictures}")])
 
     show(arguments, "report", listed, rendered)
     return data.exit_code()

@@ -6,12 +6,16 @@ import argparse
 from pathlib import Path
 
 from convbench.cli.arguments import add_results_dir
-from convbench.cli.output import EXIT_CODES, console, picture, say, show
+from convbench.cli.output import EXIT_CODES, picture, say, show
 from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.machine.git import full_hash
 
 HELP = "show what asv measured: time, GFLOP/s, error over bound, status"
+DESCRIPTION = """\
+A row is a workload on a target: the median time of a call, what that is in operations a
+second and of what the machine could do at most, and the error against the float64 oracle
+as a share of what rounding may do. Below are the reasons for what has no number."""
 EPILOG = f"""\
 examples:
   convbench results            the commit that was measured last
@@ -29,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.results.folder import short
     from convbench.results.records import latest_commit, load
     from convbench.results.rows import exit_code, summarise, to_dict
     from convbench.results.table import render
@@ -50,17 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
     rows = summarise(record for record in loaded.records if record.commit in commits)
     if not rows:
+        known = ", ".join(map(short, measured)) or "no results"
         say(
             f"nothing measured for {arguments.commit or 'any commit'} in {arguments.results_dir};"
-            f" it has {', '.join(c[:8] for c in measured) or 'no results'}. `make bench` measures."
+            f" it has {known}. `make bench` measures."
         )
     if arguments.svg:
-        write(arguments.svg, picture(render(rows, width=160, color=True)).encode())
-    terminal = console()
-    show(
-        arguments,
-        "results",
-        lambda: to_dict(rows, loaded.problems),
-        lambda: render(rows, width=terminal.width, color=terminal.is_terminal),
-    )
+        write(arguments.svg, picture(render(rows), "convbench results").encode())
+    show(arguments, "results", lambda: to_dict(rows, loaded.problems), lambda: render(rows))
     return exit_code(rows)

@@ -15,9 +15,11 @@ from convbench.cli.arguments import (
     positive,
     seed,
 )
-from convbench.cli.output import EXIT_CODES, say, show, with_progress
+from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.machine.files import write
+from convbench.stimulus.formats import FORMATS, Fill
+from convbench.words.numbers import duration
 from convbench.words.status import Exit
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 
 HELP = "check targets against the float64 oracle"
+DESCRIPTION = """\
+Every workload is computed by every target, in each format and with each kind of numbers,
+and each element must lie within what rounding may do; integers must come out bit for bit.
+docs/accuracy.md derives the bounds."""
 EPILOG = f"""\
 examples:
   convbench verify --list standard
@@ -38,12 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection(parser, default="smoke")
     add_target(parser)
     parser.add_argument(
-        "--dtype", action="append", choices=("float64", "float32", "tf32", "float16", "bfloat16"),
+        "--dtype", action="append", choices=FORMATS,
         help="repeatable; default: float32 and float64",
     )  # fmt: skip
     parser.add_argument(
-        "--fill", action="append",
-        choices=("integers", "normal", "adversarial", "denormal", "nonfinite"),
+        "--fill", action="append", choices=list(map(str, Fill)),
         help="repeatable; default: all. Integers whose sums are exact must come out bit for bit",
     )  # fmt: skip
     parser.add_argument(
@@ -73,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.backends.survey import choose_targets
     from convbench.correctness.verify import Plan, exit_code, verify
     from convbench.correctness.verify_text import junit, render
-    from convbench.stimulus.inputs import Fill
 
     if arguments.self_test:
         return _self_test(arguments)
@@ -94,13 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
         thorough=arguments.thorough,
     )
     checks: list[Check] = []
-    interrupted = False
     started = time.monotonic()
-    try:
-        running = with_progress(verify(plan), plan.cells, lambda c: f"{c.target} {c.workload}")
-        checks.extend(running)
-    except KeyboardInterrupt:  # what is finished is shown all the same
-        interrupted = True
+    running = with_progress(verify(plan), plan.cells, lambda c: f"{c.target} {c.workload}")
+    interrupted = until_interrupted(running, checks.append)
     elapsed_s = time.monotonic() - started
     if arguments.junit:
         write(arguments.junit, junit(checks, elapsed_s))
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     show(arguments, "verify", listed, lambda: render(checks))
     if interrupted:
         say(f"interrupted after {len(checks)} of {plan.cells} cells")
-    say(f"{elapsed_s:.1f} s")
+    say(duration(elapsed_s))
     return Exit.INTERRUPTED if interrupted else exit_code(checks)
 
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from convbench.cli.arguments import add_selection, chosen_workloads
-from convbench.cli.output import show
+from convbench.cli.output import EXIT_CODES, show
+from convbench.words.numbers import si, size
 from convbench.words.status import Exit
+from convbench.words.table import Column, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from convbench.stimulus.workloads import Workload
+
 
 HELP = "list the workloads with their sizes"
+DESCRIPTION = """\
+A workload is a row of benchmarks/workloads.toml: a pipeline of convolution, bias and pool
+with the name that its results are stored under. Operations are those of the direct method;
+the bytes are of input, weights and output, each counted once."""
+EPILOG = f"""\
+examples:
+  convbench workloads --list standard
+  convbench workloads --workload vgg16.conv1_2 --json
+
+{EXIT_CODES}"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,20 +56,19 @@ def run(arguments: argparse.Namespace) -> int:
             ]
         }
 
-    def table() -> RenderableType:
-        from rich.table import Table
-
-        rows = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("workload", "tier", "pipeline", "output"):
-            rows.add_column(title, no_wrap=True)
-        for title in ("GFLOP", "MB"):
-            rows.add_column(title, justify="right")
-        for w in chosen:
-            rows.add_row(
-                w.name, w.tier, str(w.pipeline), "x".join(map(str, w.pipeline.output_shape)),
-                f"{w.pipeline.flops / 1e9:.3g}", f"{w.pipeline.bytes(4) / 1e6:.3g}",
-            )  # fmt: skip
-        return rows
-
-    show(arguments, "workloads", listed, table)
+    show(arguments, "workloads", listed, lambda: render(chosen))
     return Exit.OK
+
+
+def render(workloads: Sequence[Workload]) -> RenderableType:
+    """Lay out what they are, and what they cost."""
+    pipelines = [w.pipeline for w in workloads]
+    columns = (
+        Column("workload", [w.name for w in workloads], "name"),
+        Column("tier", [w.tier for w in workloads], "word"),
+        Column("pipeline", list(map(str, pipelines)), "name"),
+        Column("output", ["x".join(map(str, p.output_shape)) for p in pipelines], "name"),
+        Column("operations", [si(p.flops, "FLOP") for p in pipelines]),
+        Column("as float32", [size(p.bytes(4)) for p in pipelines]),
+    )
+    return Table(columns, ("tier", "as float32"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from convbench.comparing.sides import Side
 from convbench.errors import InputError
-from convbench.words.numbers import count_cells
+from convbench.words.numbers import count
 from convbench.words.status import Exit, Status
 
 
@@ -349,7 +349,7 @@ class Comparison:
         within += f" {100 * self.rule.delta:g} %" if moved else ""
         unlike = f"; UNLIKE MACHINES {self.base.machine} and {self.head.machine}"
         unlike = unlike if self.unlike_machines else ""
-        return f"{outcome}: {listed}, of {count_cells(len(self.cells))}{within}{unlike}"
+        return f"{outcome}: {listed}, of {count(len(self.cells), 'cell')}{within}{unlike}"
 
     def to_dict(self, *, strict: bool = False) -> dict[str, Any]:
         """Plain values, for JSON; docs/comparing.md describes them."""

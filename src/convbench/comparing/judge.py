@@ -31,7 +31,7 @@ from convbench.comparing.sides import Side
 from convbench.errors import InputError
 from convbench.results.folder import SHORT
 from convbench.results.records import Record
-from convbench.words.numbers import count_cells, percent, times
+from convbench.words.numbers import count, share, times
 from convbench.words.status import Status
 
 _Name = tuple[str, str, str]
@@ -445,11 +445,11 @@ def _decide(effect: Effect, cell: Cell, cells: int, rule: Rule) -> tuple[Verdict
         return verdict, f"{factor}: {span}; {counts['base']} and {counts['head']} processes"
     least = 1 + rule.minimum_effect
     if low > least or high < 1 / least:
-        span += f", as one of {count_cells(cells)} may by chance (p {effect.p_value:.2g})"
+        span += f", as one of {count(cells, 'cell')} may by chance (p {effect.p_value:.2g})"
     seen = effect.smallest_effect
     if seen is None or seen > _HOPELESS:
         return Verdict.UNDECIDED, f"{span}; so few processes could not have shown any effect"
-    return Verdict.UNDECIDED, f"{span}; {percent(seen)} {more} would have been seen"
+    return Verdict.UNDECIDED, f"{span}; {share(seen)} {more} would have been seen"
 
 
 _WORDS = (

@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree as ET
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from convbench.comparing.comparison import Comparison, Verdict
-from convbench.words.junit import printable, write
+from convbench.words.junit import Case
+from convbench.words.junit import junit as write
 from convbench.words.status import Exit
 
-# -- JUnit -----------------------------------------------------------------------------------------
-
-
-def junit(comparison: Comparison, *, strict: bool = False) -> bytes:
-    """Write JUnit XML: a suite a target, a case a cell, and one case for the comparison itself.
-
-    What is wrong or slower is a failure; what is failed, skipped or vanished is an error, and so is
-    that nothing was measured; what is undecided or not comparable is skipped.
-    """
-    root = ET.Element("testsuites", name="convbench compare")
-    whole = ET.SubElement(root, "testsuite", name="comparison")
-    case = ET.SubElement(whole, "testcase", classname="comparison", name="something was measured")
-    summary = printable("\n".join((comparison.summary(), *comparison.warnings)))
-    if comparison.exit_code(strict=strict) is Exit.NOTHING:
-        ET.SubElement(case, "error", message=printable(comparison.summary())).text = summary
-    else:
-        ET.SubElement(case, "system-out").text = summary
-    suites = {"comparison": whole}
-    for cell in sorted(comparison.cells, key=lambda cell: cell.target):
-        if cell.target not in suites:
-            suites[cell.target] = ET.SubElement(root, "testsuite", name=printable(cell.target))
-        case = ET.SubElement(
-            suites[cell.target], "testcase", classname=printable(cell.target),
-            name=printable(cell.name if cell.kind == "time" else f"{cell.name} {cell.kind}"),
-        )  # fmt: skip
-        text = printable("\n".join((f"{cell.verdict}: {cell.reason}", *cell.notes)))
-        if (tag := _TAGS.get(cell.verdict)) is not None:
-            message = printable(f"{cell.verdict}: {cell.reason}")
-            ET.SubElement(case, tag, message=message).text = text
-        else:
-            ET.SubElement(case, "system-out").text = text
-    return write(root)
-
-
-_TAGS = {
+_KINDS: Mapping[Verdict, Literal["failure", "error", "skipped"]] = {
     Verdict.WRONG: "failure",
     Verdict.STILL_WRONG: "failure",
     Verdict.REGRESSED: "failure",
@@ -54,3 +22,29 @@ _TAGS = {
     Verdict.UNDECIDED: "skipped",
     Verdict.NOT_MEASURED: "skipped",
 }
+
+
+def junit(comparison: Comparison, *, strict: bool = False) -> bytes:
+    """Write JUnit XML: a suite a target, a case a cell, and one case for the comparison itself.
+
+    What is wrong or slower is a failure; what is failed, skipped or vanished is an error, and so is
+    that nothing was measured; what is undecided or not comparable is skipped.
+    """
+    return write("convbench compare", _cases(comparison, strict=strict))
+
+
+def _cases(comparison: Comparison, *, strict: bool) -> Iterator[Case]:
+    summary = comparison.summary()
+    text = "\n".join((summary, *comparison.warnings))
+    if comparison.exit_code(strict=strict) is Exit.NOTHING:
+        yield Case("comparison", "something was measured", "error", summary, text)
+    else:
+        yield Case("comparison", "something was measured", text=text)
+    for cell in sorted(comparison.cells, key=lambda cell: cell.target):
+        name = cell.name if cell.kind == "time" else f"{cell.name} {cell.kind}"
+        why = f"{cell.verdict}: {cell.reason}"
+        text = "\n".join((why, *cell.notes))
+        if kind := _KINDS.get(cell.verdict):
+            yield Case(cell.target, name, kind, why, text)
+        else:
+            yield Case(cell.target, name, text=text)

@@ -24,9 +24,9 @@ from convbench.comparing.parts import (
     value,
     where,
 )
-from convbench.results.folder import SHORT
+from convbench.results.folder import short
 from convbench.words.numbers import times
-from convbench.words.text import clean
+from convbench.words.text import clean, clip
 
 MARKDOWN_LIMIT = 60_000
 """In characters. GitHub refuses a comment of more than 65,536."""
@@ -45,7 +45,7 @@ def markdown(comparison: Comparison) -> str:
     for name, side in (("base", comparison.base), ("head", comparison.head)):
         # GitHub makes a link of a hash that stands by itself.
         hexadecimal = re.fullmatch("[0-9a-f]{8,40}", side.commit)
-        commit = side.commit[:SHORT] if hexadecimal else code(side.commit)
+        commit = short(side.commit) if hexadecimal else code(side.commit)
         lines.append(f"- {name} {commit}, {code(where(side)) or 'not measured'}")
     for warning in comparison.warnings[:_MOST_WARNINGS]:
         lines += ["", f"**WARNING:** {prose(warning)}"]
@@ -149,7 +149,7 @@ def prose(text: str) -> str:
     >>> prose("1.10x slower, 5 processes"), prose("thanks to @everybody")
     ('1.10x slower, 5 processes', '`thanks to @everybody`')
     """
-    text = _clip(clean(text), _MOST_REASON)
+    text = clip(clean(text), _MOST_REASON)
     if _HARMLESS.fullmatch(text) and not _ALIVE.search(text):
         return text
     return code(text, _MOST_REASON)
@@ -167,14 +167,10 @@ def code(text: str, most: int = _MOST_NAME) -> str:
     >>> code("numpy@cpu"), code("a|b")
     ('`numpy@cpu`', '<code>a&#124;b</code>')
     """
-    text = _clip(clean(text), most)
+    text = clip(clean(text), most)
     if not text:
         return ""
     if not re.search(r"[`|\\]", text):
         return f"`{text}`"
     written = re.sub(r"[^\w ]|_", lambda found: f"&#{ord(found[0])};", text)
     return f"<code>{written}</code>"
-
-
-def _clip(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 4].rstrip()} ..."

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from convbench.comparing.comparison import Cell, Comparison, Effect, Mean, Verdict
 from convbench.comparing.sides import Side
-from convbench.words.numbers import count_cells, percent, times
+from convbench.words.numbers import count, duration, share, size, times
 from convbench.words.text import clean
 
 QUIET = frozenset({Verdict.NEW, Verdict.EQUIVALENT, Verdict.NOT_MEASURED})
@@ -34,12 +34,12 @@ def split(comparison: Comparison, *, everything: bool = False) -> tuple[list[Cel
 def folded(cells: Iterable[Cell]) -> str:
     """Count cells that are not shown."""
     counts = Counter(cell.verdict for cell in cells)
-    return " and ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return " and ".join(f"{number} {verdict}" for verdict, number in counts.items())
 
 
-def skipped(count: int) -> str:
+def skipped(cells: int) -> str:
     """Count cells that neither side has."""
-    return f"{count_cells(count)} skipped or not selected on both sides"
+    return f"{count(cells, 'cell')} skipped or not selected on both sides"
 
 
 def where(side: Side, *, whole: bool = False) -> str:
@@ -77,18 +77,8 @@ def bits(comparison: Comparison) -> Iterator[str]:
 
 def value(cell: Cell, value: float | None) -> str:
     """A side's time or memory, in the unit that fits both."""
-    if value is None:
-        return ""
-    both = [side for side in (cell.base.value, cell.head.value) if side]
-    least = min(both, default=0.0)
-    units = _UNITS_BYTES if cell.kind == "memory" else _UNITS_S
-    scale, unit = next((u for u in units if least * u[0] >= 1), units[-1])
-    scaled = value * scale
-    return f"{f'{scaled:#.3g}'.rstrip('.') if scaled < 1000 else f'{scaled:.0f}'} {unit}"
-
-
-_UNITS_S = ((1.0, "s"), (1e3, "ms"), (1e6, "us"), (1e9, "ns"))
-_UNITS_BYTES = ((1e-9, "GB"), (1e-6, "MB"), (1e-3, "kB"), (1.0, "B"))
+    least = min((side for side in (cell.base.value, cell.head.value) if side), default=None)
+    return (size if cell.kind == "memory" else duration)(value, least)
 
 
 def effect(cell: Cell) -> str:
@@ -104,7 +94,7 @@ def interval(cell: Cell) -> str:
 def seen(cell: Cell) -> str:
     """The slow-down that would have been seen."""
     seen = cell.effect and cell.effect.smallest_effect
-    return percent(seen) if seen and seen < 10 else ""
+    return share(seen) if seen and seen < 10 else ""
 
 
 def error(cell: Cell) -> str:

@@ -1,13 +1,7 @@
-"""A comparison as text for a terminal, as markdown for a pull request, and as JUnit XML for CI.
-
-Names, reasons and settings come from files that anybody may have written. None of it may move a
-terminal's cursor, break a table, become HTML or notify a person: it passes through :func:`clean`,
-and in markdown through :func:`code` or :func:`prose`.
-"""
+"""A comparison as text for a terminal."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,16 +21,15 @@ from convbench.comparing.parts import (
     value,
     where,
 )
-from convbench.results.folder import SHORT
-from convbench.words.numbers import times
+from convbench.results.folder import short
+from convbench.words.numbers import count, times
 from convbench.words.status import Exit
-from convbench.words.text import clean
+from convbench.words.table import Column, Table, line, remark, stacked
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 
-_PIPE_COLUMNS = 10_000
 _STYLES = {
     Verdict.WRONG: "bold red",
     Verdict.FAILED: "bold red",
@@ -58,96 +51,56 @@ _MOST_NAMED = 8
 """A reason that concerns more cells than this does not name them all: the table does."""
 
 
-def render(
-    comparison: Comparison,
-    *,
-    width: int | None = None,
-    color: bool = False,
-    everything: bool = False,
-) -> str:
+def render(comparison: Comparison, *, everything: bool = False) -> RenderableType:
     """Draw it for a terminal: the outcome, a table with the worst first, reasons, means, changes.
 
     Parameters
     ----------
-    width : int, optional
-        Of the terminal, in columns; by default there is room for everything, as a pipe has.
-    color : bool
-        Write a terminal's escape sequences.
     everything : bool
         Show the cells that are equal, too.
     """
-    # `import convbench.comparing.text` must stay fast.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.measure import Measurement  # noqa: PLC0415
-    from rich.padding import Padding  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    text = io.StringIO()
-    console = Console(file=text, width=width or _PIPE_COLUMNS, force_terminal=color)
     bad = {Exit.SLOWER: "bold red", Exit.WRONG: "bold red", Exit.NOTHING: "bold yellow"}
     style = bad.get(comparison.exit_code(strict=True), "bold green")
-    console.print(Text(clean(comparison.summary()), style=style))
-    for line in _origins(comparison):
-        console.print(Text(line))
-    for warning in comparison.warnings:
-        console.print(Text(f"WARNING: {clean(warning)}", style="bold yellow"))
+    parts = [line(comparison.summary(), style=style), *map(line, _origins(comparison))]
+    parts += [line("WARNING:", warning, style="bold yellow") for warning in comparison.warnings]
     shown, equal = split(comparison, everything=everything)
     if shown:
-        unlimited = console.options.update_width(_PIPE_COLUMNS)
-        columns = list(_NUMBERS)
-        while len(columns) > 1 and console.width < (
-            Measurement.get(console, unlimited, _table(shown, columns)).maximum
-        ):
-            columns.remove(next(name for name in _DISPENSABLE if name in columns))
-        console.print(_table(shown, columns))
+        parts.append(_table(shown))
     for (verdict, sentences), cells in _reasons(shown).items():
         named = cells[:_MOST_NAMED]
         if more := len(cells) - len(named):
             named = [*named, f"and {more} more"]
-        console.print(Text.assemble((verdict, _STYLES.get(verdict, "")), f" {', '.join(named)}"))
-        for sentence in sentences:
-            console.print(Padding(Text(sentence), (0, 0, 0, 4), expand=False))
+        parts += remark(verdict, ", ".join(named), sentences, _STYLES.get(verdict, ""))
     if equal:
-        console.print(Text(f"{folded(equal)} not shown: --all shows them"))
+        parts.append(line(f"{folded(equal)} not shown: --all shows them"))
     if comparison.skipped:
-        console.print(Text(skipped(comparison.skipped)))
+        parts.append(line(skipped(comparison.skipped)))
     for title, lines in (
         ("geometric mean of head / base over whole pipelines", map(_mean, comparison.means)),
         ("what changed in the environment", map(_change, comparison.changes)),
         ("output bits", bits(comparison)),
     ):
-        listed = list(lines)
-        if listed:
-            console.print(Text(title, style="italic"))
-        for line in listed:
-            console.print(Padding(Text(line), (0, 0, 0, 4), expand=False))
+        if listed := [line(said, indent=4) for said in lines]:
+            parts += [line(title, style="italic"), *listed]
     if any(cell.effect for cell in shown):
-        console.print(Text(LEGEND, style="dim"))
-    return text.getvalue()
+        parts.append(line(LEGEND, style="dim"))
+    return stacked(parts)
 
 
-def _table(cells: Sequence[Cell], columns: Iterable[str]) -> Table:
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("verdict", no_wrap=True)
-    for name in ("workload", "target"):
-        table.add_column(name, overflow="fold", min_width=8)
-    filled = {name: [_NUMBERS[name](cell) for cell in cells] for name in columns}
-    filled = {name: column for name, column in filled.items() if any(column)}
-    for name in filled:
-        table.add_column(name, justify="right", no_wrap=True)
-    for i, cell in enumerate(cells):
-        # Text and not str: a name in square brackets is no markup.
-        table.add_row(
-            Text(cell.verdict, style=_STYLES.get(cell.verdict, "")),
-            Text(clean(cell.name)),
-            Text(clean(cell.target)),
-            *(column[i] for column in filled.values()),
-        )
-    return table
+def _table(cells: Sequence[Cell]) -> Table:
+    verdicts = [(cell.verdict, _STYLES.get(cell.verdict, "")) for cell in cells]
+    columns = [
+        Column("verdict", verdicts, "word"),
+        Column("workload", [cell.name for cell in cells], "name"),
+        Column("target", [cell.target for cell in cells], "name"),
+        Column("base", [value(cell, cell.base.value) for cell in cells]),
+        Column("head", [value(cell, cell.head.value) for cell in cells]),
+        Column("head / base", [effect(cell) for cell in cells]),
+        Column("interval", [interval(cell) for cell in cells]),
+        Column("would see", [seen(cell) for cell in cells]),
+        Column("error/bound", [error(cell) for cell in cells]),
+    ]
+    return Table(columns, ("would see", "error/bound", "base", "head", "interval"))
 
 
 def _reasons(cells: Iterable[Cell]) -> dict[tuple[Verdict, tuple[str, ...]], list[str]]:
@@ -158,8 +111,8 @@ def _reasons(cells: Iterable[Cell]) -> dict[tuple[Verdict, tuple[str, ...]], lis
         said = has_interval and cell.verdict in {*_SAID_BY_NUMBERS, Verdict.UNDECIDED}
         sentences = [*([] if said or cell.verdict in QUIET else [cell.reason]), *cell.notes]
         if sentences:
-            key = cell.verdict, tuple(map(clean, sentences))
-            found.setdefault(key, []).append(clean(f"{cell.target} on {cell.name}"))
+            key = cell.verdict, tuple(sentences)
+            found.setdefault(key, []).append(f"{cell.target} on {cell.name}")
     return found
 
 
@@ -168,30 +121,17 @@ def _origins(comparison: Comparison) -> list[str]:
     base, head = comparison.base, comparison.head
     if (base.environment, base.machine) == (head.environment, head.machine):
         place = where(base)
-        return [f"base {base.commit[:SHORT]}, head {head.commit[:SHORT]}{place and f', {place}'}"]
+        return [f"base {short(base.commit)}, head {short(head.commit)}{place and f', {place}'}"]
     return [
-        f"{name} {side.commit[:SHORT]}, {where(side, whole=True)}"
+        f"{name} {short(side.commit)}, {where(side, whole=True)}"
         for name, side in (("base", base), ("head", head))
     ]
 
 
 def _mean(mean: Mean) -> str:
-    cells = f"{mean.cells} workload{'s' * (mean.cells != 1)}"
-    return f"{times(mean.ratio)} ({span(mean)}) {clean(mean.target)}, {cells}"
+    return f"{times(mean.ratio)} ({span(mean)}) {mean.target}, {count(mean.cells, 'workload')}"
 
 
 def _change(change: Change) -> str:
     values = f"{change.base or 'not set'} -> {change.head or 'not set'}"
-    return clean(f"{change.name}: {values} ({', '.join(change.targets)})")
-
-
-_NUMBERS = {
-    "base": lambda cell: value(cell, cell.base.value),
-    "head": lambda cell: value(cell, cell.head.value),
-    "head / base": effect,
-    "interval": interval,
-    "would see": seen,
-    "error/bound": error,
-}
-_DISPENSABLE = ("would see", "error/bound", "base", "head", "interval", "head / base")
-"""What a narrow terminal goes without, in this order."""
+    return f"{change.name}: {values} ({', '.join(change.targets)})"

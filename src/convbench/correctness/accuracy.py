@@ -35,8 +35,8 @@ from convbench.correctness.oracle import Float64
 from convbench.correctness.sample import Positions
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import FORMATS, Format, format_of
-from convbench.stimulus.inputs import Fill, Inputs, exact_magnitude
+from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
+from convbench.stimulus.inputs import Inputs, exact_magnitude
 from convbench.stimulus.spec import PipelineSpec
 
 LAMBDA = 2.0

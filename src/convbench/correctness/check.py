@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from convbench.backends.compute import checked_inputs
 from convbench.correctness import oracle
@@ -21,11 +19,13 @@ from convbench.correctness.faults import FAULTS
 from convbench.correctness.sample import Positions, sample
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import FORMATS, Format, format_of
+from convbench.stimulus.formats import FORMATS, Format, Precision, format_of
 from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import PipelineSpec
+from convbench.words.table import remark, stacked
 
-Precision = Literal["ieee", "tf32"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SUSPECT_FLOPS = 200_000_000
 """The causes are looked for in a part of the output that costs the oracle about so much."""
@@ -179,36 +179,36 @@ def render(report: Report) -> RenderableType:
     """Put a report into words."""
     assumed = f"as {report.arithmetic}"
     if report.accuracy is None:
-        return Text(f"WRONG {assumed}: {report.reason}", style="bold red")
+        return stacked(remark("WRONG", f"{assumed}: {report.reason}", (), "bold red"))
     ratio = f"error / bound is {report.accuracy.ratio:.3g}"
     if report.ok:
-        lines = [Text(f"right {assumed}: {ratio} at most, {report.accuracy}", style="green")]
-    else:
-        lines = [Text(f"WRONG {assumed}: {ratio}, {report.reason}", style="bold red")]
-        lines += [
-            Text(f"  fits: {cause.what} (error / bound would be {cause.ratio:.3g})")
-            for cause in report.causes
-        ]
-        if not report.causes:
-            lines.append(Text("  none of the known causes fits"))
-    if not report.ok and report.accuracy.ratio <= _NEAR:
-        lines.append(
-            Text(
-                "  That is near the bound: rounding can do it where a few terms are far larger"
-                " than the rest of their sums."
+        return stacked(
+            remark(
+                "right", f"{assumed}: {ratio} at most, {report.accuracy}", _notes(report), "green"
             )
+        )
+    causes = [
+        f"fits: {cause.what} (error / bound would be {cause.ratio:.3g})" for cause in report.causes
+    ]
+    said = (*(causes or ["none of the known causes fits"]), *_notes(report))
+    return stacked(remark("WRONG", f"{assumed}: {ratio}, {report.reason}", said, "bold red"))
+
+
+def _notes(report: Report) -> Iterator[str]:
+    assert report.accuracy is not None
+    if not report.ok and report.accuracy.ratio <= _NEAR:
+        yield (
+            "That is near the bound: rounding can do it where a few terms are far larger than the"
+            " rest of their sums."
         )
     if report.relative > 1e-3:
-        lines.append(
-            Text(
-                f"  The largest relative error is {report.relative:.3g}, where"
-                f" {report.worst_relative:.3g} was expected: near zero it says nothing, and it is"
-                " not what is judged here."
-            )
+        yield (
+            f"The largest relative error is {report.relative:.3g}, where"
+            f" {report.worst_relative:.3g} was expected: near zero it says nothing, and it is not"
+            " what is judged here."
         )
     if report.sampled:
-        lines.append(Text(f"  {report.sampled} positions were looked at, corners and edges too."))
-    return Group(*lines)
+        yield f"{report.sampled} positions were looked at, corners and edges too."
 
 
 def _format(dtype: str, precision: str) -> Format:

@@ -6,15 +6,12 @@ the same input, not the convolution: that is 1x1 already, and no 2x2 window fits
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
 from convbench.correctness.worker import Task, Worker
@@ -24,6 +21,10 @@ from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Shape
 from convbench.stimulus.targets import Target
 from convbench.words.status import Exit, Outcome, Status
+from convbench.words.table import Cell, Column, Table, line, remark, stacked
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 CONV = ConvSpec(k=6, r=5, s=5, stride=(2, 2))
 MAX_POOL = PoolSpec("max", window=(2, 2))
@@ -161,41 +162,43 @@ def run_notebook(seed: int, targets: Mapping[Target, Outcome | None]) -> Noteboo
 
 def render(notebook: Notebook) -> RenderableType:
     """Lay the results out as the notebook printed them, and then how far the targets agree."""
-
-    def block(title: str, array: Array | None) -> Text:
-        if array is None:
-            return Text(f"{title}: no target computed it\n")
-        values = np.array2string(array, precision=6, suppress_small=True, prefix="  ")
-        return Text(f"{title}, shape {array.shape}:\n  {values}\n")
-
     conv = PIPELINES["convolution + bias"]
-    parts: list[RenderableType] = [
-        Text(f"Seed {notebook.seed}. The input holds integers in [-10, 10); the filters are drawn"),
-        Text("from a normal distribution of stddev 0.1, truncated at 2 stddev; the bias is 0.1.\n"),
-        block("input", notebook.inputs["convolution + bias"].x),
-        Text(f"filters, shape {conv.filter_shape}"),
-        Text(f"bias, shape {conv.bias_shape}\n"),
+    parts = [
+        line(
+            f"Seed {notebook.seed}. The input holds integers in [-10, 10); the filters are drawn"
+            " from a normal distribution of stddev 0.1, truncated at 2 stddev; the bias is 0.1."
+        ),
+        *_block("input", notebook.inputs["convolution + bias"].x),
+        line(f"filters, shape {conv.filter_shape}"),
+        line(f"bias, shape {conv.bias_shape}"),
+        *(part for name in PIPELINES for part in _block(name, notebook.output(name))),
+        line("Agreement with the float64 oracle, as error / bound (at most 1 is right):"),
     ]
-    parts += [block(name, notebook.output(name)) for name in PIPELINES]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("target", *PIPELINES):
-        table.add_column(title, no_wrap=True)
-    rows: dict[Target, list[Agreement]] = {}
-    for agreement in notebook.agreements:
-        if agreement.status is not Status.SKIPPED:
-            rows.setdefault(agreement.target, []).append(agreement)
-    for target, cells in rows.items():
-        table.add_row(str(target), *map(_cell, cells))
-    parts += [Text("Agreement with the float64 oracle, as error / bound (at most 1 is right):")]
-    parts += [table, Text()]
+    cells = {(a.target, a.pipeline): a for a in notebook.agreements}
+    targets = dict.fromkeys(t for (t, _), a in cells.items() if a.status is not Status.SKIPPED)
+    columns = [Column("target", list(map(str, targets)), "name")]
+    columns += [
+        Column(name, [_cell(cells[target, name]) for target in targets], "word")
+        for name in PIPELINES
+    ]
+    parts.append(Table(columns))
     said = dict.fromkeys(
-        (str(a.target), str(a.status), a.reason, a.remedy) for a in notebook.agreements if a.reason
+        (a.target, a.status, a.reason, a.remedy) for a in notebook.agreements if a.reason
     )
-    for name, status, reason, remedy in said:
-        parts += [Text(f"{status} {name}: {reason}", style="yellow")]
-        parts += [Text(f"  {remedy}")] if remedy else []
-    parts += [Text(f"\nThe pool cannot follow this convolution. {notebook.refusal}")]
-    return Group(*parts)
+    for target, status, reason, remedy in said:
+        parts += remark(status, f"{target}: {reason}", [remedy], "yellow")
+    parts.append(line(f"The pool cannot follow this convolution. {notebook.refusal}"))
+    return stacked(parts)
+
+
+def _block(title: str, array: Array | None) -> Iterator[RenderableType]:
+    from rich.text import Text  # noqa: PLC0415
+
+    if array is None:
+        yield line(f"{title}: no target computed it")
+        return
+    values = np.array2string(array, precision=6, suppress_small=True, prefix="  ")
+    yield Text(f"{title}, shape {array.shape}:\n  {values}\n")
 
 
 def _agree(
@@ -216,9 +219,9 @@ def _refusal() -> str:
     raise AssertionError("the notebook's pool fits after its convolution")
 
 
-def _cell(agreement: Agreement) -> str:
+def _cell(agreement: Agreement) -> Cell:
     if agreement.accuracy is None or agreement.status is not Status.OK:
-        return f"[bold red]{agreement.status.upper()}[/]"
+        return agreement.status.upper(), "bold red"
     bits = ", same bits" if agreement.same_bits else ""
     return f"{agreement.accuracy.ratio:.3f}{bits}"
 

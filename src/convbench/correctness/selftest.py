@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from convbench.backends.compute import Computed
 from convbench.correctness import oracle
@@ -18,12 +15,16 @@ from convbench.correctness.accuracy import Reference, accuracy_of, refer_for
 from convbench.correctness.faults import FAULTS
 from convbench.correctness.worker import Task, Worker
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import format_of
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import Fill, format_of
+from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.probes import SENSITIVE
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.words.status import Exit, Outcome, Status
+from convbench.words.table import Cell, Column, Table, line, remark, stacked
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _SEED = 0
 
@@ -67,7 +68,7 @@ Unfit = tuple[Target, Outcome]
 
 def self_test(
     targets: Mapping[Target, Outcome | None], timeout_s: float, dtype: str = "float32"
-) -> Iterator[Planted | Unfit]:
+) -> Generator[Planted | Unfit]:
     """Plant every fault into every target, as it is done.
 
     A fault is tried with each fill on one pipeline after the other until one shows it.
@@ -94,34 +95,32 @@ def exit_code(results: Sequence[Planted | Unfit]) -> Exit:
 
 def render(results: Sequence[Planted | Unfit]) -> RenderableType:
     """Lay out which fill caught what, and the score of each target."""
-    planted = [result for result in results if isinstance(result, Planted)]
-    targets = list(dict.fromkeys(p.target for p in planted))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("planted fault", no_wrap=True)
+    planted = {(p.fault, p.target): p for p in results if isinstance(p, Planted)}
+    faults = dict.fromkeys(fault for fault, _ in planted)
+    targets = dict.fromkeys(target for _, target in planted)
+    columns = [Column("planted fault", [FAULTS[fault].what for fault in faults], "name")]
+    columns += [
+        Column(f"{target} caught by", [_cell(planted.get((f, target))) for f in faults], "word")
+        for target in targets
+    ]
+    parts: list[RenderableType] = [Table(columns)]
     for target in targets:
-        table.add_column(f"{target} caught by", no_wrap=True)
-    for fault in dict.fromkeys(p.fault for p in planted):
-        row = {p.target: p for p in planted if p.fault == fault}
-        table.add_row(FAULTS[fault].what, *(_cell(row.get(target)) for target in targets))
-    parts: list[RenderableType] = [table, Text()] if planted else []
-    for target in targets:
-        mine = [p for p in planted if p.target == target]
-        hidden = {p.fault: p.hidden for p in mine if p.hidden}
+        mine = [p for p in planted.values() if p.target == target]
+        hidden = [p for p in mine if p.hidden]
         due = len(mine) - len(hidden)
         caught = sum(bool(p.caught) for p in mine)
         by_fill = ", ".join(f"{fill} {sum(fill in p.caught for p in mine)}" for fill in Fill)
         style = "bold red" if caught < due else "green"
-        parts.append(Text(f"{target}: {caught} of {due} caught ({by_fill})", style=style))
+        parts.append(line(f"{target}: {caught} of {due} caught ({by_fill})", style=style))
         parts += [
-            Text(f"  not counted, {FAULTS[fault].what}: {reason}", style="yellow")
-            for fault, reason in hidden.items()
+            line(f"not counted, {FAULTS[p.fault].what}: {p.hidden}", indent=4, style="yellow")
+            for p in hidden
         ]
     for result in results:
         if isinstance(result, tuple):
             target, why = result
-            parts.append(Text(f"{target} {why.status}: {why.reason}", style="yellow"))
-            parts += [Text(f"  {why.remedy}")] if why.remedy else []
-    return Group(*parts)
+            parts += remark(why.status, f"{target}: {why.reason}", [why.remedy], "yellow")
+    return stacked(parts)
 
 
 def _examine(worker: Worker, dtype: str, deviations: dict[tuple[int, Fill], str]) -> Outcome | None:
@@ -180,9 +179,9 @@ def _shows(number: int, dtype: str, fill: Fill, fault: str) -> bool:
     return output is not None and not accuracy_of(output, expected).ok
 
 
-def _cell(planted: Planted | None) -> str:
+def _cell(planted: Planted | None) -> Cell:
     if planted is None:
         return ""
     if planted.missed:
-        return "[bold red]MISSED[/]"
+        return "MISSED", "bold red"
     return ", ".join(planted.caught) or "not counted"

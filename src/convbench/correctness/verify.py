@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,8 +26,8 @@ from convbench.correctness.accuracy import (
 from convbench.correctness.sample import sample
 from convbench.correctness.worker import Task, Worker
 from convbench.errors import ArrayError, Blind
-from convbench.stimulus.formats import FORMATS, Format, format_of
-from convbench.stimulus.inputs import Fill, Inputs, make_inputs
+from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
+from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload
@@ -149,7 +149,7 @@ class Plan:
         return len(self.workloads) * len(self.targets) * len(self.dtypes) * len(self.fills)
 
 
-def verify(plan: Plan) -> Iterator[Check]:
+def verify(plan: Plan) -> Generator[Check]:
     """Check every cell, workload by workload, as it is computed.
 
     The inputs and the oracle are computed once for all targets, here; the outputs come from one

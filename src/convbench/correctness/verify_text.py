@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from xml.etree import ElementTree as ET
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from convbench.correctness.verify import Check, Determinism
-from convbench.stimulus.inputs import Fill
+from convbench.stimulus.formats import Fill
 from convbench.stimulus.targets import Target
-from convbench.words.junit import printable, write
+from convbench.words.junit import Case
+from convbench.words.junit import junit as write
+from convbench.words.numbers import count, share
 from convbench.words.status import Status
+from convbench.words.table import Cell, Column, Table, line, remark, stacked
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_KINDS: Mapping[Status, Literal["failure", "error", "skipped"]] = {
+    Status.WRONG: "failure",
+    Status.FAILED: "error",
+    Status.SKIPPED: "skipped",
+    Status.DEVIATES: "skipped",
+}
 
 
 def render(checks: Sequence[Check]) -> RenderableType:
     """Lay the checks out for people: what is bad first, then the table, then what was skipped."""
-    columns = list(dict.fromkeys((check.dtype, check.fill) for check in checks))
+    parts: list[RenderableType] = []
+    bad: dict[tuple[Target, Status, str], list[Check]] = {}
+    for check in checks:
+        if check.status in {Status.WRONG, Status.FAILED}:
+            bad.setdefault((check.target, check.status, check.reason), []).append(check)
+    for (target, status, reason), (check, *others) in bad.items():
+        where = f"{target} {check.workload} {check.dtype} {check.fill}"
+        where += f" and {count(len(others), 'more cell')}" if others else ""
+        said = (check.remedy, check.command())
+        parts += remark(status.upper(), f"{where}: {reason}", said, "bold red")
+    parts += [_table(checks)]
+    for status in (Status.DEVIATES, Status.SKIPPED):
+        found = [check for check in checks if check.status is status]
+        for (reason, remedy), targets in _reasons(found).items():
+            parts += remark(status, f"{', '.join(targets)}: {reason}", [remedy], "yellow")
+    return stacked([*parts, *_summary(checks)])
+
+
+def _table(checks: Sequence[Check]) -> Table:
+    """A row a workload and target, unless all of it was skipped; a column a format and fill."""
     rows: dict[tuple[str, Target], dict[tuple[str, Fill], Check]] = {}
     for check in checks:
         rows.setdefault((check.workload, check.target), {})[check.dtype, check.fill] = check
@@ -28,70 +56,55 @@ def render(checks: Sequence[Check]) -> RenderableType:
         for key, cells in rows.items()
         if any(check.status is not Status.SKIPPED for check in cells.values())
     }
-    repeated = any(check.determinism for check in checks)
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    titles = [f"{dtype} {fill}" for dtype, fill in columns]
-    for title in ("workload", "target", *titles, *["processes"][:repeated], "algorithm"):
-        table.add_column(title, no_wrap=True)
-    for (workload, target), cells in rows.items():
-        table.add_row(
-            workload, str(target), *(_cell(cells.get(column)) for column in columns),
-            *[_least_alike(cells.values())][:repeated],
-            next((c.algorithm for c in cells.values() if c.algorithm), ""),
-        )  # fmt: skip
-
-    parts: list[RenderableType] = []
-    bad: dict[tuple[Target, Status, str], list[Check]] = {}
-    for check in checks:
-        if check.status in {Status.WRONG, Status.FAILED}:
-            bad.setdefault((check.target, check.status, check.reason), []).append(check)
-    for (target, status, reason), (check, *others) in bad.items():
-        where = f"{target} {check.workload} {check.dtype} {check.fill}"
-        where += f" and {len(others)} more cells" if others else ""
-        parts.append(Text(f"{status.upper()} {where}: {reason}", style="bold red"))
-        parts += [Text(f"  {line}") for line in (check.remedy, check.command()) if line]
-    if rows:
-        parts += ([Text()] if parts else []) + [table]
-    for status in (Status.DEVIATES, Status.SKIPPED):
-        found = [check for check in checks if check.status is status]
-        for (reason, remedy), targets in _reasons(found).items():
-            parts += [Text(), Text(f"{status} {', '.join(targets)}: {reason}", style="yellow")]
-            parts += [Text(f"  {remedy}")] if remedy else []
-    return Group(*parts, Text(), *_summary(checks))
+    numbers = {
+        f"{dtype} {fill}": [cells.get((dtype, fill)) for cells in rows.values()]
+        for dtype, fill in dict.fromkeys((check.dtype, check.fill) for check in checks)
+    }
+    least_alike = [_least_alike(cells.values()) for cells in rows.values()]
+    algorithms = [
+        next((c.algorithm for c in cells.values() if c.algorithm), "") for cells in rows.values()
+    ]
+    # A narrow terminal can do without those in which all is right: their number is below.
+    right = [
+        title
+        for title, cells in numbers.items()
+        if all(check is None or check.status in {Status.OK, Status.SKIPPED} for check in cells)
+    ]
+    return Table(
+        [
+            Column("workload", [workload for workload, _ in rows], "name"),
+            Column("target", [str(target) for _, target in rows], "name"),
+            *(Column(title, list(map(_cell, cells))) for title, cells in numbers.items()),
+            Column("processes", least_alike, "word"),
+            Column("algorithm", algorithms, "name"),
+        ],
+        ("algorithm", *reversed(right)),
+    )
 
 
 def junit(checks: Sequence[Check], elapsed_s: float) -> bytes:
     """Write the checks as JUnit XML, which CI systems show: a suite a target, a case a cell."""
-    root = ET.Element("testsuites", name="convbench verify", time=f"{elapsed_s:.3f}")
-    suites: dict[Target, ET.Element] = {}
-    for check in checks:
-        if check.target not in suites:
-            suites[check.target] = ET.SubElement(root, "testsuite", name=str(check.target))
-        case = ET.SubElement(
-            suites[check.target], "testcase", classname=f"{check.target}.{check.workload}",
-            name=f"{check.dtype} {check.fill}",
-        )  # fmt: skip
-        text = printable("\n".join(filter(None, (check.reason, check.remedy, check.command()))))
-        match check.status:
-            case Status.WRONG:
-                ET.SubElement(case, "failure", message=printable(check.reason)).text = text
-            case Status.FAILED:
-                ET.SubElement(case, "error", message=printable(check.reason)).text = text
-            case Status.SKIPPED | Status.DEVIATES:
-                ET.SubElement(case, "skipped", message=printable(check.reason))
-    return write(root)
+    return write("convbench verify", map(_case, checks), time=f"{elapsed_s:.3f}")
 
 
-def _cell(check: Check | None) -> str:
+def _case(check: Check) -> Case:
+    suite, name = str(check.target), f"{check.dtype} {check.fill}"
+    classname = f"{suite}.{check.workload}"
+    if (kind := _KINDS.get(check.status)) is None:
+        return Case(suite, name, classname=classname)
+    text = "\n".join(filter(None, (check.reason, check.remedy, check.command())))
+    return Case(suite, name, kind, check.reason, text, classname)
+
+
+def _cell(check: Check | None) -> Cell:
     match check:
         case None | Check(status=Status.SKIPPED):
             return ""
         case Check(status=Status.DEVIATES):
-            return "[yellow]deviates[/]"
+            return "deviates", "yellow"
         case Check(status=Status.OK, accuracy=accuracy) if accuracy is not None:
-            return "[green]exact[/]" if check.exact else f"{accuracy.ratio:.3f}"
-    return f"[bold red]{check.status.upper()}[/]"
+            return ("exact", "green") if check.exact else f"{accuracy.ratio:.3f}"
+    return check.status.upper(), "bold red"
 
 
 def _least_alike(checks: Iterable[Check]) -> str:
@@ -108,21 +121,18 @@ def _reasons(checks: Iterable[Check]) -> dict[tuple[str, str], dict[str, None]]:
     return reasons
 
 
-def _summary(checks: Sequence[Check]) -> list[RenderableType]:
+def _summary(checks: Sequence[Check]) -> Iterator[RenderableType]:
     counts = Counter(check.status for check in checks)
     summary = ", ".join(f"{counts[status]} {status}" for status in Status)
-    lines = [
-        f"{len(checks)} cells: {summary}. A number is error / bound, at most 1 is right;"
+    yield line(
+        f"{count(len(checks), 'cell')}: {summary}. A number is error / bound, at most 1 is right;"
         " 'exact' is bit for bit."
-    ]
+    )
     if sampled := [check.sampled for check in checks if check.sampled]:
-        missed = (1 - 0.01) ** min(sampled)
-        lines.append(
-            f"{len(sampled)} cells were checked at a sample of at least {min(sampled)} positions,"
-            " corners and edges among them: a fault that touches 1 % of the positions is missed"
-            f" with probability {missed:.2g} at most."
+        yield line(
+            f"{count(len(sampled), 'cell')} were checked at a sample of at least {min(sampled)}"
+            " positions, corners and edges among them: a fault that touches 1 % of the positions is"
+            f" missed with a probability of at most {share((1 - 0.01) ** min(sampled))}."
         )
-    alike = Counter(check.determinism for check in checks if check.determinism)
-    if alike:
-        lines.append("Between processes: " + ", ".join(f"{n} {word}" for word, n in alike.items()))
-    return [Text(line) for line in lines]
+    if alike := Counter(check.determinism for check in checks if check.determinism):
+        yield line("Between processes:", ", ".join(f"{n} {word}" for word, n in alike.items()))

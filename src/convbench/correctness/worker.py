@@ -16,7 +16,8 @@ from convbench.correctness.faults import FAULTS
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.machine.failures import explain
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.inputs import Fill, Inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.words.status import Outcome, Status

@@ -57,7 +57,7 @@ def sections(data: Data) -> tuple[Section, ...]:
     return tuple(section(data) for section in SECTIONS)
 
 
-def render(data: Data, parts: Sequence[Section]) -> str:
+def to_html(data: Data, parts: Sequence[Section]) -> str:
     """Make the page: it opens from disk, and asks nothing of the network."""
     scripts = [_inline(_vega()), (_HERE / "page.js").read_text(encoding="utf-8")]
     base = f" against {short(data.comparison.base.commit)}" if data.comparison else ""

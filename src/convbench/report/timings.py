@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from convbench.comparing.comparison import Cell as Compared
 from convbench.comparing.comparison import Comparison
-from convbench.words.numbers import digits, percent, share, si, times
+from convbench.words.numbers import digits, share, si, times
 
 from . import charts
 from .charts import Point
@@ -86,7 +86,7 @@ def _value(cell: Compared, value: float | None) -> str:
 
 def _seen(cell: Compared) -> str:
     seen = cell.effect and cell.effect.smallest_effect
-    return percent(seen) if seen and seen < 10 else ""
+    return share(seen) if seen and seen < 10 else ""
 
 
 def _alone(data: Data) -> Iterator[Part]:

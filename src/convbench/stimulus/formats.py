@@ -1,10 +1,33 @@
-"""The number formats that a pipeline is computed in, and what each of them can hold exactly."""
+"""The numbers that a pipeline is computed on: their formats, and what they are drawn to be.
+
+Nothing here needs NumPy: the command line offers these names before it is loaded.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
 
 from convbench.errors import ArrayError
+
+Precision = Literal["ieee", "tf32"]
+"""How float32 is multiplied: as IEEE says, or with factors that are rounded to 11 bits."""
+
+
+class Fill(StrEnum):
+    """What the arrays are filled with."""
+
+    INTEGERS = "integers"
+    """Small integers, none of them zero, whose partial sums are all exact."""
+    NORMAL = "normal"
+    """N(0, 1), for the input, the filters and the bias."""
+    ADVERSARIAL = "adversarial"
+    """Sums that cancel, outliers of 1e6, denormal numbers and -0.0, all in one input."""
+    DENORMAL = "denormal"
+    """Every result is below the smallest normal number, and must not be flushed to zero."""
+    NONFINITE = "nonfinite"
+    """Integers with some inf, -inf and nan, which must reach the results that see them only."""
 
 
 @dataclass(frozen=True, slots=True)

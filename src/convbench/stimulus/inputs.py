@@ -8,32 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
 
 from convbench.stimulus.arrays import Array, Weights
-from convbench.stimulus.formats import FORMATS, Format, format_of
+from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
 from convbench.stimulus.spec import PipelineSpec
 
 LARGEST_INTEGER = 8
 """Magnitude of the integer fill; products of two stay far below every limit of exactness."""
-
-
-class Fill(StrEnum):
-    """What the arrays are filled with."""
-
-    INTEGERS = "integers"
-    """Small integers, none of them zero, whose partial sums are all exact."""
-    NORMAL = "normal"
-    """N(0, 1), for the input, the filters and the bias."""
-    ADVERSARIAL = "adversarial"
-    """Sums that cancel, outliers of 1e6, denormal numbers and -0.0, all in one input."""
-    DENORMAL = "denormal"
-    """Every result is below the smallest normal number, and must not be flushed to zero."""
-    NONFINITE = "nonfinite"
-    """Integers with some inf, -inf and nan, which must reach the results that see them only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def clip(text: str, most: int = 500) -> str:
 
     Examples
     --------
-    >>> clip("abcdef", 6), clip("abcdefg", 6)
-    ('abcdef', 'ab ...')
+    >>> clip("abcdef", 6), clip("a cdefg", 6)
+    ('abcdef', 'a ...')
     """
-    return text if len(text) <= most else f"{text[: most - 4]} ..."
+    return text if len(text) <= most else f"{text[: most - 4].rstrip()} ..."

@@ -39,7 +39,7 @@ class Level(StrEnum):
     BAD = "bad"
 
 
-class Verdict(StrEnum):
+class Fitness(StrEnum):
     """What all findings amount to: the worst of them."""
 
     FIT = "fit"
@@ -104,7 +104,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Noise:
     """What fresh processes say of one cell, all of them of the same code.
 
     Attributes
@@ -202,25 +202,25 @@ class Diagnosis:
 
     evidence: Evidence
     findings: tuple[Finding, ...]
-    series: tuple[Series, ...]
+    noise: tuple[Noise, ...]
 
     @property
-    def verdict(self) -> Verdict:
+    def fitness(self) -> Fitness:
         """The worst of the findings decides."""
         levels = {finding.level for finding in self.findings}
         if Level.BAD in levels:
-            return Verdict.UNFIT
-        return Verdict.CARE if Level.CARE in levels else Verdict.FIT
+            return Fitness.UNFIT
+        return Fitness.CARE if Level.CARE in levels else Fitness.FIT
 
     def exit_code(self) -> Exit:
         """SLOWER, which is 1, if the machine is unfit."""
-        return Exit.SLOWER if self.verdict is Verdict.UNFIT else Exit.OK
+        return Exit.SLOWER if self.fitness is Fitness.UNFIT else Exit.OK
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         evidence = self.evidence
         return {
-            "verdict": str(self.verdict),
+            "verdict": str(self.fitness),
             "findings": [asdict(finding) for finding in self.findings],
             "facts": dict(evidence.facts),
             "before": dict(evidence.before),
@@ -239,7 +239,7 @@ class Diagnosis:
                 "after": dict(evidence.trial_after),
                 "own_cpu_s": evidence.own_cpu_s,
                 "failure": evidence.failure.reason if evidence.failure else None,
-                "series": [asdict(series) for series in self.series],
+                "series": [asdict(noise) for noise in self.noise],
                 "draws": [asdict(draw) for draw in evidence.draws],
             },
         }

@@ -19,11 +19,12 @@ from convbench.measuring.doctor.evidence import (
     Evidence,
     Finding,
     Level,
-    Series,
+    Noise,
 )
 from convbench.measuring.doctor.noise import summarise
-from convbench.measuring.doctor.show import _range, gib, percent, took
+from convbench.measuring.doctor.show import extremes
 from convbench.measuring.timing import MIN_SAMPLE_S
+from convbench.words.numbers import duration, share, size
 
 _GOOD_EFFECT, _BAD_EFFECT = 0.05, 0.20
 """Smallest slow-down that is found: what a benchmark is for, and what anybody sees without one."""
@@ -72,7 +73,7 @@ def shares(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[float, 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Judge what was seen, be it all of it or not."""
-    series = tuple(summarise(evidence.draws))
+    noise = tuple(summarise(evidence.draws))
     findings: list[Finding] = []
     if evidence.facts:
         findings += judge_cores(evidence)
@@ -82,9 +83,9 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     if evidence.driver is not None:
         findings += judge_gpus(evidence)
     if evidence.overhead is not None:
-        findings.append(judge_timer(evidence, series))
-    findings += judge_trial(evidence, series)
-    return Diagnosis(evidence, tuple(findings), series)
+        findings.append(judge_timer(evidence, noise))
+    findings += judge_trial(evidence, noise)
+    return Diagnosis(evidence, tuple(findings), noise)
 
 
 def _level(value: float, good: float, bad: float) -> Level:
@@ -114,7 +115,7 @@ def judge_cores(evidence: Evidence) -> Iterator[Finding]:
         level = _level(max(others) / cores, _GOOD_LOAD, _BAD_LOAD)
         to_do = "See with `top` what it is, and end it or wait." if level is not Level.GOOD else ""
         yield Finding(level, "load", found, to_do)
-        steal = max(share[1] for share in (watched, tried) if share)
+        steal = max(moment[1] for moment in (watched, tried) if moment)
         if steal or facts.get("virtualised"):
             yield _judge_steal(steal, evidence.before)
     yield _judge_quota(evidence)
@@ -124,8 +125,8 @@ def judge_cores(evidence: Evidence) -> Iterator[Finding]:
 def _judge_steal(steal: float, before: Mapping[str, Any]) -> Finding:
     since = before["cpu_steal_jiffies"] / max(1, before["cpu_total_jiffies"])
     found = (
-        f"the host took {percent(steal)} of the processor time for others"
-        f" ({percent(since)} since the machine was started)"
+        f"the host took {share(steal)} of the processor time for others"
+        f" ({share(since)} since the machine was started)"
     )
     level = _level(steal, _GOOD_STEAL, _BAD_STEAL)
     to_do = "Take another hour, or a machine of your own: nothing inside this one changes it."
@@ -238,14 +239,14 @@ def judge_memory(evidence: Evidence) -> Iterator[Finding]:
         return
     least = min(*free, limit)
     total = min(evidence.facts.get("memory_bytes", math.inf), limit)
-    found = f"{gib(least)} of {gib(total)} available"
+    found = f"{size(least)} of {size(total)} available"
     swapped = [m["swapped_pages"] for m in moments if "swapped_pages" in m]
     moved = swapped[-1] - swapped[0] if swapped else 0
     used = max(m.get("swap_used_bytes", 0) for m in moments)
     if moved:
         found += f"; {moved} pages were swapped in or out during the examination"
     elif used:
-        found += f"; {gib(used)} are swapped out and stayed there"
+        found += f"; {size(used)} are swapped out and stayed there"
     else:
         found += ", nothing is swapped out"
     level = Level.BAD if moved else _level(-least, -_GOOD_MEMORY_BYTES, -_BAD_MEMORY_BYTES)
@@ -262,7 +263,7 @@ def judge_cached(cached: Sequence[Cached]) -> Iterator[Finding]:
     cold = [library for library in cached if library.share < _COLD]
     partly = [library for library in cached if _COLD <= library.share < _WARM]
     said = ", ".join(
-        f"{library.share * 100:.0f} % of {library.library}'s {library.total_bytes / 2**20:.0f} MiB"
+        f"{share(library.share)} of {library.library}'s {size(library.total_bytes)}"
         for library in cached
     )
     if not cold and not partly:
@@ -276,7 +277,7 @@ def judge_cached(cached: Sequence[Cached]) -> Iterator[Finding]:
     yield Finding(Level.CARE, "page cache", found, to_do)
 
 
-def judge_timer(evidence: Evidence, series: Sequence[Series]) -> Finding:
+def judge_timer(evidence: Evidence, noise: Sequence[Noise]) -> Finding:
     """What the clock can tell apart, and what the measuring itself costs."""
     assert evidence.overhead is not None
     cost = evidence.overhead
@@ -287,9 +288,9 @@ def judge_timer(evidence: Evidence, series: Sequence[Series]) -> Finding:
         f" takes {cost.clock_s * 1e9:.0f} ns to read; the loop adds {cost.call_s * 1e9:.0f} ns to"
         " a call"
     )
-    if series:
-        shortest_s = min(one.median_s for one in series)
-        found += f", {percent(cost.call_s / shortest_s)} of the shortest ({took(shortest_s)})"
+    if noise:
+        shortest_s = min(one.median_s for one in noise)
+        found += f", {share(cost.call_s / shortest_s)} of the shortest ({duration(shortest_s)})"
     to_do = (
         ""
         if level is Level.GOOD
@@ -369,13 +370,13 @@ def _judge_speed(card: Mapping[str, Any]) -> Finding:
     return Finding(level, topic, "; ".join(said) or "not told", " ".join(to_do))
 
 
-def judge_trial(evidence: Evidence, series: Sequence[Series]) -> Iterator[Finding]:
+def judge_trial(evidence: Evidence, noise: Sequence[Noise]) -> Iterator[Finding]:
     """How far identical code differs from itself, and what can therefore be seen."""
     if evidence.failure is not None:
         found = f"a process that timed failed: {evidence.failure.reason}"
         yield Finding(Level.BAD, "A/A", found, evidence.failure.remedy)
-    alike: dict[int | None, list[Series]] = {}
-    for one in series:
+    alike: dict[int | None, list[Noise]] = {}
+    for one in noise:
         alike.setdefault(one.threads, []).append(one)
     worst = {threads: max(some, key=lambda one: one.effect) for threads, some in alike.items()}
     for threads, one in worst.items():
@@ -385,11 +386,11 @@ def judge_trial(evidence: Evidence, series: Sequence[Series]) -> Iterator[Findin
             yield Finding(Level.CARE, topic, found, "Give it more time: --seconds 60.")
             continue
         found = (
-            f"{one.processes} processes of the same code: {percent(one.between)} between them"
-            f" (robust SD, {_range(one)} at the extremes), {percent(one.within)} inside one."
-            f" {GROUP} against {GROUP} are more than 5 % apart in {percent(one.beyond_5)} of"
-            f" comparisons, more than 10 % in {percent(one.beyond_10)}; slow-downs from"
-            f" {percent(one.effect)} on are found (the worst of {len(alike[threads])}:"
+            f"{one.processes} processes of the same code: {share(one.between)} between them"
+            f" (robust SD, {extremes(one)} at the extremes), {share(one.within)} inside one."
+            f" {GROUP} against {GROUP} are more than 5 % apart in {share(one.beyond_5)} of"
+            f" comparisons, more than 10 % in {share(one.beyond_10)}; slow-downs from"
+            f" {share(one.effect)} on are found (the worst of {len(alike[threads])}:"
             f" {one.workload})"
         )
         to_do = _more_processes(one.effect)
@@ -405,4 +406,4 @@ def _more_processes(effect: float) -> str:
     needed = math.ceil(GROUP * (math.log1p(effect) / math.log1p(_GOOD_EFFECT)) ** 2)
     if needed > _MOST_PROCESSES:
         return "More processes do not mend that: see what disturbs it first."
-    return f"To find {percent(_GOOD_EFFECT)}, measure in {needed} processes a side."
+    return f"To find {share(_GOOD_EFFECT)}, measure in {needed} processes a side."

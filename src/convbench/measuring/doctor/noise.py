@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from convbench.measuring.doctor.evidence import CELLS, CONFIDENCE, GROUP, POWER, Draw, Series
+from convbench.measuring.doctor.evidence import CELLS, CONFIDENCE, GROUP, POWER, Draw, Noise
 
 FloatArray = NDArray[np.float64]
 
@@ -88,8 +88,8 @@ def smallest_effect(difference: FloatArray, error: FloatArray) -> float:
     return float(np.expm1(np.quantile(claimed_from - difference, POWER)))
 
 
-def summarise(draws: Sequence[Draw]) -> Iterator[Series]:
-    """Turn draws into one series for each cell and number of threads."""
+def summarise(draws: Sequence[Draw]) -> Iterator[Noise]:
+    """Sum up the draws of each cell with each number of threads."""
     for threads in dict.fromkeys(draw.threads for draw in draws):
         alike = [draw for draw in draws if draw.threads == threads]
         for workload in CELLS:
@@ -102,7 +102,7 @@ def summarise(draws: Sequence[Draw]) -> Iterator[Series]:
                 )
                 effect = smallest_effect(difference, error)
             median = np.median(logs)
-            yield Series(
+            yield Noise(
                 workload,
                 threads,
                 len(alike),

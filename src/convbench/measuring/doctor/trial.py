@@ -14,7 +14,8 @@ from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.measuring.doctor.evidence import CELLS, Draw, Evidence, Step
 from convbench.measuring.doctor.noise import half_range
 from convbench.measuring.timing import measure
-from convbench.stimulus.inputs import Fill, make_inputs
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.targets import Target
 from convbench.words.status import Outcome
 
