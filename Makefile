@@ -162,7 +162,7 @@ browser:  ## Install Chromium, in which the tests open the report, if none is he
 KILLS ?= 50
 .PHONY: kill
 kill: $(INSTALLED)  ## Kill a run at KILLS=50 random moments and see that nothing is lost
-	@CONVBENCH_KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_bench.py -k killed_at_any_moment
+	@CONVBENCH_KILLS=$(KILLS) $(BIN)/python -m pytest tests/measuring/test_bench.py -k killed_at_any_moment
 
 # uv is locked like the rest: a new version goes into UV, and the old one locks it.
 build/uv/pyvenv.cfg: requirements/uv.txt | .venv/pyvenv.cfg

@@ -56,7 +56,7 @@ MESSAGES = [
 
 
 def test_the_messages_are_found() -> None:
-    assert {"InputError", "SpecError", "WorkloadError", "TargetError", "ArrayError"} == MISTAKES
+    assert {"SpecError", "WorkloadError", "TargetError", "ArrayError"} < MISTAKES
     assert len(MESSAGES) > 50
     assert sum(message.values[0] == PASSED_ON for message in MESSAGES) <= 1
 
