@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,16 @@ def test_every_module_that_the_pages_name_exists() -> None:
     assert "convbench.results.journal.read" in named
     for name in sorted(named):
         assert pkgutil.resolve_name(name), name
+
+
+def test_every_module_that_a_text_imports_exists() -> None:
+    """Also where it is a text for another process, which no linter reads."""
+    imported = {
+        (str(path.relative_to(ROOT)), name)
+        for path in TEXTS
+        if path.suffix == ".py" and path.name != "interface.py"  # which knows old names
+        for name in re.findall(r"\b(?:from|import) (convbench(?:\.\w+)*)", path.read_text("utf-8"))
+    }
+    assert len({name for _, name in imported}) > 30
+    for path, name in sorted(imported):
+        assert find_spec(name), f"{path}: {name}"
