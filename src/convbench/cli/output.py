@@ -74,10 +74,10 @@ def with_progress(items: Iterator[T], total: int, name: Callable[[T], str]) -> I
     if not sys.stderr.isatty():
         shown = 0.0
         for done, item in enumerate(items, start=1):
+            yield item  # before it is told: what was told is kept, whenever Ctrl-C comes
             if time.monotonic() - shown > 5 or done == total:
                 shown = time.monotonic()
                 say(f"{done}/{total} {name(item)}")
-            yield item
         return
 
     from rich.console import Console
@@ -96,8 +96,8 @@ def with_progress(items: Iterator[T], total: int, name: Callable[[T], str]) -> I
     with bar:
         task = bar.add_task("", total=total)
         for item in items:
-            bar.update(task, advance=1, description=name(item))
             yield item
+            bar.update(task, advance=1, description=name(item))
 
 
 def _finite(value: Any) -> Any:
