@@ -95,7 +95,7 @@ bench-gpu: $(INSTALLED)  ## Test, check and measure a GPU beside PyTorch and JAX
 		$(foreach dtype,float32 tf32 float16 bfloat16,--dtype $(dtype)) \
 		$(foreach target,$(GPU_TARGETS),--target $(target)); \
 	step bench 90 $(BIN)/convbench bench --bench '$(GPU_CELLS)'; \
-	LINES_SHOWN=1000 step table 250 $(BIN)/python reports/gpu_peers.py --budget-s 200 $(PEERS) \
+	LINES_SHOWN=1000 step table 250 $(BIN)/python studies/gpu_peers.py --budget-s 200 $(PEERS) \
 		--output $(GPU_RESULTS); \
 	exit $$failed
 
@@ -162,7 +162,7 @@ browser:  ## Install Chromium, in which the tests open the report, if none is he
 KILLS ?= 50
 .PHONY: kill
 kill: $(INSTALLED)  ## Kill a run at KILLS=50 random moments and see that nothing is lost
-	@CONVBENCH_KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_bench.py -k killed_at_any_moment
+	@CONVBENCH_KILLS=$(KILLS) $(BIN)/python -m pytest tests/measuring/test_bench.py -k killed_at_any_moment
 
 # uv is locked like the rest: a new version goes into UV, and the old one locks it.
 build/uv/pyvenv.cfg: requirements/uv.txt | .venv/pyvenv.cfg
@@ -186,4 +186,4 @@ lock: build/uv/pyvenv.cfg  ## Write the locks again after an edit of pyproject.t
 clean:  ## Remove what can be made again; the results in .asv/results stay
 	@rm -rf .venv build dist .asv/env .asv/html
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	@find src tests benchmarks requirements -name __pycache__ -prune -exec rm -rf {} +
+	@find src tests studies benchmarks requirements -name __pycache__ -prune -exec rm -rf {} +

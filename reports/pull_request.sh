@@ -7,7 +7,7 @@
 # BASE HEAD, ... What the machine does slowly, it does to both. The suites are those of the working
 # tree, for both. FOLDER (default: build/pull-request) gets the comparison as a comment, as JSON and
 # as JUnit XML. The exit status is that of `convbench compare`: 0 fine, 1 slower, 2 wrong, 3 nothing
-# measured, 4 bad input or could not set up.
+# measured, 4 bad input or could not set up, 70 a defect of convbench.
 #
 # In the environment:
 #   BENCH   which benchmarks, as in `asv run --bench`; default: pipelines and their checks, smoke

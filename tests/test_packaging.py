@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,10 +18,14 @@ from packaging.version import Version
 import convbench
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PACKAGE = ROOT / "src" / "convbench"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = ("cpu", "gpu", "dev", "uv")
-LIBRARIES = ("asv", "cupy", "jax", "numpy", "pandas", "rich", "tensorflow", "torch")
+LIBRARIES = (
+    "altair", "asv", "cupy", "jax", "numpy", "pandas", "rich", "scipy", "tensorflow", "torch"
+)  # fmt: skip
 
 
 def lock_text(lock):
@@ -117,10 +122,37 @@ def test_the_installer_refuses_a_lock_it_does_not_know(monkeypatch):
     assert "CONVBENCH_LOCK is 'tpu'; expected cpu or gpu" in refused.stderr
 
 
-def test_importing_convbench_loads_no_library():
-    code = f"import sys, convbench; print([m for m in {LIBRARIES} if m in sys.modules])"
+# What describes and tells. A command loads the rest when it runs.
+LIGHT = (
+    "convbench",
+    "convbench.cli.main",
+    "convbench.errors",
+    "convbench.words.status",
+    "convbench.stimulus.spec",
+    "convbench.stimulus.targets",
+    "convbench.stimulus.workloads",
+)
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_is_light_loads_no_library(module):
+    code = f"import sys, {module}; print([m for m in {LIBRARIES} if m in sys.modules])"
     imported = python("-W", "error", "-c", code)
     assert (imported.stdout, imported.stderr) == ("[]\n", "")
+
+
+def test_no_module_loads_what_a_backend_computes_with():
+    code = (
+        "import importlib, pkgutil, sys, convbench;"
+        "names = [m.name for m in pkgutil.walk_packages(convbench.__path__, 'convbench.')];"
+        "[importlib.import_module(name) for name in names if name != 'convbench.__main__'];"
+        "print(len(names), *sorted({'cupy', 'jax', 'tensorflow', 'torch'} & set(sys.modules)))"
+    )
+    imported = python("-c", code)
+    assert imported.returncode == 0, imported.stderr
+    count, *loaded = imported.stdout.split()
+    assert loaded == []
+    assert int(count) == len([p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"])
 
 
 def test_that_check_notices_a_library():
@@ -128,6 +160,43 @@ def test_that_check_notices_a_library():
         "-c", f"import sys, numpy; print([m for m in {LIBRARIES} if m in sys.modules])"
     )
     assert noticed.stdout == "['numpy']\n"
+
+
+def test_every_room_has_its_floor():
+    """An exhaustive contract refuses a module that stands on none; this says what stands where."""
+    (house,) = (c for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    assert house["containers"] == ["convbench"]
+    assert house["exhaustive"]
+    assert house["exhaustive_ignores"] == ["__main__"]
+    floors = [room for floor in house["layers"] for room in re.split(r" \| ", floor)]
+    rooms = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert sorted(floors) == sorted(rooms - {"__init__", "__main__"})
+
+
+def test_a_module_outside_the_rooms_is_refused(tmp_path):
+    pytest.importorskip("importlinter")
+    shutil.copytree(PACKAGE, tmp_path / "convbench", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    code = (
+        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports;"
+        "sys.exit(lint_imports(no_cache=True, show_timings=False, verbose=False))"
+    )
+
+    def lint():
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    kept = lint()
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    (tmp_path / "convbench" / "stray.py").write_text("")
+    refused = lint()
+    assert refused.returncode == 1
+    assert "stray" in refused.stdout
 
 
 def test_one_version():

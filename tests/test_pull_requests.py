@@ -96,7 +96,7 @@ def test_settings_are_passed_on(recipe):
     assert (folder / "comment.md").is_file()
 
 
-@pytest.mark.parametrize("status", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("status", [0, 1, 2, 3, 4, 70])
 def test_the_exit_status_is_that_of_the_comparison(recipe, status):
     recipe.command("convbench", f'echo "convbench $*" >> "$LOG"; exit {status}')
     assert recipe.run("HEAD~1", "HEAD").returncode == status

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import doctest
+import pkgutil
 import re
+import subprocess
+import sys
+import tomllib
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from convbench.backends import backend_class
-from convbench.cli.main import _parser
 from convbench.correctness.faults import FAULTS
 from convbench.stimulus.workloads import load
 
 from .conftest import OWN
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "convbench"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -38,9 +43,13 @@ def test_the_table_of_capabilities(name: str) -> None:
 
 
 def test_every_command_is_named() -> None:
-    (choices,) = (a.choices for a in _parser()._actions if a.choices and a.dest != "json")
-    named = set(re.findall(r"^\| `convbench (\w+)`", README, re.MULTILINE))
-    assert named == set(choices)
+    done = subprocess.run(
+        [sys.executable, "-m", "convbench", "--help"], capture_output=True, text=True, check=True
+    )
+    _, _, listed = done.stdout.partition("\ncommands:\n")
+    commands = re.findall(r"^    ([a-z]+)\b", listed, re.MULTILINE)
+    assert len(commands) >= 10
+    assert set(re.findall(r"^\| `convbench (\w+)`", README, re.MULTILINE)) == set(commands)
 
 
 def test_the_numbers_of_workloads() -> None:
@@ -72,3 +81,93 @@ def test_every_file_that_is_linked_exists() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links
     assert all((ROOT / link).exists() for link in links)
+
+
+def listed_in(heading: str) -> dict[str, str]:
+    """Name and the cell before it, of the tables in a section of the README."""
+    (section,) = re.findall(rf"^## {heading}\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\|(?: (\d+) \|)? `([\w./]+?)/?` \|", section, re.MULTILINE)
+    assert len({name for _, name in rows}) == len(rows)
+    return {name: floor for floor, name in rows}
+
+
+def tracked(folder: Path) -> set[str]:
+    """What is in a folder, without what tools leave there."""
+    return {path.name for path in folder.iterdir() if path.name not in {"__pycache__", "build"}}
+
+
+def test_every_folder_and_every_room_is_where_the_list_says() -> None:
+    listed = listed_in("Where things are")
+    folders = {name for name, floor in listed.items() if not floor}
+    assert "src/convbench" in folders
+    assert {name.partition("/")[0] for name in folders} == {
+        name for name in tracked(ROOT) if (ROOT / name).is_dir() and not name.startswith(".")
+    } - {"dist"}
+    rooms = {name for name, floor in listed.items() if floor}
+    assert rooms == tracked(PACKAGE) - {"__init__.py", "__main__.py", "py.typed"}
+
+
+def test_the_floors_are_those_of_the_contract() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (house,) = (c for c in pyproject["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    floors = {
+        room: str(floor)
+        for floor, rooms in enumerate(reversed(house["layers"]), start=1)
+        for room in rooms.split(" | ")
+    }
+    listed = {
+        name.removesuffix(".py"): floor
+        for name, floor in listed_in("Where things are").items()
+        if floor
+    }
+    assert listed == floors
+
+
+# -- What is named anywhere -----------------------------------------------------------------------
+
+TEXTS = sorted(
+    path
+    for pattern in ("*.md", "Makefile", "asv*", "docs/*.md", "benchmarks/*", ".github/*/*.yml",
+                    "reports/*.*", "studies/*.py", "src/**/*.py", "tests/**/*.py")
+    for path in ROOT.glob(pattern)
+    if path.is_file()
+)  # fmt: skip
+PATHS = re.compile(
+    r"(?<![\w./-])(?:benchmarks|docs|reports|requirements|src/convbench|studies|tests)/"
+    r"[\w/.-]+\.(?:md|py|sh|toml|txt)\b"
+)
+MODULES = re.compile(r"(?<![\w./-])convbench(?:\.[a-z_]+)+\b(?![/\w])")
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = {
+        (str(path.relative_to(ROOT)), name)
+        for path in TEXTS
+        for name in PATHS.findall(path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 30
+    assert [(path, name) for path, name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_module_that_the_pages_name_exists() -> None:
+    # The changelog names what there was, too.
+    pages = [p for p in TEXTS if p.suffix in {".md", ".toml"} and p.name != "CHANGELOG.md"]
+    named = {
+        name for page in pages for name in MODULES.findall(page.read_text(encoding="utf-8"))
+    } - {"convbench.yml", "convbench.backends"}
+    assert "convbench.results.journal.read" in named
+    for name in sorted(named):
+        assert pkgutil.resolve_name(name), name
+
+
+def test_every_module_that_a_text_imports_exists() -> None:
+    """Also where it is a text for another process, which no linter reads."""
+    imported = {
+        (str(path.relative_to(ROOT)), name)
+        for path in TEXTS
+        if path.suffix == ".py" and path.name != "interface.py"  # which knows old names
+        for name in re.findall(r"\b(?:from|import) (convbench(?:\.\w+)*)", path.read_text("utf-8"))
+    }
+    assert len({name for _, name in imported}) > 30
+    for path, name in sorted(imported):
+        assert find_spec(name), f"{path}: {name}"

@@ -75,17 +75,6 @@ def test_a_device_that_is_not_here() -> None:
         convbench.run(SPEC, X, FILTERS, BIAS, device="gpu:0")
 
 
-def test_importing_convbench_imports_no_array_library() -> None:
-    code = (
-        "import sys, convbench, convbench.cli.main\n"
-        "import convbench.stimulus.workloads, convbench.stimulus.targets\n"
-        "print([m for m in ('numpy','tensorflow','cupy','torch','jax','pandas','rich')"
-        " if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
 def test_finding_the_backends_imports_no_array_library_but_numpy() -> None:
     code = (
         "import sys\nfrom convbench.backends import backend_class, registered\n"

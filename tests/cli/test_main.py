@@ -1,14 +1,50 @@
-"""How a command ends, whatever happens in it."""
+"""What all commands share: their help, how bad input is named, and how they end."""
+
+from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 import pytest
 
 from convbench.cli import main, workloads
 from convbench.errors import Blind
 from convbench.words.status import Exit
+
+from .command import COMMAND, run
+
+
+def test_help_teaches() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for word in ("notebook", "backends", "workloads", "verify", "exit codes"):
+        assert word in done.stdout
+    for name in ("notebook", "backends", "workloads", "verify"):
+        assert run(name, "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify", "--target", "numpie@cpu"], "the backend is 'numpie'"),
+        (["verify", "--target", "numpy"], "the name is 'numpy'"),
+        (["verify", "--target", "numpy.fast@cpu"], "the variant is 'fast'"),
+        (["verify", "--target", "numpy@gpu:0"], "the device is 'gpu'"),
+        (["verify", "--workload", "notebook.cnov"], "notebook.conv"),
+        (["verify", "--seed", "-1"], "'-1' is not a number from 0 to 4294967295"),
+        (["verify", "--timeout", "0"], "'0' is not a number from 0.001"),
+        (["verify", "--fill", "zeros"], "invalid choice"),
+        (["verify", "--workloads", "nowhere.toml"], "nowhere.toml"),
+        (["frobnicate"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_bad_input_is_named_and_exits_with_4(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 4
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -33,15 +69,15 @@ def test_an_error_that_ends_a_command_is_not_taken_for_a_slow_down(
     assert ("Traceback" in said) == (code is Exit.DEFECT)
 
 
-def run(*words, **options):
+def run_into(*words, **options):
     return subprocess.run(
-        [sys.executable, "-m", "convbench", *words],
+        [*COMMAND, *words],
         stderr=subprocess.PIPE, text=True, check=False, **options,
     )  # fmt: skip
 
 
 def test_a_closed_output_is_no_crash():
-    done = run("workloads", "--list", "smoke", preexec_fn=lambda: os.close(1))
+    done = run_into("workloads", "--list", "smoke", preexec_fn=lambda: os.close(1))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -49,7 +85,7 @@ def test_a_reader_that_has_gone_is_no_verdict():
     read, write = os.pipe()
     os.close(read)
     try:
-        done = run("workloads", stdout=write)
+        done = run_into("workloads", stdout=write)
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
@@ -59,7 +95,7 @@ def test_a_console_that_knows_ascii_only_is_no_crash(tmp_path):
     spec = "[[workload]]\nname = 'b.umlaut'\ntier = 'smoke'\nsource = 'von Hand: \u00fc'\n"
     spec += "pipeline = {n = 1, h = 2, w = 2, c = 1, bias = true}\n"
     (tmp_path / "w.toml").write_text(spec, encoding="utf-8")
-    done = run(
+    done = run_into(
         "workloads", "--workloads", str(tmp_path / "w.toml"), "--workload", "b.umlaut\u00fc",
         env=os.environ | {"PYTHONIOENCODING": "ascii"}, stdout=subprocess.PIPE,
     )  # fmt: skip

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convbench.cli import main
-from convbench.comparing import judge
 from convbench.comparing.comparison import BAD, Rule, Verdict
 from convbench.comparing.judge import compare
 from convbench.errors import InputError
@@ -563,21 +562,34 @@ def test_json_is_plain_and_complete():
     ]
 
 
-def test_a_thousand_cells_take_one_pass_of_statistics(monkeypatch):
-    passes = []
-    for name in ("ratios", "intervals", "p_values", "benjamini_hochberg", "smallest_effects"):
-        function = getattr(judge.stats, name)
+LIBRARIES = {"numpy", "scipy"}
 
-        def counted(*arguments, name=name, function=function):
-            passes.append(name)
-            return function(*arguments)
 
-        monkeypatch.setattr(judge.stats, name, counted)
+def calls_of_libraries(cells):
+    """How many functions of NumPy and SciPy are entered while so many cells are judged."""
     base, head = (
-        [timed(c, workload=f"w{i}", stage="conv") for i in range(1000)] for c in (BASE, HEAD)
+        [timed(c, workload=f"w{i}", stage="conv") for i in range(cells)] for c in (BASE, HEAD)
     )
-    assert len(both(base, head).cells) == 1000
-    assert sorted(passes) == sorted(set(passes))
+    entered = 0
+
+    def count(frame, event, _):
+        nonlocal entered
+        entered += event == "call" and bool(LIBRARIES & set(Path(frame.f_code.co_filename).parts))
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        judged = both(base, head)
+    finally:
+        sys.setprofile(before)
+    assert len(judged.cells) == cells
+    return entered
+
+
+def test_the_statistics_of_many_cells_are_one_pass():
+    calls_of_libraries(1)  # the first call of some functions prepares them
+    few, many = calls_of_libraries(10), calls_of_libraries(500)
+    assert 0 < many < 2 * few, "the statistics are called once a cell"
 
 
 # -- The command -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -313,32 +314,80 @@ class Cells:
         return list(self.made)
 
 
-def orders(bench, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        Bench, "_in_processes", lambda self, number, queue: iter(seen.append((number, queue)) or ())
-    )
-    for number in (1, 2, 3):
-        list(bench._round(number))
-    return seen
+SUITE = """
+from .common import cell
+
+TARGETS = tuple(f"t{i}@cpu" for i in range(6))
+WORKLOADS = tuple(f"w{i}" for i in range(6))
 
 
-def test_the_order_of_targets_and_cells_is_drawn_anew_in_each_round(tmp_path, monkeypatch):
-    seen = orders(Bench(Cells(tmp_path)), monkeypatch)
-    assert [number for number, _ in seen] == [1, 1, 2, 2, 3, 3]
-    for _, queue in seen:
-        assert len({cell.target for cell in queue}) == 1
-        assert len(queue) == 5
-    assert len({tuple(cell.params for cell in queue) for _, queue in seen}) == len(seen)
+class Together:
+    param_names = ("target", "workload")
+    params = (TARGETS, WORKLOADS)
+    type = "time"
+    unit = "seconds"
+    version = "1"
+
+    @cell(rounds=4)
+    def track_time(self, target, workload):
+        return {"samples": [1.0], "number": 1}, {}
 
 
-def test_a_cell_that_wants_to_be_alone_is(tmp_path, monkeypatch):
-    from dataclasses import replace
+class Alone(Together):
+    params = (TARGETS[:1], WORKLOADS)
 
-    store = Cells(tmp_path)
-    store.made = [replace(cell, alone=True) for cell in store.made]
-    seen = orders(Bench(store), monkeypatch)
-    assert {len(queue) for _, queue in seen} == {1}
+    @cell(rounds=4, alone=True)
+    def track_time(self, target, workload):
+        return {"samples": [1.0], "number": 1}, {}
+"""
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory):
+    """Of each round what was measured, in order, as (process, benchmark, target, workload)."""
+    checkout = Checkout(tmp_path_factory.mktemp("order"), ())
+    (checkout.folder / "benchmarks" / "bench_order.py").write_text(SUITE)
+    checkout.commit()
+    done = checkout.convbench("bench", "--bench", "bench_order")
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for note in evidence_of(checkout).notes:
+        if note.status == "ok":
+            entry = (note.process, note.benchmark.split(".")[1], *note.params)
+            found.setdefault(note.round, []).append(entry)
+    assert list(found) == [1, 2, 3, 4], "a round is finished before the next one begins"
+    return list(found.values())
+
+
+def test_a_process_has_all_cells_of_one_target_in_a_row(rounds):
+    for notes in rounds:
+        together = [note for note in notes if note[1] == "Together"]
+        runs = [list(group) for _, group in itertools.groupby(notes, lambda note: note[0])]
+        runs = [run for run in runs if run[0][1] == "Together"]
+        assert sorted(len(run) for run in runs) == [6] * 6
+        assert all(len({target for _, _, target, _ in run}) == 1 for run in runs)
+        assert len({process for process, *_ in together}) == 6
+    assert len({process for notes in rounds for process, *_ in notes}) == 4 * (6 + 6)
+
+
+def test_the_order_of_targets_and_cells_is_drawn_anew_in_each_round(rounds):
+    """That all rounds agree by chance has a probability of 1 in 700 ** 3."""
+    of_targets, of_cells = set(), {}
+    for notes in rounds:
+        together = [note for note in notes if note[1] == "Together"]
+        of_targets.add(tuple(dict.fromkeys(target for _, _, target, _ in together)))
+        for target in {target for _, _, target, _ in together}:
+            order = tuple(workload for _, _, of, workload in together if of == target)
+            of_cells.setdefault(target, set()).add(order)
+    assert len(of_targets) > 1
+    assert all(len(orders) > 1 for orders in of_cells.values())
+
+
+def test_a_cell_that_wants_to_be_alone_is(rounds):
+    for notes in rounds:
+        alone = [process for process, suite, *_ in notes if suite == "Alone"]
+        assert len(set(alone)) == len(alone) == 6
+        assert not set(alone) & {process for process, suite, *_ in notes if suite == "Together"}
 
 
 def test_another_tree_is_another_run(tmp_path):

@@ -104,8 +104,8 @@ def with_progress(items: Generator[T], total: int, name: Callable[[T], str]) -> 
     """Show which item was the last, on standard error: a bar on a terminal, else some lines."""
     with contextlib.closing(items), (_bar if sys.stderr.isatty() else _lines)(total) as told:
         for done, item in enumerate(items, start=1):
+            yield item  # before it is told: what was told is kept, whenever Ctrl-C comes
             told(done, clean(name(item)))
-            yield item
 
 
 @contextlib.contextmanager

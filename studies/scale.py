@@ -1,7 +1,7 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """What does it cost to look at many results? Prints a table in Markdown.
 
-    .venv/bin/python reports/scale.py [--sizes 10x100x1,100x1000x1] [--no-publish] [--keep FOLDER]
+    .venv/bin/python studies/scale.py [--sizes 10x100x1,100x1000x1] [--no-publish] [--keep FOLDER]
 
 A size is commits x series x machines. Results of that size are made up in a folder of their own, a
 git repository with as many commits: asv's files for all of them, and the evidence, which only says

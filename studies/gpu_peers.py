@@ -1,8 +1,8 @@
 # ruff: noqa: T201, E402, S311  (a script talks to whoever started it, and finds its package)
 """Time the same layers with convbench, PyTorch and JAX on the same card, in turns.
 
-    .venv/bin/python reports/gpu_peers.py [--output FOLDER] [--dtype NAME]... [--list standard]
-    python reports/gpu_peers.py --device cpu --list smoke --batch 1   # a dry run of every code path
+    .venv/bin/python studies/gpu_peers.py [--output FOLDER] [--dtype NAME]... [--list standard]
+    python studies/gpu_peers.py --device cpu --list smoke --batch 1   # a dry run of every code path
 
 It needs a clone of this repository, NumPy with ml_dtypes, CuPy for a card, and of PyTorch and JAX
 what is to be compared; no installation of convbench. Every row is computed by all of them on the
@@ -31,8 +31,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convbench.machine import facts, nvidia
-
 ROOT = Path(__file__).parents[1]
 if not importlib.util.find_spec("convbench"):
     sys.path.insert(0, str(ROOT / "src"))
@@ -44,6 +42,7 @@ from convbench.backends.base import Backend
 from convbench.backends.cupy import CupyBackend
 from convbench.backends.numpy import NumpyBackend
 from convbench.errors import BackendUnavailable, Unsupported
+from convbench.machine import facts, nvidia
 from convbench.machine.failures import explain
 from convbench.stimulus.arrays import Weights
 from convbench.stimulus.formats import format_of

@@ -1,7 +1,7 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """Does the whole chain see what was done? Measures five real commits, and compares them in pairs.
 
-    .venv/bin/python reports/planted.py [--keep FOLDER] > reports/planted.md
+    .venv/bin/python studies/planted.py [--keep FOLDER] > reports/planted.md
 
 In a clone of this repository, four commits are made on top of the one that is checked out: one that
 changes nothing, one that makes NumPy about 30 % slower, one that makes it wrong, and one that makes
@@ -115,7 +115,7 @@ def main() -> None:
             sys.exit(measured.stdout + measured.stderr)
         machine, now = facts.machine_facts(), facts.moment()
         print("# Five real commits: one unchanged, one slower, one wrong, one faster and wrong\n")
-        print(f"Made by `python reports/planted.py` on {time.strftime('%Y-%m-%d')}:", end=" ")
+        print(f"Made by `python studies/planted.py` on {time.strftime('%Y-%m-%d')}:", end=" ")
         print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores, load", end=" ")
         print(f"{now.get('load_1min', '?')} at the end, OPENBLAS_NUM_THREADS=1.\n")
         print(f'`asv run --bench "{BENCH}"` built and measured them in {seconds:.0f} s.', end=" ")

@@ -1,7 +1,7 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """Does it matter where in its process a cell is measured? Reads the evidence of a run.
 
-    .venv/bin/python reports/order.py .asv/evidence/MACHINE/COMMIT-ENVIRONMENT.jsonl
+    .venv/bin/python studies/order.py .asv/evidence/MACHINE/COMMIT-ENVIRONMENT.jsonl
 
 `convbench bench` measures many cells in one process, in an order that is drawn anew in each round.
 If what the cells before it leave behind made a cell slower, its time would grow with its place.

@@ -12,7 +12,7 @@ import pytest
 
 from convbench.machine.nvidia import has_nvidia_driver
 
-SCRIPT = Path(__file__).parents[1] / "reports" / "gpu_peers.py"
+SCRIPT = Path(__file__).parents[2] / "studies" / "gpu_peers.py"
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -50,3 +50,18 @@ def test_without_a_card_it_says_so() -> None:
     done = run()
     assert done.returncode == 1
     assert "gpu_peers: nothing was measured. " in done.stderr
+
+
+def test_a_clone_is_enough() -> None:
+    """On a machine with a card there may be the libraries, and no installation of convbench."""
+    source = str(SCRIPT.parents[1] / "src")
+    code = (
+        "import runpy, sys; from importlib.util import find_spec;"
+        f"sys.path = [p for p in sys.path if p != {source!r}]; assert not find_spec('convbench');"
+        f"sys.argv[1:] = ['--help']; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--device" in done.stdout

@@ -1,7 +1,7 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """How often do two measurements of the same commit differ? Prints a table in Markdown.
 
-    .venv/bin/python reports/aa.py [--bench REGEX] [--fronts asv,bench] [--rounds N]
+    .venv/bin/python studies/aa.py [--bench REGEX] [--fronts asv,bench] [--rounds N]
 
 Two commits without a change are measured one after the other in a clone of this repository: by
 `asv run` and, in another clone, by `convbench bench`, both in this environment. Then the cells are
@@ -134,7 +134,7 @@ def main() -> None:
     machine, now = facts.machine_facts(), facts.moment()
     print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores,", end=" ")
     print(f"load {now.get('load_1min', '?')} at the end, {time.strftime('%Y-%m-%d')},", end=" ")
-    print(f"`python reports/aa.py --bench '{options.bench}'`\n")
+    print(f"`python studies/aa.py --bench '{options.bench}'`\n")
     print("| A/A by | cells | s | > 5 % | > 10 % | asv compare 1.05 | 1.10 | convbench compare |")
     print("|---|---|---|---|---|---|---|---|")
     for front in found:

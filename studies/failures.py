@@ -1,7 +1,7 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """What does a person see when something breaks? Prints a table in Markdown.
 
-    .venv/bin/python reports/failures.py > reports/failures.md
+    .venv/bin/python studies/failures.py > reports/failures.md
 
 Backends that raise, crash, hang, run out of memory or compute nonsense are registered beside NumPy,
 as another distribution would, and `convbench bench` measures a pool on each of them, which breaks,
@@ -10,6 +10,7 @@ and a convolution, which does not.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ FAULTY = (*FAULTS, "dies_at_import", "not_installed", "broken_import", "no_class
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with tempfile.TemporaryDirectory(prefix="convbench-failures-") as name:
         checkout = Checkout(Path(name), FAULTY)
         configuration = checkout.folder / "asv.conf.json"
@@ -44,7 +46,7 @@ def main() -> None:
     cells = {(row.target, row.workload): row for row in rows}
     print("# What breaks, what it costs, and what a person is told\n")
     print(
-        f"Made by `python reports/failures.py` on {time.strftime('%Y-%m-%d')}. The fault is in",
+        f"Made by `python studies/failures.py` on {time.strftime('%Y-%m-%d')}. The fault is in",
         end=" ",
     )
     print(
