@@ -162,6 +162,6 @@ def test_an_interrupted_run_keeps_what_it_has_and_ends_what_is_running() -> None
 
 def test_an_item_is_handed_on_before_it_is_told(capsys):
     """Whenever Ctrl-C comes, what a person was told is finished has been kept."""
-    for item in with_progress((item for item in ("first", "second")), 2, str):
+    for item in output.with_progress((item for item in ("first", "second")), 2, str):
         assert item not in capsys.readouterr().err
     assert "2/2 second" in capsys.readouterr().err
