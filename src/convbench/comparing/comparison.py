@@ -99,9 +99,9 @@ class Rule:
     def __post_init__(self) -> None:
         if not self.minimum_effect < self.delta < math.inf:
             raise InputError(
-                f"compare: delta is {100 * self.delta:g} %; expected more than the "
-                f"{100 * self.minimum_effect:g} % below which nothing is claimed. 5 % is the "
-                "default."
+                f"--delta: the difference that does not matter is {100 * self.delta:g} %; expected "
+                f"more than the {100 * self.minimum_effect:g} % below which nothing is claimed. 5 "
+                "% is the default."
             )
 
 
@@ -139,6 +139,9 @@ class Measured:
     algorithm: str = ""
 
 
+_HOPELESS = 10.0
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """How many times as long head takes as base (or how many times as much it needs).
@@ -160,6 +163,12 @@ class Effect:
     high: float | None = None
     p_value: float | None = None
     smallest_effect: float | None = None
+
+    @property
+    def seen(self) -> float | None:
+        """The smallest effect, unless it is so large that nobody needs statistics for it."""
+        smallest = self.smallest_effect
+        return smallest if smallest is not None and smallest < _HOPELESS else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from convbench.comparing.comparison import Cell, Comparison, Effect, Mean, Verdict
 from convbench.comparing.sides import Side
+from convbench.results.folder import environment_in_words
 from convbench.words.numbers import count, duration, share, size, times
 from convbench.words.text import clean
 
@@ -44,9 +45,7 @@ def skipped(cells: int) -> str:
 
 def where(side: Side, *, whole: bool = False) -> str:
     """Environment and machine; an interpreter's path only if the whole is wanted."""
-    # The rest of the name of an existing environment is the path of its interpreter.
-    existing = side.environment.startswith("existing") and not whole
-    environment = "existing environment" if existing else side.environment
+    environment = side.environment if whole else environment_in_words(side.environment)
     return clean(", ".join(filter(None, (environment, side.machine))))
 
 
@@ -93,8 +92,7 @@ def interval(cell: Cell) -> str:
 
 def seen(cell: Cell) -> str:
     """The slow-down that would have been seen."""
-    seen = cell.effect and cell.effect.smallest_effect
-    return share(seen) if seen and seen < 10 else ""
+    return share(cell.effect.seen) if cell.effect and cell.effect.seen else ""
 
 
 def error(cell: Cell) -> str:

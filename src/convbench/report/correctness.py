@@ -52,7 +52,7 @@ def _parts(data: Data) -> Iterator[Part]:
 
 
 def _worst_first(check: Record) -> tuple[int, float]:
-    return list(Status).index(check.status), -(check.value or 0.0)
+    return check.status.rank, -(check.value or 0.0)
 
 
 def _chart(checks: Sequence[Record]) -> Iterator[Part]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convbench.results.rows import causes_in_words
-from convbench.words.status import Status
 from convbench.words.text import clip
 
 from .data import Data
@@ -19,12 +18,15 @@ def section(data: Data) -> Section:
 
 
 def _parts(data: Data) -> Iterator[Part]:
-    causes = sorted(causes_in_words(data.rows).items(), key=lambda item: _worst(item[0][0]))
+    causes = causes_in_words(data.rows)
     if causes:
         yield Table.of(
             "Reasons",
             "status | reason | what to do | which",
-            ((status(of), reason, remedy, clip(where)) for (of, reason, remedy), where in causes),
+            (
+                (status(of), reason, remedy, clip(where))
+                for (of, reason, remedy), where in causes.items()
+            ),
             folded=False,
         )
     elif data.head.records:
@@ -38,7 +40,3 @@ def _parts(data: Data) -> Iterator[Part]:
             ([problem] for problem in data.problems),
             folded=False,
         )
-
-
-def _worst(of: Status) -> int:
-    return list(Status).index(of)

@@ -85,8 +85,7 @@ def _value(cell: Compared, value: float | None) -> str:
 
 
 def _seen(cell: Compared) -> str:
-    seen = cell.effect and cell.effect.smallest_effect
-    return share(seen) if seen and seen < 10 else ""
+    return share(cell.effect.seen) if cell.effect and cell.effect.seen else ""
 
 
 def _alone(data: Data) -> Iterator[Part]:
@@ -97,13 +96,13 @@ def _alone(data: Data) -> Iterator[Part]:
     yield Text("There is no base, so these are the times of the head alone.")
     yield Table.of(
         "Times",
-        "workload | target | status | > time | > ± between processes | > processes | > GFLOP/s"
-        " | > of roofline | algorithm",
+        "workload | target | status | > time | > ± between processes | > processes"
+        " | > on the device | > GFLOP/s | > of roofline | algorithm",
         (
             (
                 row.workload, row.target, status(row.status), si(row.time_s, "s"),
-                share(row.spread), str(row.processes or ""), digits(row.gflops),
-                share(row.of_roofline), row.algorithm,
+                share(row.spread), str(row.processes or ""), si(row.device_s, "s"),
+                digits(row.gflops), share(row.of_roofline), row.algorithm,
             )
             for row in rows
         ),

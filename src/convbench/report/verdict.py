@@ -113,7 +113,8 @@ def _worst(data: Data) -> Iterator[Part]:
             "status | workload | target | > time | why",
             (
                 (status(row.status), row.workload, row.target, si(row.time_s, "s"),
-                 "; ".join(dict.fromkeys(c.reason for c in row.causes if c.status == row.status)))
+                 "; ".join(dict.fromkeys(of.reason for _, of in row.outcomes
+                                         if of.status == row.status)))
                 for row in rows
             ),
             folded=False, most=MOST_SHOWN,
