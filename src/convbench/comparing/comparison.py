@@ -172,7 +172,7 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ComparedCell:
     """One workload on one target, or a stage of it, on both sides.
 
     Attributes
@@ -272,7 +272,7 @@ class Comparison:
     ----------
     base, head : Side
     rule : Rule
-    cells : tuple of Cell
+    cells : tuple of ComparedCell
     means : tuple of Mean
     changes : tuple of Change
     warnings : tuple of str
@@ -284,7 +284,7 @@ class Comparison:
     base: Side
     head: Side
     rule: Rule
-    cells: tuple[Cell, ...]
+    cells: tuple[ComparedCell, ...]
     means: tuple[Mean, ...] = ()
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """What became wrong, slower or better between two measured commits, and how sure that is.
 
-The records of two sides become one :class:`~convbench.comparing.comparison.Cell` for each
+The records of two sides become one :class:`~convbench.comparing.comparison.ComparedCell` for each
 workload on each target (and stage), with a verdict and a reason. docs/comparing.md says what they
 mean and why.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from convbench.comparing import stats
 from convbench.comparing.comparison import (
     ORDER,
-    Cell,
+    ComparedCell,
     Comparison,
     Effect,
     Mean,
@@ -155,7 +155,7 @@ def _pair(base: Side, head: Side) -> list[_Pair]:
     return pairs
 
 
-def _judge(pair: _Pair, *, unlike: bool) -> Cell | None:
+def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
     """All that can be said without statistics; undecided where those have to speak.
 
     None if neither side has measured anything.
@@ -180,7 +180,7 @@ def _judge(pair: _Pair, *, unlike: bool) -> Cell | None:
     ]
     if base.algorithm and head.algorithm and base.algorithm != head.algorithm:
         notes.append(f"the algorithm was {base.algorithm} and is {head.algorithm}")
-    return Cell(
+    return ComparedCell(
         pair.kind, pair.suite, target, workload, stage, verdict, reason, base, head,
         bits=_bits(base.digests, head.digests), notes=tuple(notes),
     )  # fmt: skip
@@ -343,11 +343,11 @@ def _gpu(record: Record) -> str:
 
 
 def _judge_numbers(
-    pairs: Sequence[_Pair], judged: Sequence[Cell | None], rule: Rule
-) -> tuple[list[Cell], tuple[Mean, ...]]:
+    pairs: Sequence[_Pair], judged: Sequence[ComparedCell | None], rule: Rule
+) -> tuple[list[ComparedCell], tuple[Mean, ...]]:
     """Decide what statistics can decide, over all cells at once."""
-    done: list[Cell] = []
-    open_cells: list[Cell] = []
+    done: list[ComparedCell] = []
+    open_cells: list[ComparedCell] = []
     processes: list[tuple[Draws, Draws]] = []
     for pair, cell in zip(pairs, judged, strict=True):
         if cell is None:
@@ -384,7 +384,7 @@ def _judge_numbers(
 
 def _means(
     processes: Sequence[tuple[Draws, Draws]],
-    cells: Sequence[Cell],
+    cells: Sequence[ComparedCell],
     rule: Rule,
 ) -> tuple[Mean, ...]:
     """Of each target, over the times of whole pipelines, by name."""
@@ -412,7 +412,7 @@ def _surely(effect: Effect, rule: Rule) -> bool:
     return effect.p_value is not None and effect.p_value <= 1 - rule.confidence
 
 
-def _decide(effect: Effect, cell: Cell, cells: int, rule: Rule) -> tuple[Verdict, str]:
+def _decide(effect: Effect, cell: ComparedCell, cells: int, rule: Rule) -> tuple[Verdict, str]:
     """Say what an effect means; `cells` is how many have an interval."""
     counts = {"base": cell.base.processes, "head": cell.head.processes}
     low, high = effect.low, effect.high
@@ -451,7 +451,7 @@ _WORDS = (
 )
 
 
-def _worst_first(cell: Cell) -> tuple[Any, ...]:
+def _worst_first(cell: ComparedCell) -> tuple[Any, ...]:
     distance = abs(math.log(cell.effect.ratio)) if cell.effect else 0.0
     name = (cell.target, cell.workload, cell.stage, cell.suite)
     return ORDER[cell.verdict], not cell.moved, -distance, name

@@ -17,7 +17,7 @@ from convbench.words.numbers import date, si, times
 from . import charts
 from .charts import SERIES, TONES, ZOOM_HINT, Point
 from .data import Data, measured_at
-from .parts import Cell, Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Section, Table, TableCell, Text
 from .words import name
 
 MOST_CHARTS = 12
@@ -205,10 +205,10 @@ def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: i
 
 def _step(
     line: _Line, commits: Sequence[_Commit], last: int, first: int, before: float, after: float
-) -> tuple[str | Cell, ...]:
+) -> tuple[str | TableCell, ...]:
     old, new = (commits[line.places[i]] for i in (last, first))
     return (
-        line.name, line.series.target, Cell(times(after / before), "bad" if after > before else
+        line.name, line.series.target, TableCell(times(after / before), "bad" if after > before else
         "good"), line.text(before), line.text(after), new.made, short(old.hash), new.name,
     )  # fmt: skip
 

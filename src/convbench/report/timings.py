@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convbench.comparing.comparison import Cell as Compared
-from convbench.comparing.comparison import Comparison
+from convbench.comparing.comparison import ComparedCell, Comparison
 from convbench.words.numbers import digits, share, si, times
 
 from . import charts
@@ -52,7 +51,7 @@ def _compared(comparison: Comparison) -> Iterator[Part]:
     )  # fmt: skip
 
 
-def _forest(comparison: Comparison, cells: Sequence[Compared]) -> Chart:
+def _forest(comparison: Comparison, cells: Sequence[ComparedCell]) -> Chart:
     shown = cells[:MOST_ROWS]
     points = [
         Point(
@@ -80,11 +79,11 @@ def _forest(comparison: Comparison, cells: Sequence[Compared]) -> Chart:
     )
 
 
-def _value(cell: Compared, value: float | None) -> str:
+def _value(cell: ComparedCell, value: float | None) -> str:
     return si(value, "B" if cell.kind == "memory" else "s")
 
 
-def _seen(cell: Compared) -> str:
+def _seen(cell: ComparedCell) -> str:
     return share(cell.effect.seen) if cell.effect and cell.effect.seen else ""
 
 

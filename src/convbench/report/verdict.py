@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from convbench.comparing.comparison import BAD, Verdict
-from convbench.comparing.comparison import Cell as Compared
+from convbench.comparing.comparison import BAD, ComparedCell, Verdict
 from convbench.comparing.sides import Side
 from convbench.results.folder import short
 from convbench.words.numbers import count, date, si, times
 from convbench.words.status import Exit, Status
 
 from .data import Data
-from .parts import Cell, Facts, Part, Section, Table, Text, Tone
+from .parts import Facts, Part, Section, Table, TableCell, Text, Tone
 from .words import TONES, status
 
 MOST_SHOWN = 8
@@ -47,12 +46,12 @@ def _parts(data: Data) -> Iterator[Part]:
     if data.comparison:
         counts = data.comparison.counts.items()
         yield Facts.of(
-            ((str(v), Cell(str(n), VERDICT_TONES.get(v, ""))) for v, n in counts), large=True
+            ((str(v), TableCell(str(n), VERDICT_TONES.get(v, ""))) for v, n in counts), large=True
         )
     elif data.rows:
         found = Counter(row.status for row in data.rows)
         yield Facts.of(
-            ((str(s), Cell(str(found[s]), TONES[s])) for s in Status if found[s]), large=True
+            ((str(s), TableCell(str(found[s]), TONES[s])) for s in Status if found[s]), large=True
         )
     yield Facts.of(_sides(data))
     warnings = data.comparison.warnings if data.comparison else ()
@@ -124,11 +123,11 @@ def _worst(data: Data) -> Iterator[Part]:
 _SHOWN = BAD | {Verdict.VANISHED, Verdict.REGRESSED, Verdict.IMPROVED, Verdict.FIXED}
 
 
-def compared(cell: Compared) -> tuple[str | Cell, ...]:
+def compared(cell: ComparedCell) -> tuple[str | TableCell, ...]:
     """A row of a table of verdicts."""
     effect = cell.effect
     return (
-        Cell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
+        TableCell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
         cell.name if cell.kind != "memory" else f"{cell.name} memory",
         cell.target,
         times(effect.ratio) if effect else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convbench.words.status import Status
 
-from .parts import Cell, Tone
+from .parts import TableCell, Tone
 
 TONES: dict[Status, Tone] = {
     Status.WRONG: "bad",
@@ -21,6 +21,6 @@ def name(workload: str, stage: str = "") -> str:
     return f"{workload} {stage}".strip()
 
 
-def status(of: Status) -> Cell:
+def status(of: Status) -> TableCell:
     """A status with its tone."""
-    return Cell(str(of), TONES[of])
+    return TableCell(str(of), TONES[of])

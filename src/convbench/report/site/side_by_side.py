@@ -21,7 +21,7 @@ from convbench.words.status import Status
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Entry:
     """A workload on a target.
 
     Attributes
@@ -53,14 +53,14 @@ class Line:
     ----------
     benchmark : str
         Which of asv's graphs shows its history; "" if none does.
-    cells : tuple of Cell
+    cells : tuple of Entry
         In the order of the section's targets; None where nothing was measured.
     """
 
     workload: str
     stage: str
     benchmark: str
-    cells: tuple[Cell | None, ...]
+    cells: tuple[Entry | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +189,13 @@ def _lines(
             yield Line(workload, stage, graphs.get((workload, stage), ""), cells)
 
 
-def _cell(row: Row | None, stage: str) -> Cell | None:
+def _cell(row: Row | None, stage: str) -> Entry | None:
     if row is None:
         return None
     time_s = _finite(row.stages_s.get(stage) if stage else row.time_s)
     parts = {"pipeline", "accuracy", "time", stage}
     doubted = any(part in parts and o.status is not Status.SKIPPED for part, o in row.outcomes)
-    return Cell(
+    return Entry(
         status=str(row.status),
         time_s=time_s,
         time=duration(time_s),
