@@ -69,20 +69,6 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
-    """How much of a library's shared objects is in memory already."""
-
-    library: str
-    resident_bytes: int
-    total_bytes: int
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return self.resident_bytes / self.total_bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Draw:
     """One fresh process in which every cell was timed.
 
@@ -148,7 +134,6 @@ class Evidence:
     driver : bool, optional
         Whether there is an NVIDIA driver.
     gpus, gpu_processes : tuple of dict
-    cached : tuple of Cached
     overhead : Overhead, optional
     asked_s : float
         How long to time; 0 for not at all.
@@ -167,7 +152,6 @@ class Evidence:
     driver: bool | None = None
     gpus: tuple[Mapping[str, Any], ...] = ()
     gpu_processes: tuple[Mapping[str, Any], ...] = ()
-    cached: tuple[Cached, ...] = ()
     overhead: Overhead | None = None
     asked_s: float = 0.0
     draws: tuple[Draw, ...] = ()
@@ -228,7 +212,6 @@ class Diagnosis:
             "nvidia_driver": evidence.driver,
             "gpus": [dict(card) for card in evidence.gpus],
             "gpu_processes": [dict(process) for process in evidence.gpu_processes],
-            "cached": [asdict(cached) for cached in evidence.cached],
             "timer": asdict(evidence.overhead) if evidence.overhead else None,
             "calibration": {
                 "asked_s": evidence.asked_s,

@@ -14,7 +14,6 @@ from typing import Any
 from convbench.machine.known_failures import holders_in_words
 from convbench.measuring.doctor.evidence import (
     GROUP,
-    Cached,
     Diagnosis,
     Evidence,
     Finding,
@@ -40,9 +39,6 @@ _GOOD_CLOCK, _BAD_CLOCK = 1e-3, 1e-2
 
 _GOOD_MEMORY_BYTES, _BAD_MEMORY_BYTES = 4 << 30, 1 << 30
 """Available. Importing TensorFlow and one large layer take about 1 GiB."""
-
-_WARM, _COLD = 0.2, 0.1
-"""Share of a library's files in memory. An import reads a third of TensorFlow's."""
 
 _COMPUTING_PERCENT = 10
 _HOT_C = 85
@@ -79,7 +75,6 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         findings += judge_cores(evidence)
         findings += judge_clocks(evidence.facts)
         findings += judge_memory(evidence)
-        findings += judge_cached(evidence.cached)
     if evidence.driver is not None:
         findings += judge_gpus(evidence)
     if evidence.overhead is not None:
@@ -254,27 +249,6 @@ def judge_memory(evidence: Evidence) -> Iterator[Finding]:
         "End what takes it, or a benchmark measures the disk." if level is not Level.GOOD else ""
     )
     yield Finding(level, "memory", found, to_do)
-
-
-def judge_cached(cached: Sequence[Cached]) -> Iterator[Finding]:
-    """Whether the libraries have to be read from the disk when they are first imported."""
-    if not cached:
-        return
-    cold = [library for library in cached if library.share < _COLD]
-    partly = [library for library in cached if _COLD <= library.share < _WARM]
-    said = ", ".join(
-        f"{share(library.share)} of {library.library}'s {size(library.total_bytes)}"
-        for library in cached
-    )
-    if not cold and not partly:
-        found = f"warm: in memory are {said}; an import needs about a third"
-        yield Finding(Level.GOOD, "page cache", found)
-        return
-    names = ", ".join(library.library for library in (*cold, *partly))
-    state = "cold" if cold else "partly warm"
-    found = f"{state}: in memory are {said}; the next import of {names} reads the disk"
-    to_do = "Import each once before anything is timed, or what runs then is disturbed."
-    yield Finding(Level.CARE, "page cache", found, to_do)
 
 
 def judge_timer(evidence: Evidence, noise: Sequence[Noise]) -> Finding:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from convbench.machine import facts, nvidia
 from convbench.measuring.doctor.evidence import CELLS, Draw, Evidence, Step
-from convbench.measuring.doctor.page_cache import cached_libraries
 from convbench.measuring.doctor.trial import draw_in_process, trial
 from convbench.measuring.timing import overhead
 from convbench.words.status import Outcome
@@ -48,7 +47,6 @@ def examine(
         driver=nvidia.has_nvidia_driver(),
         gpus=tuple(nvidia.gpus()),
         gpu_processes=tuple(nvidia.gpu_processes()),
-        cached=tuple(cached_libraries()),
     )
     yield Step(evidence, f"watching for {look_s:g} s what else runs")
     before = facts.moment()
