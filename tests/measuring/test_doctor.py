@@ -20,10 +20,9 @@ from convbench.machine import facts, nvidia
 from convbench.measuring.doctor import evidence, trial
 from convbench.measuring.doctor.evidence import CELLS, GROUP, Draw, Evidence, Fitness, Level
 from convbench.measuring.doctor.judge import diagnose, shares
-from convbench.measuring.doctor.look import examine
 from convbench.measuring.doctor.noise import resample, robust_deviation, smallest_effect, summarise
 from convbench.measuring.doctor.show import render
-from convbench.measuring.doctor.trial import draw_in_process, thread_modes
+from convbench.measuring.doctor.trial import draw_in_process, examine, thread_modes
 from convbench.measuring.timing import Overhead
 from convbench.stimulus.workloads import load
 from convbench.words.status import Outcome, Status

@@ -19,6 +19,7 @@ from convbench.measuring.doctor.evidence import (
     Finding,
     Level,
     Noise,
+    blas_threads,
 )
 from convbench.measuring.doctor.noise import summarise
 from convbench.measuring.doctor.show import extremes
@@ -151,16 +152,7 @@ def _judge_quota(evidence: Evidence) -> Finding:
     if quota is None or quota >= cores:
         return Finding(Level.GOOD, "quota", found)
     found += ": with more threads than that all of them are stopped for a part of every 100 ms"
-    return Finding(Level.CARE if _limit(facts) <= quota else Level.BAD, "quota", found, to_do)
-
-
-def _limit(facts: Mapping[str, Any]) -> int:
-    """How many threads NumPy's BLAS starts at most, as far as the environment says."""
-    settings = facts.get("thread_settings", {})
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if settings.get(name, "").isdecimal():
-            return int(settings[name])
-    return int(facts["logical_cores"])
+    return Finding(Level.CARE if blas_threads(facts) <= quota else Level.BAD, "quota", found, to_do)
 
 
 def _judge_threads(facts: Mapping[str, Any]) -> Finding:
