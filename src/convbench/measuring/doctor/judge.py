@@ -65,9 +65,6 @@ def shares(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[float, 
     return ((total - idle - steal) / total, steal / total) if total > 0 else None
 
 
-# -- judging ---------------------------------------------------------------------------------------
-
-
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Judge what was seen, be it all of it or not."""
     noise = tuple(summarise(evidence.draws))
@@ -91,6 +88,11 @@ def _level(value: float, good: float, bad: float) -> Level:
     return Level.CARE if value <= bad else Level.BAD
 
 
+def _finding(level: Level, topic: str, found: str, to_do: str) -> Finding:
+    """One that asks for nothing where all is well."""
+    return Finding(level, topic, found, "" if level is Level.GOOD else to_do)
+
+
 def judge_cores(evidence: Evidence) -> Iterator[Finding]:
     """Who else uses the cores, how many there are, and how many threads will be started."""
     facts = evidence.facts
@@ -109,8 +111,7 @@ def judge_cores(evidence: Evidence) -> Iterator[Finding]:
             found += f"; load average {evidence.before['load_1min']:.2f} over a minute"
             found += f", {evidence.before['load_5min']:.2f} over five"
         level = _level(max(others) / cores, _GOOD_LOAD, _BAD_LOAD)
-        to_do = "See with `top` what it is, and end it or wait." if level is not Level.GOOD else ""
-        yield Finding(level, "load", found, to_do)
+        yield _finding(level, "load", found, "See with `top` what it is, and end it or wait.")
         steal = max(moment[1] for moment in (watched, tried) if moment)
         if steal or facts.get("virtualised"):
             yield _judge_steal(steal, evidence.before)
@@ -126,7 +127,7 @@ def _judge_steal(steal: float, before: Mapping[str, Any]) -> Finding:
     )
     level = _level(steal, _GOOD_STEAL, _BAD_STEAL)
     to_do = "Take another hour, or a machine of your own: nothing inside this one changes it."
-    return Finding(level, "steal", found, to_do if level is not Level.GOOD else "")
+    return _finding(level, "steal", found, to_do)
 
 
 def _judge_quota(evidence: Evidence) -> Finding:
@@ -237,10 +238,8 @@ def judge_memory(evidence: Evidence) -> Iterator[Finding]:
     else:
         found += ", nothing is swapped out"
     level = Level.BAD if moved else _level(-least, -_GOOD_MEMORY_BYTES, -_BAD_MEMORY_BYTES)
-    to_do = (
-        "End what takes it, or a benchmark measures the disk." if level is not Level.GOOD else ""
-    )
-    yield Finding(level, "memory", found, to_do)
+    to_do = "End what takes it, or a benchmark measures the disk."
+    yield _finding(level, "memory", found, to_do)
 
 
 def judge_timer(evidence: Evidence, noise: Sequence[Noise]) -> Finding:
@@ -258,12 +257,10 @@ def judge_timer(evidence: Evidence, noise: Sequence[Noise]) -> Finding:
         shortest_s = min(one.median_s for one in noise)
         found += f", {share(cost.call_s / shortest_s)} of the shortest ({duration(shortest_s)})"
     to_do = (
-        ""
-        if level is Level.GOOD
-        else "The kernel has given up its fast clock (see `dmesg | grep -i clocksource`): restart"
-        " the machine, or ask the host's owner for tsc."
+        "The kernel has given up its fast clock (see `dmesg | grep -i clocksource`): restart the"
+        " machine, or ask the host's owner for tsc."
     )
-    return Finding(level, "timer", found, to_do)
+    return _finding(level, "timer", found, to_do)
 
 
 def judge_gpus(evidence: Evidence) -> Iterator[Finding]:

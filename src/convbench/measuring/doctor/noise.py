@@ -16,9 +16,6 @@ FloatArray = NDArray[np.float64]
 RESAMPLINGS = 4000
 
 
-# -- counting --------------------------------------------------------------------------------------
-
-
 def half_range(values: Sequence[float]) -> float:
     """Half the distance between the quartiles.
 
