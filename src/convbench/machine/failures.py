@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 
 from convbench.errors import BackendUnavailable, BrokenContract, Unsupported
-from convbench.machine.known_failures import KNOWN
+from convbench.machine.known_failures import recognise
 from convbench.words.status import Outcome, Status
 
 _LONGEST_MESSAGE = 500
@@ -33,10 +33,9 @@ def explain(error: BaseException) -> Outcome:
             remedy = "Correct the backend: convbench/backends/base.py states the contract."
             return Outcome(Status.FAILED, str(error), remedy, kind)
     message = _shorten(str(error)) or "no message"
-    for known in KNOWN:
-        if known.pattern.search(f"{kind}: {error}"):
-            reason = f"{known.reason} ({kind}: {message})"
-            return Outcome(Status.FAILED, reason, known.advice(), kind, known.process_lost)
+    if known := recognise(f"{kind}: {error}"):
+        reason = f"{known.reason} ({kind}: {message})"
+        return Outcome(Status.FAILED, reason, known.advice(), kind, known.process_lost)
     return Outcome(Status.FAILED, f"{kind}: {message}", kind=kind)
 
 
@@ -52,9 +51,8 @@ def explain_exit(exit_code: int, stderr: str) -> Outcome:
     """
     kind, last = _exit_kind(exit_code), _shorten(stderr)
     said = f"; its last words: {last}" if last else ""
-    for known in KNOWN:
-        if known.pattern.search(stderr):
-            return _lost(kind, known.reason + said, known.advice())
+    if known := recognise(stderr):
+        return _lost(kind, known.reason + said, known.advice())
     remedy = "The other cells are not affected; run this one alone to see more."
     if exit_code == -signal.SIGKILL:
         remedy = (

@@ -6,8 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from convbench.machine import nvidia
 
@@ -17,44 +16,31 @@ _MOSTLY_FREE = 0.9
 _NAMED_HOLDERS = 5
 
 
-class _Card(StrEnum):
-    """Whether what is missing is the memory of a card, so that its state belongs to the remedy."""
-
-    NO = "no"
-    MAYBE = "maybe"
-    """It is if there is a card at all."""
-    YES = "yes"
-
-
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A pattern in what libraries say, and what it means."""
+    """A pattern in what libraries say, and what it means.
 
-    pattern: re.Pattern[str]
+    Attributes
+    ----------
+    card : str
+        Whether what is missing is the memory of a card, so that its state belongs to the remedy;
+        "maybe" where it is if there is a card at all.
+    """
+
+    pattern: str
     reason: str
     remedy: str
-    card: _Card = _Card.NO
+    card: Literal["no", "maybe", "yes"] = "no"
     process_lost: bool = False
 
     def advice(self) -> str:
         """What to do, with what `nvidia-smi` says now if that matters. Slow only where it does."""
-        cards = [] if self.card is _Card.NO else nvidia.gpus()
+        cards = [] if self.card == "no" else nvidia.gpus()
         if not cards:
             return self.remedy
         facts = memory_in_words(cards, nvidia.gpu_processes())
-        more = (_FREE_THE_CARD, facts) if self.card is _Card.MAYBE else (facts,)
+        more = (_FREE_THE_CARD, facts) if self.card == "maybe" else (facts,)
         return " ".join(filter(None, (self.remedy, *more)))
-
-
-def _known(
-    pattern: str,
-    reason: str,
-    remedy: str,
-    card: _Card = _Card.NO,
-    *,
-    process_lost: bool = False,
-) -> Known:
-    return Known(re.compile(pattern, re.IGNORECASE), reason, remedy, card, process_lost)
 
 
 _FREE_THE_CARD = (
@@ -69,9 +55,8 @@ _INSTALL_CUDA = (
 )
 _CUDA_LIBRARY = r"lib(?:cudart|cublas|cudnn|cufft|curand|cusolver|cusparse|nvrtc|nvjitlink|cupti)"
 
-# The first that matches wins: the particular before the general.
-KNOWN = (
-    _known(
+_KNOWN = (
+    Known(
         rf"{_CUDA_LIBRARY}[\w.-]*: cannot open shared object file"
         rf"|(?:could not load|failed to load|unable to load|failure finding).*{_CUDA_LIBRARY}"
         r"|failed to (?:open|load) (?:libnvrtc-)?builtins"
@@ -79,21 +64,21 @@ KNOWN = (
         "a library of CUDA's is missing, or is there in another major version only",
         _INSTALL_CUDA,
     ),
-    _known(
+    Known(
         r"Loaded runtime CuDNN library.* but source was compiled with"
         r"|CUDNN_STATUS_(SUBLIBRARY_)?VERSION_MISMATCH",
         "cuDNN has another version than the library was built for",
         _INSTALL_CUDA,
     ),
-    _known(
+    Known(
         r"Blas \w+ launch failed|CUBLAS_STATUS_(NOT_INITIALIZED|ALLOC_FAILED)"
         r"|failed to create cublas handle",
         "cuBLAS could not start on the GPU. That is nearly always because no memory is left on"
         " the card: another process, often a forgotten notebook, has reserved all of it",
         _FREE_THE_CARD,
-        _Card.YES,
+        "yes",
     ),
-    _known(
+    Known(
         r"CUDNN_STATUS_(NOT_INITIALIZED|ALLOC_FAILED|INTERNAL_ERROR)"
         r"|could not create cudnn handle|cudnnHandle Create failed"
         r"|failed to get convolution algorithm",
@@ -101,28 +86,28 @@ KNOWN = (
         " does not fit the driver",
         _FREE_THE_CARD + " If the card is free, compare the cuDNN and driver versions that"
         " `convbench backends` prints.",
-        _Card.YES,
+        "yes",
     ),
-    _known(
+    Known(
         r"driver/library version mismatch|does not match DSO version"
         r"|unsupported display driver / cuda driver combination|SYSTEM_DRIVER_MISMATCH",
         "the parts of the NVIDIA driver have two versions: it was upgraded while it ran",
         "Restart the machine, or load the driver's kernel modules anew.",
     ),
-    _known(
+    Known(
         r"cudaErrorInsufficientDriver|driver version is insufficient"
         r"|driver on your system is too old|libcuda\.so[\w.]*: cannot open shared object file"
         r"|forward compatibility was attempted on non supported HW",
         "the NVIDIA driver is missing or older than this CUDA needs",
         "Install or upgrade the driver; `nvidia-smi` shows which CUDA it supports.",
     ),
-    _known(
+    Known(
         r"unsupported toolchain|UNSUPPORTED_PTX_VERSION|cudaErrorUnsupportedPtxVersion",
         "the kernel was compiled by a CUDA that is newer than the NVIDIA driver knows",
         "Upgrade the driver, or install CUDA libraries that are no newer than what `nvidia-smi`"
         " shows as its CUDA version.",
     ),
-    _known(
+    Known(
         r"no kernel image is available|NO_BINARY_FOR_GPU|cudaErrorNoKernelImageForDevice"
         r"|invalid value for --gpu-architecture",
         "this version of the library or of CUDA has no kernels for this model of card: one of"
@@ -130,40 +115,40 @@ KNOWN = (
         "See its compute capability (`nvidia-smi --query-gpu=name,compute_cap --format=csv`)"
         " and install versions of the library and of CUDA that list it.",
     ),
-    _known(
+    Known(
         r"cannot open source file|could not open source file|libdevice not found"
         r"|can't find libdevice|failed to auto-detect CUDA root",
         "a kernel could not be compiled because CUDA's headers or libdevice were not found",
         "Install them: pip install 'convbench[tensorflow-gpu,cupy-gpu]'; or let CUDA_PATH name"
         " the folder of a CUDA toolkit.",
     ),
-    _known(
+    Known(
         r"CompileException|NVRTC_ERROR|NVRTCError|nvrtc: error|ptxas (?:fatal|error)",
         "a kernel could not be compiled on this machine",
         "The compiler's words are in the reason. If they are about the kernel's own source, it"
         " is a fault of the backend; otherwise compare the versions that `convbench backends`"
         " prints, and empty the cache of kernels (~/.cupy/kernel_cache).",
     ),
-    _known(
+    Known(
         r"cudaErrorInitializationError|CUDA_ERROR_NOT_INITIALIZED",
         "CUDA could not start in this process, most likely because it was forked from one that"
         " had used CUDA",
         "Start processes anew instead: `asv run --launch-method spawn`.",
     ),
-    _known(
+    Known(
         r"busy or unavailable|CUDA_ERROR_DEVICE_UNAVAILABLE|cudaErrorDevices?Unavailable",
         "the card lets nobody in: another process has it to itself (compute mode"
         " Exclusive_Process), or it has to be reset",
         "End the process that has it, or choose another card with CUDA_VISIBLE_DEVICES."
         " `nvidia-smi --query-gpu=compute_mode --format=csv` shows the mode.",
-        _Card.YES,
+        "yes",
     ),
-    _known(
+    Known(
         r"cudaErrorNoDevice|no CUDA-capable device",
         "CUDA finds no GPU",
         "See whether `nvidia-smi` finds one and CUDA_VISIBLE_DEVICES does not hide it.",
     ),
-    _known(
+    Known(
         r"uncorrectable (?:ECC|NVLink)|ECC_?UNCORRECTABLE|GPU is lost|fallen off the bus"
         r"|GPU requires reset",
         "the card has a fault in its hardware, and the GPU's context is lost",
@@ -171,13 +156,13 @@ KNOWN = (
         " Xid and `nvidia-smi -q -d ECC`; the card has to be reset or replaced.",
         process_lost=True,
     ),
-    _known(
+    Known(
         r"cudaErrorLaunchTimeout|CUDA_ERROR_LAUNCH_TIMEOUT|launch timed out and was terminated",
         "a kernel ran for longer than a card with a display allows, and the GPU's context is lost",
         "Take a smaller batch, or a card without a display.",
         process_lost=True,
     ),
-    _known(
+    Known(
         r"cudaErrorIllegalAddress|illegal memory access|CUDA_ERROR_ILLEGAL_ADDRESS"
         r"|cudaErrorLaunchFailure|CUDA_ERROR_LAUNCH_FAILED|unspecified launch failure"
         r"|misaligned.?address|illegal instruction was encountered|device-side assert"
@@ -189,43 +174,50 @@ KNOWN = (
         " it.",
         process_lost=True,
     ),
-    _known(
+    Known(
         r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|OutOfMemoryError"
         r"|OOM when allocating .* by allocator GPU",
         "the GPU's memory is full",
         _FREE_THE_CARD,
-        _Card.YES,
+        "yes",
     ),
-    _known(
+    Known(
         r"OOM when allocating .* by allocator (?:mkl_?)?cpu",
         "the machine's memory is full",
         _FREE_THE_MACHINE,
     ),
-    _known(
+    Known(
         r"RESOURCE.EXHAUSTED|ResourceExhausted|OOM when allocating",
         "the device's memory is full",
         "Take a smaller batch or free memory.",
-        _Card.MAYBE,
+        "maybe",
     ),
-    _known(
+    Known(
         r"No space left on device|Disk quota exceeded",
         "a disk is full, or your share of it is",
         "`df -h . /tmp /dev/shm` shows which (`df -i` if there is room: then there are too many"
         " files). Free it, or let TMPDIR name a folder on another one.",
     ),
-    _known(
+    Known(
         r"Too many open files",
         "no more files may be opened",
         "`ulimit -n` shows how many one process may open; raise it in the shell that starts"
         ' this: `ulimit -n 4096`. If it says "in system", end what holds them (`lsof`).',
     ),
-    _known(
+    Known(
         # ... but not "cannot allocate memory in static TLS block", which is about the loader.
         r"MemoryError|Unable to allocate|std::bad_alloc|Cannot allocate memory(?! in static)",
         "the machine's memory is full",
         _FREE_THE_MACHINE,
     ),
 )
+"""The first that matches wins: the particular before the general."""
+
+
+def recognise(text: str) -> Known | None:
+    """What is known of a message, whatever the case of its letters."""
+    found = (known for known in _KNOWN if re.search(known.pattern, text, re.IGNORECASE))
+    return next(found, None)
 
 
 def memory_in_words(
