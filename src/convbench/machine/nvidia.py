@@ -16,6 +16,7 @@ from typing import Any
 from convbench.errors import BackendUnavailable, Unavailability
 from convbench.words.numbers import integer
 
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CUDA_ERROR_NO_DEVICE = 100
 
 TIMEOUT_S = 5.0
@@ -46,13 +47,12 @@ def nvidia_devices() -> int:
     BackendUnavailable
         If there is no driver or no device.
     """
-    name = _driver_library()
     try:
-        driver = ctypes.CDLL(name)
+        driver = ctypes.CDLL(_LIBRARY)
     except OSError as error:
         raise BackendUnavailable(
             Unavailability.NO_DEVICE,
-            f"there is no NVIDIA driver ({name} cannot be loaded)",
+            f"there is no NVIDIA driver ({_LIBRARY} cannot be loaded)",
             "Install one, or, in a container, start it with the GPU (--gpus all).",
         ) from error
     code = driver.cuInit(0)
@@ -88,7 +88,7 @@ def has_nvidia_driver(root: Path | str = "/") -> bool:
     if root != Path("/"):
         return False
     try:
-        ctypes.CDLL(_driver_library())
+        ctypes.CDLL(_LIBRARY)
     except OSError:
         return False
     return True
@@ -144,29 +144,6 @@ _Told = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 _COMPUTE_MODES = ("Default", "Exclusive_Thread", "Prohibited", "Exclusive_Process")
 
-_CARD: dict[str, Callable[[Any, Any], Any]] = {
-    "uuid": lambda nvml, card: nvml.nvmlDeviceGetUUID(card),
-    "name": lambda nvml, card: nvml.nvmlDeviceGetName(card),
-    "driver": lambda nvml, _: nvml.nvmlSystemGetDriverVersion(),
-    "memory_total_mib": lambda nvml, card: nvml.nvmlDeviceGetMemoryInfo(card).total >> 20,
-    "memory_free_mib": lambda nvml, card: nvml.nvmlDeviceGetMemoryInfo(card).free >> 20,
-    "sm_clock_mhz": lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM),
-    "sm_clock_max_mhz": lambda nvml, card: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_SM),
-    "memory_clock_mhz": lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM),
-    "memory_clock_max_mhz": lambda nvml, card: nvml.nvmlDeviceGetMaxClockInfo(
-        card, nvml.NVML_CLOCK_MEM
-    ),
-    "persistence": lambda nvml, card: bool(nvml.nvmlDeviceGetPersistenceMode(card)),
-    "compute_mode": lambda nvml, card: _COMPUTE_MODES[nvml.nvmlDeviceGetComputeMode(card)],
-    "utilization_percent": lambda nvml, card: nvml.nvmlDeviceGetUtilizationRates(card).gpu,
-    "temperature_c": lambda nvml, card: nvml.nvmlDeviceGetTemperature(
-        card, nvml.NVML_TEMPERATURE_GPU
-    ),
-    "power_w": lambda nvml, card: nvml.nvmlDeviceGetPowerUsage(card) / 1000,
-    "power_limit_w": lambda nvml, card: nvml.nvmlDeviceGetEnforcedPowerLimit(card) / 1000,
-    # Its name until driver 535; newer ones answer to it too.
-    "throttling": lambda nvml, card: _reasons(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card)),
-}
 _CHANGING = {
     "index",
     "memory_free_mib",
@@ -211,7 +188,8 @@ def tell() -> None:
     cards, processes = [], []
     for index in range(pynvml.nvmlDeviceGetCount()):
         card = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
-        told = {} if card is None else {key: ask(read, pynvml, card) for key, read in _CARD.items()}
+        questions = {} if card is None else _questions(pynvml, card)
+        told = {name: ask(question) for name, question in questions.items()}
         cards.append(known({"index": index, **told}))
         for process in ask(pynvml.nvmlDeviceGetComputeRunningProcesses, card) or ():
             bytes_used = process.usedGpuMemory
@@ -223,6 +201,28 @@ def tell() -> None:
             }
             processes.append(known(mine))
     sys.stdout.write(json.dumps([cards, processes]))
+
+
+def _questions(nvml: Any, card: Any) -> dict[str, Callable[[], Any]]:
+    return {
+        "uuid": lambda: nvml.nvmlDeviceGetUUID(card),
+        "name": lambda: nvml.nvmlDeviceGetName(card),
+        "driver": nvml.nvmlSystemGetDriverVersion,
+        "memory_total_mib": lambda: nvml.nvmlDeviceGetMemoryInfo(card).total >> 20,
+        "memory_free_mib": lambda: nvml.nvmlDeviceGetMemoryInfo(card).free >> 20,
+        "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM),
+        "sm_clock_max_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM),
+        "memory_clock_max_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_MEM),
+        "persistence": lambda: bool(nvml.nvmlDeviceGetPersistenceMode(card)),
+        "compute_mode": lambda: _COMPUTE_MODES[nvml.nvmlDeviceGetComputeMode(card)],
+        "utilization_percent": lambda: nvml.nvmlDeviceGetUtilizationRates(card).gpu,
+        "temperature_c": lambda: nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU),
+        "power_w": lambda: nvml.nvmlDeviceGetPowerUsage(card) / 1000,
+        "power_limit_w": lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(card) / 1000,
+        # Its name until driver 535; newer ones answer to it too.
+        "throttling": lambda: _reasons(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card)),
+    }
 
 
 def _reasons(bits: int) -> list[str]:
@@ -282,7 +282,3 @@ def _answer(command: Sequence[str], environment: Mapping[str, str] | None = None
             process.stdout.close()
         return None
     return answer if process.returncode == 0 else ""
-
-
-def _driver_library() -> str:
-    return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
