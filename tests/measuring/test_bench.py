@@ -33,7 +33,7 @@ KILLS = int(os.environ.get("CONVBENCH_KILLS", "3"))
 
 
 def evidence_of(checkout):
-    (path,) = (checkout.folder / ".asv" / "evidence").rglob("*.jsonl")
+    (path,) = (checkout.results_dir.parent / "evidence").rglob("*.jsonl")
     return journal.read(path)
 
 
@@ -42,10 +42,11 @@ def evidence_of(checkout):
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
-    """One small pool on NumPy and on every faulty backend, in three rounds."""
+    """One small pool on NumPy and on every faulty backend, in three rounds; filed elsewhere."""
     made = Checkout(tmp_path_factory.mktemp("bench"), FAULTY)
     configuration = made.folder / "asv.conf.json"
-    text = configuration.read_text()
+    text = configuration.read_text().replace(".asv/results", ".asv/elsewhere/results")
+    made.results_dir = made.folder / ".asv" / "elsewhere" / "results"
     configuration.write_text(
         text.replace('"default_benchmark_timeout": 600', '"default_benchmark_timeout": 5')
     )
