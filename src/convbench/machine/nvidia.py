@@ -22,6 +22,11 @@ _CUDA_ERROR_NO_DEVICE = 100
 TIMEOUT_S = 5.0
 """The driver hangs where a card does; nobody waits for its answer longer than this."""
 
+_MOSTLY_FREE = 0.9
+"""The driver keeps some of a card's memory for itself; below this share somebody else does."""
+
+_NAMED_HOLDERS = 5
+
 THROTTLING = {
     0x1: "gpu_idle",
     0x2: "applications_clocks_setting",
@@ -135,6 +140,56 @@ def changing(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def known(facts: dict[str, Any]) -> dict[str, Any]:
     """Those that could be found out."""
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def memory_in_words(
+    cards: Sequence[Mapping[str, Any]], processes: Sequence[Mapping[str, Any]]
+) -> str:
+    """Say how much of the memory of each card is free, and which processes hold the rest.
+
+    Parameters
+    ----------
+    cards, processes
+        As :func:`gpus` and :func:`gpu_processes` give them. Of a card that does not tell its memory
+        nothing is said.
+
+    Examples
+    --------
+    >>> card = {"index": 0, "uuid": "GPU-1", "name": "NVIDIA H100", "memory_free_mib": 812}
+    >>> memory_in_words(
+    ...     [{**card, "memory_total_mib": 81559}],
+    ...     [{"pid": 4711, "name": "python", "memory_mib": 79800, "gpu_uuid": "GPU-1"}],
+    ... )
+    'Now 812 of 81559 MiB are free on card 0 (NVIDIA H100); held by 4711 python 79800 MiB.'
+    """
+    sentences = []
+    for card in cards:
+        free_mib, total_mib = card.get("memory_free_mib"), card.get("memory_total_mib")
+        if free_mib is None or not total_mib:
+            continue
+        where = f"card {card.get('index', '?')} ({card.get('name', 'unnamed')})"
+        holders = holders_in_words(card, processes)
+        if holders:
+            holders = f"; held by {holders}"
+        elif free_mib < _MOSTLY_FREE * total_mib:
+            holders = "; the process that holds it cannot be seen from here (another container?)"
+        sentences.append(f"{free_mib} of {total_mib} MiB are free on {where}{holders}.")
+    return "Now " + " ".join(sentences) if sentences else ""
+
+
+def holders_in_words(card: Mapping[str, Any], processes: Sequence[Mapping[str, Any]]) -> str:
+    """Name the processes that hold memory of a card, the largest first: pid, name, MiB."""
+    mine = [process for process in processes if process.get("gpu_uuid") == card.get("uuid")]
+    mine.sort(key=lambda process: -process.get("memory_mib", 0))
+    named = [
+        f"{process['pid']} {process.get('name', '?').rpartition('/')[2]}"
+        + (f" {process['memory_mib']} MiB" if "memory_mib" in process else "")
+        + (" (this process)" if process["pid"] == os.getpid() else "")
+        for process in mine[:_NAMED_HOLDERS]
+    ]
+    if len(mine) > _NAMED_HOLDERS:
+        named.append(f"{len(mine) - _NAMED_HOLDERS} more")
+    return ", ".join(named)
 
 
 # -- The driver's library -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from convbench.machine.known_failures import holders_in_words
+from convbench.machine.nvidia import holders_in_words
 from convbench.measuring.doctor.evidence import (
     GROUP,
     Diagnosis,
