@@ -23,7 +23,7 @@ from convbench.measuring.doctor.evidence import (
 )
 from convbench.measuring.doctor.noise import summarise
 from convbench.measuring.doctor.show import extremes
-from convbench.measuring.timing import MIN_SAMPLE_S
+from convbench.measuring.timing import MIN_SAMPLE_S, Overhead
 from convbench.words.numbers import duration, share, size
 
 _GOOD_EFFECT, _BAD_EFFECT = 0.05, 0.20
@@ -76,7 +76,7 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     if evidence.driver is not None:
         findings += judge_gpus(evidence)
     if evidence.overhead is not None:
-        findings.append(judge_timer(evidence, noise))
+        findings.append(judge_timer(evidence.overhead, evidence.facts.get("clock_source"), noise))
     findings += judge_trial(evidence, noise)
     return Diagnosis(evidence, tuple(findings), noise)
 
@@ -242,11 +242,8 @@ def judge_memory(evidence: Evidence) -> Iterator[Finding]:
     yield _finding(level, "memory", found, to_do)
 
 
-def judge_timer(evidence: Evidence, noise: Sequence[Noise]) -> Finding:
+def judge_timer(cost: Overhead, source: str | None, noise: Sequence[Noise]) -> Finding:
     """What the clock can tell apart, and what the measuring itself costs."""
-    assert evidence.overhead is not None
-    cost = evidence.overhead
-    source = evidence.facts.get("clock_source")
     level = _level(max(cost.resolution_s, cost.clock_s) / MIN_SAMPLE_S, _GOOD_CLOCK, _BAD_CLOCK)
     found = (
         f"the clock{f' ({source})' if source else ''} steps by {cost.resolution_s * 1e9:.0f} ns and"
@@ -292,13 +289,11 @@ def _judge_users(card: Mapping[str, Any], processes: Sequence[Mapping[str, Any]]
         return Finding(Level.GOOD, topic, f"{found}; nobody else uses it")
     found += f", {busy} % busy; held by {holders or 'somebody who cannot be seen from here'}"
     bad = busy >= _COMPUTING_PERCENT or taken > 1 - _MOSTLY_TAKEN
-    return Finding(
-        Level.BAD if bad else Level.CARE,
-        topic,
-        found,
+    to_do = (
         "End that, or choose another card with CUDA_VISIBLE_DEVICES: what shares a card is neither"
-        " steady nor has all of its memory.",
+        " steady nor has all of its memory."
     )
+    return Finding(Level.BAD if bad else Level.CARE, topic, found, to_do)
 
 
 def _judge_speed(card: Mapping[str, Any]) -> Finding:
