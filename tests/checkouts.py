@@ -21,6 +21,7 @@ class Checkout:
 
     def __init__(self, folder: Path, faulty: Sequence[str]) -> None:
         self.folder = folder / "project"
+        self.results_dir = self.folder / ".asv" / "results"
         cache = shutil.ignore_patterns("__pycache__")
         shutil.copytree(SUITES, self.folder / "benchmarks", ignore=cache)
         for name in ("asv.conf.json", "asv_plugin.py"):
@@ -39,10 +40,6 @@ class Checkout:
             "CONVBENCH_EXTRA_TARGETS": ",".join(f"{name}@cpu" for name in faulty),
         }
         self.git("init", "--quiet", "--initial-branch", "main")
-
-    @property
-    def results_dir(self) -> Path:
-        return self.folder / ".asv" / "results"
 
     def git(self, *words: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")

@@ -8,7 +8,7 @@ import pytest
 
 from convbench.machine import nvidia
 from convbench.machine.failures import explain, explain_exit, explain_timeout
-from convbench.machine.known_failures import memory_in_words
+from convbench.machine.nvidia import memory_in_words
 
 from .test_facts import CARD, plant_driver
 

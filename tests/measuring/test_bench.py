@@ -34,7 +34,7 @@ KILLS = int(os.environ.get("CONVBENCH_KILLS", "3"))
 
 
 def evidence_of(checkout):
-    (path,) = (checkout.folder / ".asv" / "evidence").rglob("*.jsonl")
+    (path,) = (checkout.results_dir.parent / "evidence").rglob("*.jsonl")
     return journal.read(path)
 
 
@@ -63,10 +63,11 @@ def test_results_and_evidence_are_found_wherever_the_configuration_puts_them(tmp
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
-    """One small pool on NumPy and on every faulty backend, in three rounds."""
+    """One small pool on NumPy and on every faulty backend, in three rounds; filed elsewhere."""
     made = Checkout(tmp_path_factory.mktemp("bench"), FAULTY)
     configuration = made.folder / "asv.conf.json"
-    text = configuration.read_text()
+    text = configuration.read_text().replace(".asv/results", ".asv/elsewhere/results")
+    made.results_dir = made.folder / ".asv" / "elsewhere" / "results"
     configuration.write_text(
         text.replace('"default_benchmark_timeout": 600', '"default_benchmark_timeout": 5')
     )

@@ -18,13 +18,11 @@ from rich.console import Console
 
 from convbench.machine import facts, nvidia
 from convbench.measuring.doctor import evidence, trial
-from convbench.measuring.doctor.evidence import CELLS, GROUP, Cached, Draw, Evidence, Fitness, Level
-from convbench.measuring.doctor.judge import diagnose, judge_cached, shares
-from convbench.measuring.doctor.look import examine
+from convbench.measuring.doctor.evidence import CELLS, GROUP, Draw, Evidence, Fitness, Level
+from convbench.measuring.doctor.judge import diagnose, shares
 from convbench.measuring.doctor.noise import resample, robust_deviation, smallest_effect, summarise
-from convbench.measuring.doctor.page_cache import resident_bytes
 from convbench.measuring.doctor.show import render
-from convbench.measuring.doctor.trial import draw_in_process, thread_modes
+from convbench.measuring.doctor.trial import draw_in_process, examine, thread_modes
 from convbench.measuring.timing import Overhead
 from convbench.stimulus.workloads import load
 from convbench.words.status import Outcome, Status
@@ -85,7 +83,6 @@ GOOD = Evidence(
     before=QUIET,
     after=later(),
     driver=False,
-    cached=(Cached("numpy", 9 << 20, 20 << 20),),
     overhead=Overhead(40e-9, 50e-9, 60e-9),
     asked_s=30.0,
     draws=draws(),
@@ -327,53 +324,6 @@ def test_memory(changes, limit, level, words) -> None:
     finding = found(replace(GOOD, facts=facts, trial_after=end), "memory")
     assert finding.level is level
     assert words in finding.found
-
-
-@pytest.mark.parametrize(
-    ("shares_", "level", "words"),
-    [
-        ((0.4, 0.35), Level.GOOD, "warm: in memory are 40 % of numpy's 105 MB, 35 % of"),
-        ((0.4, 0.15), Level.CARE, "partly warm"),
-        ((0.4, 0.02), Level.CARE, "the next import of tensorflow reads the disk"),
-        ((0.0, 0.0), Level.CARE, "the next import of numpy, tensorflow reads the disk"),
-    ],
-)
-def test_the_page_cache(shares_, level, words) -> None:
-    total = 100 << 20
-    cached = [
-        Cached(name, round(share * total), total)
-        for name, share in zip(("numpy", "tensorflow"), shares_, strict=True)
-    ]
-    (finding,) = judge_cached(cached)
-    assert finding.level is level
-    assert words in finding.found
-    assert not list(judge_cached([]))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="mincore is asked on Linux only")
-def test_what_was_just_written_is_in_memory(tmp_path, monkeypatch) -> None:
-    path = tmp_path / "library.so"
-    path.write_bytes(os.urandom(100_001))
-    assert resident_bytes(path) == (100_001, 100_001)
-    # Of the files of others everything seems to be in memory, so that is not believed.
-    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert resident_bytes(path) is None
-
-
-def test_what_has_no_pages(tmp_path) -> None:
-    (tmp_path / "empty.so").touch()
-    for name in ("empty.so", "absent.so", "."):
-        assert resident_bytes(tmp_path / name) is None
-
-
-def test_libraries_are_found_without_being_imported() -> None:
-    code = (
-        "import sys; from convbench.measuring.doctor.page_cache import cached_libraries;"
-        " names = [c.library for c in cached_libraries()];"
-        " sys.exit('tensorflow' in sys.modules or 'cupy' in sys.modules or 'numpy' not in names)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

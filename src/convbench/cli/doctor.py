@@ -40,8 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.measuring.doctor.evidence import Evidence
     from convbench.measuring.doctor.judge import diagnose
-    from convbench.measuring.doctor.look import examine
     from convbench.measuring.doctor.show import render
+    from convbench.measuring.doctor.trial import examine
 
     evidence = Evidence()
     said_s = -math.inf

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from convbench.machine.nvidia import changing, gpus, has_nvidia_driver, known
-from convbench.words.numbers import integer, real
+from convbench.words.numbers import integer
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -60,13 +60,14 @@ def machine_facts(root: Path | str = "/") -> dict[str, Any]:
     clock = root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
     info = _read(root / "proc/cpuinfo")
     memory = _meminfo(root)
+    governors = {_read(path) for path in cpu.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     facts: dict[str, Any] = {
         "cpu_model": _cpu_model(info),
         "logical_cores": len(_usable_cores()),
         "physical_cores": _physical_cores(cpu),
         "machine_cores": len(_cores_of(_read(cpu / "online"))) or None,
         "cpu_quota_cores": _quota_cores(root),
-        "governors": _values(cpu, "cpufreq/scaling_governor"),
+        "governors": sorted(governors - {""}) or None,
         "cpu_max_mhz": _mhz(_read(cpu / "cpu0/cpufreq/cpuinfo_max_freq")),
         "turbo": _turbo(cpu),
         "smt": {"1": True, "0": False}.get(_read(cpu / "smt/active")),
@@ -76,7 +77,7 @@ def machine_facts(root: Path | str = "/") -> dict[str, Any]:
         "swap_bytes": memory.get("SwapTotal"),
         "clock_source": _read(clock) or None,
         "kernel": _read(root / "proc/sys/kernel/osrelease") or None,
-        "os": _pretty_name(_read(root / "etc/os-release")),
+        "os": _find(r'^PRETTY_NAME="?([^"\n]*)"?$', _read(root / "etc/os-release")),
         "virtualised": _virtualised(root, info),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "thread_settings": {name: value for name in _SETTINGS if (value := os.environ.get(name))},
@@ -113,24 +114,22 @@ def moment(root: Path | str = "/") -> dict[str, Any]:
     memory = _meminfo(root)
     stat = _read(root / "proc/stat")
     facts: dict[str, Any] = {"unix_s": time.time(), **_load(root), **_jiffies(stat)}
-    running = re.search(r"^procs_running (\d+)", stat, re.MULTILINE)
-    pressure = re.search(r"^some .*total=(\d+)", _read(root / "proc/pressure/cpu"))
+    running = _find(r"^procs_running (\d+)", stat)
+    pressure_us = _find(r"^some .*total=(\d+)", _read(root / "proc/pressure/cpu"))
     swapped = re.findall(r"^pswp(?:in|out) (\d+)", _read(root / "proc/vmstat"), re.MULTILINE)
-    swap_bytes, swap_free_bytes = memory.get("SwapTotal"), memory.get("SwapFree")
     clocks = _clocks_mhz(root)
     facts |= {
-        "running_processes": int(running[1]) if running else None,
-        "cpu_pressure_s": int(pressure[1]) / 1e6 if pressure else None,
+        "running_processes": int(running) if running else None,
+        "cpu_pressure_s": int(pressure_us) / 1e6 if pressure_us else None,
         "cpu_throttled_s": _throttled_s(root),
         "cpu_mhz_min": min(clocks, default=None),
         "cpu_mhz_max": max(clocks, default=None),
         "memory_available_bytes": memory.get("MemAvailable"),
-        "swap_used_bytes": None
-        if swap_bytes is None or swap_free_bytes is None
-        else swap_bytes - swap_free_bytes,
         "swapped_pages": sum(map(int, swapped)) if swapped else None,
         "gpus": changing(gpus()) if has_nvidia_driver(root) else None,
     }
+    if "SwapTotal" in memory and "SwapFree" in memory:
+        facts["swap_used_bytes"] = memory["SwapTotal"] - memory["SwapFree"]
     return known(facts)
 
 
@@ -141,6 +140,12 @@ def _read(path: Path, limit_bytes: int = -1) -> str:
             return file.read(limit_bytes).decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def _find(pattern: str, text: str) -> str | None:
+    """The group of the first match, where ^ and $ are ends of lines."""
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _usable_cores() -> list[int]:
@@ -161,27 +166,17 @@ def _cores_of(text: str) -> list[int]:
 
 def _cpu_model(info: str) -> str | None:
     for name in ("model name", "Model", "cpu model"):
-        found = re.search(rf"^{name}\s*:\s*(\S.*)$", info, re.MULTILINE)
-        if found:
-            return found[1]
+        if model := _find(rf"^{name}\s*:\s*(\S.*)$", info):
+            return model
     # ARM's server processors give numbers only.
-    numbers = [re.search(rf"^CPU {name}\s*:\s*(\w+)$", info, re.MULTILINE)
-               for name in ("implementer", "part")]  # fmt: skip
-    if all(numbers):
-        implementer, part = (number[1] for number in numbers if number)
-        return f"ARM implementer {implementer} part {part}"
-    return None
+    implementer = _find(r"^CPU implementer\s*:\s*(\w+)$", info)
+    part = _find(r"^CPU part\s*:\s*(\w+)$", info)
+    return f"ARM implementer {implementer} part {part}" if implementer and part else None
 
 
 def _physical_cores(cpu: Path) -> int | None:
     siblings = {_read(cpu / f"cpu{core}/topology/thread_siblings_list") for core in _usable_cores()}
     return None if "" in siblings else len(siblings)
-
-
-def _values(cpu: Path, name: str) -> list[str] | None:
-    return (
-        sorted({value for path in cpu.glob(f"cpu[0-9]*/{name}") if (value := _read(path))}) or None
-    )
 
 
 def _mhz(khz: str) -> float | None:
@@ -215,11 +210,6 @@ def _meminfo(root: Path) -> dict[str, int]:
     return {name: int(kib) << 10 for name, kib in lines}
 
 
-def _pretty_name(text: str) -> str | None:
-    found = re.search(r'^PRETTY_NAME="?([^"\n]*)"?$', text, re.MULTILINE)
-    return found[1] if found else None
-
-
 _VIRTUAL = re.compile(
     r"qemu|kvm|vmware|virtualbox|virtual machine|bochs|xen|amazon ec2|google compute engine"
     r"|openstack|bhyve|parallels|firecracker|cloud hypervisor",
@@ -228,15 +218,15 @@ _VIRTUAL = re.compile(
 
 
 def _virtualised(root: Path, info: str) -> bool | None:
-    flags = re.search(r"^flags\s*:(.*)$", info, re.MULTILINE)
-    if flags and "hypervisor" in flags[1].split():
+    flags = _find(r"^flags\s*:(.*)$", info)
+    if flags and "hypervisor" in flags.split():
         return True
     board = root / "sys/class/dmi/id"
     vendor, product = (_read(board / name) for name in ("sys_vendor", "product_name"))
     # A cloud's bare-metal machines have the cloud's name too.
     if "metal" not in product and _VIRTUAL.search(f"{vendor} {product}"):
         return True
-    return False if flags or product else None
+    return False if flags is not None or product else None
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
@@ -263,7 +253,7 @@ def _cgroups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
 def _quota_cores(root: Path) -> float | None:
     """The least of the quotas that apply, in cores."""
     quotas = []
-    for folder, version in dict.fromkeys(_cgroups(root, "cpu")):
+    for folder, version in _cgroups(root, "cpu"):
         if version == 2:
             quota, _, period = _read(folder / "cpu.max").partition(" ")
         else:
@@ -277,17 +267,16 @@ def _quota_cores(root: Path) -> float | None:
 def _throttled_s(root: Path) -> float | None:
     """The longest, as a group above may be the one that is stopped."""
     stopped = []
-    for folder, version in dict.fromkeys(_cgroups(root, "cpu")):
+    for folder, version in _cgroups(root, "cpu"):
         name, unit = ("throttled_usec", 1e-6) if version == 2 else ("throttled_time", 1e-9)
-        found = re.search(rf"^{name} (\d+)$", _read(folder / "cpu.stat"), re.MULTILINE)
-        if found:
-            stopped.append(int(found[1]) * unit)
+        if found := _find(rf"^{name} (\d+)$", _read(folder / "cpu.stat")):
+            stopped.append(int(found) * unit)
     return max(stopped, default=None)
 
 
 def _memory_limit_bytes(root: Path, total_bytes: int | None) -> int | None:
     limits = []
-    for folder, version in dict.fromkeys(_cgroups(root, "memory")):
+    for folder, version in _cgroups(root, "memory"):
         name = "memory.max" if version == 2 else "memory.limit_in_bytes"
         limit = integer(_read(folder / name))
         # Version 1 writes a number beyond every memory where there is no limit.
@@ -297,12 +286,11 @@ def _memory_limit_bytes(root: Path, total_bytes: int | None) -> int | None:
 
 
 def _load(root: Path) -> dict[str, float]:
-    words = _read(root / "proc/loadavg").split()
-    loads = [real(word) for word in words[:3]]
-    if len(loads) < 3 and sys.platform != "linux" and hasattr(os, "getloadavg"):
+    found = re.match(r"([\d.]+) ([\d.]+) ([\d.]+) ", _read(root / "proc/loadavg"))
+    loads = [float(load) for load in found.groups()] if found else []
+    if not loads and sys.platform != "linux" and hasattr(os, "getloadavg"):
         loads = list(os.getloadavg())
-    names = ("load_1min", "load_5min", "load_15min")
-    return known(dict(zip(names, loads, strict=False)))
+    return dict(zip(("load_1min", "load_5min", "load_15min"), loads, strict=False))
 
 
 def _jiffies(stat: str) -> dict[str, int]:

@@ -16,10 +16,16 @@ from typing import Any
 from convbench.errors import BackendUnavailable, Unavailability
 from convbench.words.numbers import integer
 
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CUDA_ERROR_NO_DEVICE = 100
 
 TIMEOUT_S = 5.0
 """The driver hangs where a card does; nobody waits for its answer longer than this."""
+
+_MOSTLY_FREE = 0.9
+"""The driver keeps some of a card's memory for itself; below this share somebody else does."""
+
+_NAMED_HOLDERS = 5
 
 THROTTLING = {
     0x1: "gpu_idle",
@@ -46,13 +52,12 @@ def nvidia_devices() -> int:
     BackendUnavailable
         If there is no driver or no device.
     """
-    name = _driver_library()
     try:
-        driver = ctypes.CDLL(name)
+        driver = ctypes.CDLL(_LIBRARY)
     except OSError as error:
         raise BackendUnavailable(
             Unavailability.NO_DEVICE,
-            f"there is no NVIDIA driver ({name} cannot be loaded)",
+            f"there is no NVIDIA driver ({_LIBRARY} cannot be loaded)",
             "Install one, or, in a container, start it with the GPU (--gpus all).",
         ) from error
     code = driver.cuInit(0)
@@ -88,7 +93,7 @@ def has_nvidia_driver(root: Path | str = "/") -> bool:
     if root != Path("/"):
         return False
     try:
-        ctypes.CDLL(_driver_library())
+        ctypes.CDLL(_LIBRARY)
     except OSError:
         return False
     return True
@@ -137,6 +142,56 @@ def known(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
+def memory_in_words(
+    cards: Sequence[Mapping[str, Any]], processes: Sequence[Mapping[str, Any]]
+) -> str:
+    """Say how much of the memory of each card is free, and which processes hold the rest.
+
+    Parameters
+    ----------
+    cards, processes
+        As :func:`gpus` and :func:`gpu_processes` give them. Of a card that does not tell its memory
+        nothing is said.
+
+    Examples
+    --------
+    >>> card = {"index": 0, "uuid": "GPU-1", "name": "NVIDIA H100", "memory_free_mib": 812}
+    >>> memory_in_words(
+    ...     [{**card, "memory_total_mib": 81559}],
+    ...     [{"pid": 4711, "name": "python", "memory_mib": 79800, "gpu_uuid": "GPU-1"}],
+    ... )
+    'Now 812 of 81559 MiB are free on card 0 (NVIDIA H100); held by 4711 python 79800 MiB.'
+    """
+    sentences = []
+    for card in cards:
+        free_mib, total_mib = card.get("memory_free_mib"), card.get("memory_total_mib")
+        if free_mib is None or not total_mib:
+            continue
+        where = f"card {card.get('index', '?')} ({card.get('name', 'unnamed')})"
+        holders = holders_in_words(card, processes)
+        if holders:
+            holders = f"; held by {holders}"
+        elif free_mib < _MOSTLY_FREE * total_mib:
+            holders = "; the process that holds it cannot be seen from here (another container?)"
+        sentences.append(f"{free_mib} of {total_mib} MiB are free on {where}{holders}.")
+    return "Now " + " ".join(sentences) if sentences else ""
+
+
+def holders_in_words(card: Mapping[str, Any], processes: Sequence[Mapping[str, Any]]) -> str:
+    """Name the processes that hold memory of a card, the largest first: pid, name, MiB."""
+    mine = [process for process in processes if process.get("gpu_uuid") == card.get("uuid")]
+    mine.sort(key=lambda process: -process.get("memory_mib", 0))
+    named = [
+        f"{process['pid']} {process.get('name', '?').rpartition('/')[2]}"
+        + (f" {process['memory_mib']} MiB" if "memory_mib" in process else "")
+        + (" (this process)" if process["pid"] == os.getpid() else "")
+        for process in mine[:_NAMED_HOLDERS]
+    ]
+    if len(mine) > _NAMED_HOLDERS:
+        named.append(f"{len(mine) - _NAMED_HOLDERS} more")
+    return ", ".join(named)
+
+
 # -- The driver's library -------------------------------------------------------------------------
 
 _Told = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -144,29 +199,6 @@ _Told = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 _COMPUTE_MODES = ("Default", "Exclusive_Thread", "Prohibited", "Exclusive_Process")
 
-_CARD: dict[str, Callable[[Any, Any], Any]] = {
-    "uuid": lambda nvml, card: nvml.nvmlDeviceGetUUID(card),
-    "name": lambda nvml, card: nvml.nvmlDeviceGetName(card),
-    "driver": lambda nvml, _: nvml.nvmlSystemGetDriverVersion(),
-    "memory_total_mib": lambda nvml, card: nvml.nvmlDeviceGetMemoryInfo(card).total >> 20,
-    "memory_free_mib": lambda nvml, card: nvml.nvmlDeviceGetMemoryInfo(card).free >> 20,
-    "sm_clock_mhz": lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM),
-    "sm_clock_max_mhz": lambda nvml, card: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_SM),
-    "memory_clock_mhz": lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM),
-    "memory_clock_max_mhz": lambda nvml, card: nvml.nvmlDeviceGetMaxClockInfo(
-        card, nvml.NVML_CLOCK_MEM
-    ),
-    "persistence": lambda nvml, card: bool(nvml.nvmlDeviceGetPersistenceMode(card)),
-    "compute_mode": lambda nvml, card: _COMPUTE_MODES[nvml.nvmlDeviceGetComputeMode(card)],
-    "utilization_percent": lambda nvml, card: nvml.nvmlDeviceGetUtilizationRates(card).gpu,
-    "temperature_c": lambda nvml, card: nvml.nvmlDeviceGetTemperature(
-        card, nvml.NVML_TEMPERATURE_GPU
-    ),
-    "power_w": lambda nvml, card: nvml.nvmlDeviceGetPowerUsage(card) / 1000,
-    "power_limit_w": lambda nvml, card: nvml.nvmlDeviceGetEnforcedPowerLimit(card) / 1000,
-    # Its name until driver 535; newer ones answer to it too.
-    "throttling": lambda nvml, card: _reasons(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card)),
-}
 _CHANGING = {
     "index",
     "memory_free_mib",
@@ -211,7 +243,8 @@ def tell() -> None:
     cards, processes = [], []
     for index in range(pynvml.nvmlDeviceGetCount()):
         card = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
-        told = {} if card is None else {key: ask(read, pynvml, card) for key, read in _CARD.items()}
+        questions = {} if card is None else _questions(pynvml, card)
+        told = {name: ask(question) for name, question in questions.items()}
         cards.append(known({"index": index, **told}))
         for process in ask(pynvml.nvmlDeviceGetComputeRunningProcesses, card) or ():
             bytes_used = process.usedGpuMemory
@@ -223,6 +256,28 @@ def tell() -> None:
             }
             processes.append(known(mine))
     sys.stdout.write(json.dumps([cards, processes]))
+
+
+def _questions(nvml: Any, card: Any) -> dict[str, Callable[[], Any]]:
+    return {
+        "uuid": lambda: nvml.nvmlDeviceGetUUID(card),
+        "name": lambda: nvml.nvmlDeviceGetName(card),
+        "driver": nvml.nvmlSystemGetDriverVersion,
+        "memory_total_mib": lambda: nvml.nvmlDeviceGetMemoryInfo(card).total >> 20,
+        "memory_free_mib": lambda: nvml.nvmlDeviceGetMemoryInfo(card).free >> 20,
+        "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM),
+        "sm_clock_max_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM),
+        "memory_clock_max_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_MEM),
+        "persistence": lambda: bool(nvml.nvmlDeviceGetPersistenceMode(card)),
+        "compute_mode": lambda: _COMPUTE_MODES[nvml.nvmlDeviceGetComputeMode(card)],
+        "utilization_percent": lambda: nvml.nvmlDeviceGetUtilizationRates(card).gpu,
+        "temperature_c": lambda: nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU),
+        "power_w": lambda: nvml.nvmlDeviceGetPowerUsage(card) / 1000,
+        "power_limit_w": lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(card) / 1000,
+        # Its name until driver 535; newer ones answer to it too.
+        "throttling": lambda: _reasons(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card)),
+    }
 
 
 def _reasons(bits: int) -> list[str]:
@@ -282,7 +337,3 @@ def _answer(command: Sequence[str], environment: Mapping[str, str] | None = None
             process.stdout.close()
         return None
     return answer if process.returncode == 0 else ""
-
-
-def _driver_library() -> str:
-    return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"

@@ -34,8 +34,6 @@ class Asked:
     ----------
     run : str
         The same for all processes that it starts.
-    machine : str
-        What it calls this machine.
     commit : str, optional
         What ``--set-commit-hash`` stands for; without it, asv tells each benchmark its commit.
     results_dir : str, optional
@@ -79,9 +77,8 @@ def location() -> tuple[Path, str] | None:
     if asv_mode() not in ("run", "run_server"):
         return None
     if VARIABLE in os.environ:
-        told = json.loads(
-            os.environ[VARIABLE]
-        )  # another version of this module may have written it
+        # Another version of this module may have written it.
+        told = json.loads(os.environ[VARIABLE])
         asked = Asked(*(told.get(field.name) for field in fields(Asked)))
     else:
         asked = _asked_of_asv(Path(sys.argv[2]).parent)

@@ -17,7 +17,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ from convbench.machine.files import write
 from convbench.results.folder import Filed, Folder
 from convbench.results.journal import Ends, Note, by_cell
 from convbench.stimulus.targets import Target
+
+_Stored = tuple[Any, Any, Any]
+"""What asv keeps of a cell: the result, the samples, the calls a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,6 @@ class Cell:
         In how many processes it is to be measured.
     alone : bool
         Whether it needs a process in which nothing else has run.
-    timeout_s : float
     """
 
     benchmark: str
@@ -101,7 +103,8 @@ class Store:
             ) from error
         self._util: Any = asv.util
         with (
-            _quiet() as said,
+            contextlib.redirect_stdout(io.StringIO()) as said,  # so that it does not mix with ours
+            contextlib.redirect_stderr(said),
             contextlib.chdir(config.parent),
             tempfile.TemporaryDirectory(prefix="convbench-") as folder,
         ):
@@ -148,38 +151,30 @@ class Store:
 
     def cells(self) -> list[Cell]:
         """Everything that was selected and is ours, in asv's order."""
-        timeout_s = float(self.conf.default_benchmark_timeout)
         cells = []
         for name, benchmark in sorted(self._benchmarks.items()):
             if not _has_target(benchmark):
                 continue
-            chosen = set(self._benchmarks.benchmark_selection[name])
-            for index, params in enumerate(_combinations(benchmark)):
-                if index in chosen:
-                    cells.append(
-                        Cell(
-                            name,
-                            index,
-                            params,
-                            int(benchmark.get("rounds", 1)),
-                            bool(benchmark.get("alone", False)),
-                            float(benchmark.get("timeout") or timeout_s),
-                        )
-                    )
+            rounds, alone = int(benchmark.get("rounds", 1)), bool(benchmark.get("alone", False))
+            timeout_s = float(benchmark.get("timeout") or self.conf.default_benchmark_timeout)
+            choices = list(itertools.product(*benchmark["params"]))
+            for index in sorted(self._benchmarks.benchmark_selection[name]):
+                params = tuple(str(ast.literal_eval(param)) for param in choices[index])
+                cells.append(Cell(name, index, params, rounds, alone, timeout_s))
         return cells
 
     def others(self) -> list[str]:
         """What was selected and is not ours: its first parameter is no target, or it has none."""
         return sorted(name for name, it in self._benchmarks.items() if not _has_target(it))
 
-    def save(self, cells: Iterable[Cell], notes: Sequence[Note]) -> Path:
+    def save(self, cells: Iterable[Cell], notes: Sequence[Note]) -> None:
         """Write what the notes of a run say to asv's file, beside what it holds already.
 
         A cell that failed in any of its processes has failed, and one without a note is left as it
         was. The file is replaced as a whole.
         """
         of = by_cell(notes)
-        values: dict[str, dict[int, tuple[Any, Any, Any]]] = {}
+        values: dict[str, dict[int, _Stored]] = {}
         for cell in cells:
             found = outcome(of.get((cell.benchmark, cell.params), ()))
             if found is not None:
@@ -187,40 +182,35 @@ class Store:
         for name, of_index in values.items():
             self._add(name, of_index, [note for note in notes if note.benchmark == name])
         results = Path(self.conf.results_dir)
-        path = results / self.file
         with tempfile.TemporaryDirectory(prefix="convbench-") as folder:  # asv writes in place
             made = Path(folder)
             self._results.save(folder)
             self._util.write_json(str(made / "machine.json"), self.machine, 1)
-            write(path.parent / "machine.json", (made / "machine.json").read_bytes(), parents=True)
+            described = (made / "machine.json").read_bytes()
+            write((results / self.file).with_name("machine.json"), described, parents=True)
             write(results / "benchmarks.json", self._described)
-            write(path, (made / self.file).read_bytes())
-        return path
+            write(results / self.file, (made / self.file).read_bytes())
 
-    def _add(
-        self, name: str, values: dict[int, tuple[Any, Any, Any]], notes: Sequence[Note]
-    ) -> None:
+    def _add(self, name: str, values: dict[int, _Stored], notes: Sequence[Note]) -> None:
         import asv.runner  # noqa: PLC0415
 
         benchmark = self._benchmarks[name]
         number_of = math.prod(map(len, benchmark["params"]))
-        columns = zip(
-            *(values.get(index, (math.nan, None, None)) for index in range(number_of)), strict=True
-        )
-        result, samples, number = map(list, columns)
-        started_s = min((note.time_s for note in notes), default=0.0)
+        rows = (values.get(index, (math.nan, None, None)) for index in range(number_of))
+        result, samples, number = map(list, zip(*rows, strict=True))
+        times_s = [note.time_s for note in notes]
         self._results.add_result(
             benchmark,
             asv.runner.BenchmarkResult(result, samples, number, 0, "", None),
-            started_at=datetime.datetime.fromtimestamp(started_s, datetime.UTC),
-            duration=max((note.time_s for note in notes), default=0.0) - started_s,
+            started_at=datetime.datetime.fromtimestamp(min(times_s), datetime.UTC),
+            duration=max(times_s) - min(times_s),
             record_samples=False,
             selected_idx=set(values),
         )
 
 
-def outcome(notes: Sequence[Note]) -> tuple[Any, Any, Any] | None:
-    """What asv stores of a cell: (result, samples, calls a sample); None if it was not run.
+def outcome(notes: Sequence[Note]) -> _Stored | None:
+    """What asv stores of a cell; None if it was not run.
 
     The result is True where asv makes it from the samples, NaN if it was skipped, None if it
     failed.
@@ -250,12 +240,6 @@ def _machine() -> dict[str, Any]:
     return known
 
 
-def _combinations(benchmark: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The choices of its parameters, in asv's order."""
-    params = itertools.product(*benchmark["params"])
-    return [tuple(str(ast.literal_eval(p)) for p in choice) for choice in params]
-
-
 def _has_target(benchmark: dict[str, Any]) -> bool:
     try:
         for target in benchmark["params"][0]:
@@ -263,11 +247,3 @@ def _has_target(benchmark: dict[str, Any]) -> bool:
     except (LookupError, SyntaxError, TypeError, ValueError):  # TargetError is a ValueError
         return False
     return True
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """Keep what asv prints, instead of mixing it with ours."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        yield said

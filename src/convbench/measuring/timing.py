@@ -45,8 +45,6 @@ class Timing:
         Seconds per call, in the order in which they were taken.
     number : int
         Calls per sample; each sample is their mean.
-    warmup_calls : int
-        Calls made before the first sample.
     method : str
         What was timed; see `WALL_HOT`.
     device_samples_s : tuple of float
@@ -58,9 +56,9 @@ class Timing:
     samples_s: tuple[float, ...]
     number: int
     warmup_calls: int
-    method: str = WALL_HOT
-    device_samples_s: tuple[float, ...] = ()
-    spent_s: float = 0.0
+    method: str
+    device_samples_s: tuple[float, ...]
+    spent_s: float
 
 
 def measure(
@@ -83,8 +81,6 @@ def measure(
 
     Parameters
     ----------
-    run : callable
-    x : array of the device
     synchronize : callable
         Returns when everything that was asked for is done.
     budget_s : float
@@ -169,11 +165,11 @@ class Overhead:
     call_s: float
 
 
-def overhead(timer: Callable[[], float] = perf_counter, readings: int = 10_000) -> Overhead:
+def overhead() -> Overhead:
     """Measure the clock and the loop of :func:`measure` around a call that does nothing."""
-    times = [timer() for _ in range(readings)]
+    times = [perf_counter() for _ in range(10_000)]
     steps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    nothing = measure(lambda x: x, None, lambda: None, budget_s=0.02, timer=timer)
+    nothing = measure(lambda x: x, None, lambda: None, budget_s=0.02)
     return Overhead(
         resolution_s=min((step for step in steps if step > 0), default=0.0),
         clock_s=statistics.median(steps),

@@ -18,13 +18,10 @@ class Case:
 
     Attributes
     ----------
-    suite, name : str
     kind : str
         What is the matter; "system-out" if nothing is.
-    message : str
-        In a line.
-    text : str
-        All there is to say.
+    message, text : str
+        In a line, and all there is to say.
     classname : str
         By which some systems group the cases; that of the suite by default.
     """
@@ -44,10 +41,8 @@ def junit(name: str, cases: Iterable[Case], **attributes: str) -> bytes:
     for case in cases:
         if case.suite not in suites:
             suites[case.suite] = ET.SubElement(root, "testsuite", name=_printable(case.suite))
-        names = {"classname": case.classname or case.suite, "name": case.name}
-        written = ET.SubElement(
-            suites[case.suite], "testcase", {key: _printable(it) for key, it in names.items()}
-        )
+        of_class, of_case = _printable(case.classname or case.suite), _printable(case.name)
+        written = ET.SubElement(suites[case.suite], "testcase", classname=of_class, name=of_case)
         if case.message or case.text:
             message = {"message": _printable(case.message)} if case.message else {}
             ET.SubElement(written, case.kind, message).text = _printable(case.text)

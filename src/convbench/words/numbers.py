@@ -97,13 +97,10 @@ def faster(ratio: float) -> str:
 
 def date(seconds: float) -> str:
     """The day and the minute in UTC; "" for the beginning of 1970, which stands for not known."""
-    if not seconds:
-        return ""
-    try:
-        found = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    except (ValueError, OverflowError, OSError):
-        return ""
-    return f"{found:%Y-%m-%d %H:%M}"
+    if seconds:
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M}"
+    return ""
 
 
 def count(number: int, noun: str) -> str:
@@ -115,11 +112,4 @@ def integer(text: str) -> int | None:
     """None if it is none."""
     with contextlib.suppress(ValueError):
         return int(text)
-    return None
-
-
-def real(text: str) -> float | None:
-    """None if it is none."""
-    with contextlib.suppress(ValueError):
-        return float(text)
     return None

@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 
 
 class Status(StrEnum):
-    """What became of a cell, the worst first: they are ordered by that."""
+    """What became of a cell, the worst first."""
 
     WRONG = "wrong"
     FAILED = "failed"
@@ -30,9 +30,6 @@ class Outcome:
 
     Attributes
     ----------
-    status : Status
-    reason : str
-        What happened.
     remedy : str
         What to do; empty if nothing better is known than to read the reason.
     kind : str

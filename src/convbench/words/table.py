@@ -31,9 +31,6 @@ class Column:
 
     Attributes
     ----------
-    title : str
-    cells : sequence of Cell
-        One a row.
     kind : str
         A number stands on the right, names are folded where there is no room, words never are.
     """
@@ -49,11 +46,8 @@ class Table:
 
     Attributes
     ----------
-    columns : sequence of Column
     dispensable : sequence of str
         Titles of what a narrow terminal goes without, in this order.
-    title : str
-        Above it.
     """
 
     columns: Sequence[Column]
@@ -61,7 +55,6 @@ class Table:
     title: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Drawn]:
-        """Draw what there is room for."""
         from rich.measure import Measurement  # noqa: PLC0415
 
         unlimited = options.update(width=UNLIMITED)

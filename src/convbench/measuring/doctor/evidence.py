@@ -31,6 +31,15 @@ POWER = 0.9
 """A slow-down counts as found if it shows in so many of the comparisons."""
 
 
+def blas_threads(facts: Mapping[str, Any]) -> int:
+    """How many threads NumPy's BLAS starts at most, as far as the environment says."""
+    cores, settings = int(facts["logical_cores"]), facts.get("thread_settings", {})
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if settings.get(name, "").isdecimal():
+            return min(int(settings[name]), cores)
+    return cores
+
+
 class Level(StrEnum):
     """How much a finding disturbs."""
 
@@ -49,37 +58,12 @@ class Fitness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the diagnosis.
-
-    Attributes
-    ----------
-    level : Level
-    topic : str
-        One or two words.
-    found : str
-        What is so, with figures.
-    to_do : str
-        What would change it, or what to keep in mind; empty if nothing needs to be done.
-    """
+    """One line of the diagnosis: what is so, with figures, and what would change it."""
 
     level: Level
     topic: str
     found: str
     to_do: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """How much of a library's shared objects is in memory already."""
-
-    library: str
-    resident_bytes: int
-    total_bytes: int
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return self.resident_bytes / self.total_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +74,8 @@ class Draw:
     ----------
     threads : int, optional
         What the libraries were limited to; None if they were left alone.
-    medians_s, spreads : dict of str to float
-        For each cell the median of its samples, and half the range between their quartiles as a
-        share of it.
+    spreads : dict of str to float
+        For each cell half the range between the quartiles of its samples, as a share of the median.
     cpu_s : float
         Processor time of the process, its start included.
     """
@@ -109,10 +92,8 @@ class Noise:
 
     Attributes
     ----------
-    threads : int, optional
-        As in :class:`Draw`.
     within : float
-        Spread inside a process: half the range between the quartiles, as a share of the median.
+        The median of `Draw.spreads`.
     between : float
         Robust standard deviation of the logarithm of the processes' medians.
     fastest, slowest : float
@@ -143,16 +124,12 @@ class Evidence:
 
     Attributes
     ----------
-    facts, before, after : dict
-        :func:`convbench.machine.facts.machine_facts`, and two moments `LOOK_S` apart.
+    before, after : dict
+        Moments before and after a while in which nothing was asked of the machine.
     driver : bool, optional
         Whether there is an NVIDIA driver.
-    gpus, gpu_processes : tuple of dict
-    cached : tuple of Cached
-    overhead : Overhead, optional
     asked_s : float
         How long to time; 0 for not at all.
-    draws : tuple of Draw
     trial_before, trial_after : dict
         Moments before the first of the draws and after the last.
     own_cpu_s : float
@@ -167,7 +144,6 @@ class Evidence:
     driver: bool | None = None
     gpus: tuple[Mapping[str, Any], ...] = ()
     gpu_processes: tuple[Mapping[str, Any], ...] = ()
-    cached: tuple[Cached, ...] = ()
     overhead: Overhead | None = None
     asked_s: float = 0.0
     draws: tuple[Draw, ...] = ()
@@ -183,8 +159,6 @@ class Step:
 
     Attributes
     ----------
-    evidence : Evidence
-        All there is so far.
     doing : str
         What comes next, for a person who waits.
     again : bool
@@ -222,21 +196,20 @@ class Diagnosis:
         return {
             "verdict": str(self.fitness),
             "findings": [asdict(finding) for finding in self.findings],
-            "facts": dict(evidence.facts),
-            "before": dict(evidence.before),
-            "after": dict(evidence.after),
+            "facts": evidence.facts,
+            "before": evidence.before,
+            "after": evidence.after,
             "nvidia_driver": evidence.driver,
-            "gpus": [dict(card) for card in evidence.gpus],
-            "gpu_processes": [dict(process) for process in evidence.gpu_processes],
-            "cached": [asdict(cached) for cached in evidence.cached],
+            "gpus": evidence.gpus,
+            "gpu_processes": evidence.gpu_processes,
             "timer": asdict(evidence.overhead) if evidence.overhead else None,
             "calibration": {
                 "asked_s": evidence.asked_s,
                 "group": GROUP,
                 "confidence": CONFIDENCE,
                 "power": POWER,
-                "before": dict(evidence.trial_before),
-                "after": dict(evidence.trial_after),
+                "before": evidence.trial_before,
+                "after": evidence.trial_after,
                 "own_cpu_s": evidence.own_cpu_s,
                 "failure": evidence.failure.reason if evidence.failure else None,
                 "series": [asdict(noise) for noise in self.noise],

@@ -11,19 +11,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from convbench.machine.known_failures import holders_in_words
+from convbench.machine.nvidia import holders_in_words
 from convbench.measuring.doctor.evidence import (
     GROUP,
-    Cached,
     Diagnosis,
     Evidence,
     Finding,
     Level,
     Noise,
+    blas_threads,
 )
 from convbench.measuring.doctor.noise import summarise
 from convbench.measuring.doctor.show import extremes
-from convbench.measuring.timing import MIN_SAMPLE_S
+from convbench.measuring.timing import MIN_SAMPLE_S, Overhead
 from convbench.words.numbers import duration, share, size
 
 _GOOD_EFFECT, _BAD_EFFECT = 0.05, 0.20
@@ -40,9 +40,6 @@ _GOOD_CLOCK, _BAD_CLOCK = 1e-3, 1e-2
 
 _GOOD_MEMORY_BYTES, _BAD_MEMORY_BYTES = 4 << 30, 1 << 30
 """Available. Importing TensorFlow and one large layer take about 1 GiB."""
-
-_WARM, _COLD = 0.2, 0.1
-"""Share of a library's files in memory. An import reads a third of TensorFlow's."""
 
 _COMPUTING_PERCENT = 10
 _HOT_C = 85
@@ -68,9 +65,6 @@ def shares(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[float, 
     return ((total - idle - steal) / total, steal / total) if total > 0 else None
 
 
-# -- judging ---------------------------------------------------------------------------------------
-
-
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Judge what was seen, be it all of it or not."""
     noise = tuple(summarise(evidence.draws))
@@ -79,11 +73,10 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         findings += judge_cores(evidence)
         findings += judge_clocks(evidence.facts)
         findings += judge_memory(evidence)
-        findings += judge_cached(evidence.cached)
     if evidence.driver is not None:
         findings += judge_gpus(evidence)
     if evidence.overhead is not None:
-        findings.append(judge_timer(evidence, noise))
+        findings.append(judge_timer(evidence.overhead, evidence.facts.get("clock_source"), noise))
     findings += judge_trial(evidence, noise)
     return Diagnosis(evidence, tuple(findings), noise)
 
@@ -93,6 +86,11 @@ def _level(value: float, good: float, bad: float) -> Level:
     if value <= good:
         return Level.GOOD
     return Level.CARE if value <= bad else Level.BAD
+
+
+def _finding(level: Level, topic: str, found: str, to_do: str) -> Finding:
+    """One that asks for nothing where all is well."""
+    return Finding(level, topic, found, "" if level is Level.GOOD else to_do)
 
 
 def judge_cores(evidence: Evidence) -> Iterator[Finding]:
@@ -113,8 +111,7 @@ def judge_cores(evidence: Evidence) -> Iterator[Finding]:
             found += f"; load average {evidence.before['load_1min']:.2f} over a minute"
             found += f", {evidence.before['load_5min']:.2f} over five"
         level = _level(max(others) / cores, _GOOD_LOAD, _BAD_LOAD)
-        to_do = "See with `top` what it is, and end it or wait." if level is not Level.GOOD else ""
-        yield Finding(level, "load", found, to_do)
+        yield _finding(level, "load", found, "See with `top` what it is, and end it or wait.")
         steal = max(moment[1] for moment in (watched, tried) if moment)
         if steal or facts.get("virtualised"):
             yield _judge_steal(steal, evidence.before)
@@ -130,7 +127,7 @@ def _judge_steal(steal: float, before: Mapping[str, Any]) -> Finding:
     )
     level = _level(steal, _GOOD_STEAL, _BAD_STEAL)
     to_do = "Take another hour, or a machine of your own: nothing inside this one changes it."
-    return Finding(level, "steal", found, to_do if level is not Level.GOOD else "")
+    return _finding(level, "steal", found, to_do)
 
 
 def _judge_quota(evidence: Evidence) -> Finding:
@@ -156,16 +153,7 @@ def _judge_quota(evidence: Evidence) -> Finding:
     if quota is None or quota >= cores:
         return Finding(Level.GOOD, "quota", found)
     found += ": with more threads than that all of them are stopped for a part of every 100 ms"
-    return Finding(Level.CARE if _limit(facts) <= quota else Level.BAD, "quota", found, to_do)
-
-
-def _limit(facts: Mapping[str, Any]) -> int:
-    """How many threads NumPy's BLAS starts at most, as far as the environment says."""
-    settings = facts.get("thread_settings", {})
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if settings.get(name, "").isdecimal():
-            return int(settings[name])
-    return int(facts["logical_cores"])
+    return Finding(Level.CARE if blas_threads(facts) <= quota else Level.BAD, "quota", found, to_do)
 
 
 def _judge_threads(facts: Mapping[str, Any]) -> Finding:
@@ -250,38 +238,12 @@ def judge_memory(evidence: Evidence) -> Iterator[Finding]:
     else:
         found += ", nothing is swapped out"
     level = Level.BAD if moved else _level(-least, -_GOOD_MEMORY_BYTES, -_BAD_MEMORY_BYTES)
-    to_do = (
-        "End what takes it, or a benchmark measures the disk." if level is not Level.GOOD else ""
-    )
-    yield Finding(level, "memory", found, to_do)
+    to_do = "End what takes it, or a benchmark measures the disk."
+    yield _finding(level, "memory", found, to_do)
 
 
-def judge_cached(cached: Sequence[Cached]) -> Iterator[Finding]:
-    """Whether the libraries have to be read from the disk when they are first imported."""
-    if not cached:
-        return
-    cold = [library for library in cached if library.share < _COLD]
-    partly = [library for library in cached if _COLD <= library.share < _WARM]
-    said = ", ".join(
-        f"{share(library.share)} of {library.library}'s {size(library.total_bytes)}"
-        for library in cached
-    )
-    if not cold and not partly:
-        found = f"warm: in memory are {said}; an import needs about a third"
-        yield Finding(Level.GOOD, "page cache", found)
-        return
-    names = ", ".join(library.library for library in (*cold, *partly))
-    state = "cold" if cold else "partly warm"
-    found = f"{state}: in memory are {said}; the next import of {names} reads the disk"
-    to_do = "Import each once before anything is timed, or what runs then is disturbed."
-    yield Finding(Level.CARE, "page cache", found, to_do)
-
-
-def judge_timer(evidence: Evidence, noise: Sequence[Noise]) -> Finding:
+def judge_timer(cost: Overhead, source: str | None, noise: Sequence[Noise]) -> Finding:
     """What the clock can tell apart, and what the measuring itself costs."""
-    assert evidence.overhead is not None
-    cost = evidence.overhead
-    source = evidence.facts.get("clock_source")
     level = _level(max(cost.resolution_s, cost.clock_s) / MIN_SAMPLE_S, _GOOD_CLOCK, _BAD_CLOCK)
     found = (
         f"the clock{f' ({source})' if source else ''} steps by {cost.resolution_s * 1e9:.0f} ns and"
@@ -292,12 +254,10 @@ def judge_timer(evidence: Evidence, noise: Sequence[Noise]) -> Finding:
         shortest_s = min(one.median_s for one in noise)
         found += f", {share(cost.call_s / shortest_s)} of the shortest ({duration(shortest_s)})"
     to_do = (
-        ""
-        if level is Level.GOOD
-        else "The kernel has given up its fast clock (see `dmesg | grep -i clocksource`): restart"
-        " the machine, or ask the host's owner for tsc."
+        "The kernel has given up its fast clock (see `dmesg | grep -i clocksource`): restart the"
+        " machine, or ask the host's owner for tsc."
     )
-    return Finding(level, "timer", found, to_do)
+    return _finding(level, "timer", found, to_do)
 
 
 def judge_gpus(evidence: Evidence) -> Iterator[Finding]:
@@ -329,13 +289,11 @@ def _judge_users(card: Mapping[str, Any], processes: Sequence[Mapping[str, Any]]
         return Finding(Level.GOOD, topic, f"{found}; nobody else uses it")
     found += f", {busy} % busy; held by {holders or 'somebody who cannot be seen from here'}"
     bad = busy >= _COMPUTING_PERCENT or taken > 1 - _MOSTLY_TAKEN
-    return Finding(
-        Level.BAD if bad else Level.CARE,
-        topic,
-        found,
+    to_do = (
         "End that, or choose another card with CUDA_VISIBLE_DEVICES: what shares a card is neither"
-        " steady nor has all of its memory.",
+        " steady nor has all of its memory."
     )
+    return Finding(Level.BAD if bad else Level.CARE, topic, found, to_do)
 
 
 def _judge_speed(card: Mapping[str, Any]) -> Finding:

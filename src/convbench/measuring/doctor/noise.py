@@ -13,11 +13,6 @@ from convbench.measuring.doctor.evidence import CELLS, CONFIDENCE, GROUP, POWER,
 
 FloatArray = NDArray[np.float64]
 
-RESAMPLINGS = 4000
-
-
-# -- counting --------------------------------------------------------------------------------------
-
 
 def half_range(values: Sequence[float]) -> float:
     """Half the distance between the quartiles.
@@ -27,7 +22,7 @@ def half_range(values: Sequence[float]) -> float:
     >>> half_range([1.0, 2.0, 3.0, 4.0, 5.0])
     1.0
     """
-    low, high = np.quantile(np.asarray(values, float), [0.25, 0.75])
+    low, high = np.quantile(values, [0.25, 0.75])
     return float(high - low) / 2
 
 
@@ -40,9 +35,7 @@ def robust_deviation(values: FloatArray) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def resample(
-    logs: FloatArray, group: int = GROUP, times: int = RESAMPLINGS, seed: int = 0
-) -> tuple[FloatArray, FloatArray]:
+def resample(logs: FloatArray, times: int = 4000) -> tuple[FloatArray, FloatArray]:
     """Split the processes at random into two groups, again and again: A/A comparisons.
 
     Drawn without replacement, so that the variance of a difference is that of two new groups, no
@@ -52,18 +45,18 @@ def resample(
     Parameters
     ----------
     logs : array of float
-        Logarithm of each process's median, at least ``2 * group``.
+        Logarithm of each process's median, at least ``2 * GROUP``.
 
     Returns
     -------
     difference, error : arrays of float of shape (times,)
         Difference of the means of the two groups, and the standard error that the two show.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     order = random.permuted(np.tile(np.arange(len(logs)), (times, 1)), axis=1)
-    first, second = logs[order[:, :group]], logs[order[:, group : 2 * group]]
+    first, second = logs[order[:, :GROUP]], logs[order[:, GROUP : 2 * GROUP]]
     variance = first.var(axis=1, ddof=1) + second.var(axis=1, ddof=1)
-    return second.mean(axis=1) - first.mean(axis=1), np.sqrt(variance / group)
+    return second.mean(axis=1) - first.mean(axis=1), np.sqrt(variance / GROUP)
 
 
 def smallest_effect(difference: FloatArray, error: FloatArray) -> float:
@@ -71,17 +64,7 @@ def smallest_effect(difference: FloatArray, error: FloatArray) -> float:
 
     A slow-down is claimed where the difference exceeds t standard errors, and t is what identical
     code exceeds in 1 - `CONFIDENCE` of the comparisons: Student's quantile, but taken from the
-    resampled comparisons themselves.
-
-    Parameters
-    ----------
-    difference, error : arrays of float
-        From :func:`resample`.
-
-    Returns
-    -------
-    float
-        0.1 for a slow-down by 10 %.
+    comparisons that :func:`resample` draws. 0.1 is a slow-down by 10 %.
     """
     error = np.maximum(error, 1e-9)
     claimed_from = np.quantile(np.abs(difference) / error, CONFIDENCE) * error

@@ -1,4 +1,4 @@
-"""Time the same code in fresh processes: whatever differs is noise."""
+"""Look at the machine, then time the same code in fresh processes: whatever differs is noise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from convbench.backends import open_backend
-from convbench.machine import facts
+from convbench.machine import facts, nvidia
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions
-from convbench.measuring.doctor.evidence import CELLS, Draw, Evidence, Step
+from convbench.measuring.doctor.evidence import CELLS, Draw, Evidence, Step, blas_threads
 from convbench.measuring.doctor.noise import half_range
-from convbench.measuring.timing import measure
+from convbench.measuring.timing import measure, overhead
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.targets import Target
@@ -23,36 +23,9 @@ BUDGET_S = 0.05
 """For the samples of one cell in one process."""
 
 
-def trial(
-    evidence: Evidence, seconds: float, draw: Callable[[int, int | None], Draw | Outcome]
-) -> Generator[Step]:
-    """Draw process after process until the time is over."""
-    modes = thread_modes(evidence.facts)
-    evidence = replace(evidence, trial_before=facts.moment())
-    begin_s, begin_cpu_s = time.monotonic(), time.process_time()
-    draws: list[Draw] = []
-    while time.monotonic() - begin_s < seconds:
-        answer = draw(len(draws), modes[len(draws) % len(modes)])
-        if isinstance(answer, Outcome):
-            yield Step(replace(evidence, failure=answer), "gave up")
-            return
-        draws.append(answer)
-        evidence = replace(
-            evidence,
-            draws=tuple(draws),
-            trial_after=facts.moment(),
-            own_cpu_s=time.process_time() - begin_cpu_s + sum(draw.cpu_s for draw in draws),
-        )
-        elapsed_s = time.monotonic() - begin_s
-        doing = f"{len(draws)} processes in {elapsed_s:.0f} of {seconds:g} s"
-        yield Step(evidence, doing, again=True)
-
-
 def thread_modes(facts: Mapping[str, Any]) -> tuple[int | None, ...]:
     """With how many threads to time: one, and as many as the libraries like if that is more."""
-    settings = facts.get("thread_settings", {})
-    limited = settings.get("OPENBLAS_NUM_THREADS", settings.get("OMP_NUM_THREADS")) == "1"
-    return (1,) if limited or facts.get("logical_cores", 1) == 1 else (1, None)
+    return (1,) if blas_threads(facts) == 1 else (1, None)
 
 
 def draw_in_process(number: int, threads: int | None) -> Draw | Outcome:
@@ -82,3 +55,66 @@ def _time_cells(number: int, pipe: Questions) -> None:
         medians_s[name] = statistics.median(timing.samples_s)
         spreads[name] = half_range(timing.samples_s) / medians_s[name]
     pipe.send((medians_s, spreads, time.process_time()))
+
+
+def examine(
+    seconds: float,
+    *,
+    look_s: float = 1.0,
+    draw: Callable[[int, int | None], Draw | Outcome] = draw_in_process,
+) -> Generator[Step]:
+    """Look at the machine, then time the same code in fresh processes, and tell after each step.
+
+    Closing the iterator, as Ctrl-C does, ends the process that is running.
+
+    Parameters
+    ----------
+    seconds : float
+        For the timing; 0 leaves it out.
+    look_s : float
+        How long to watch what else runs while nothing is asked of the machine.
+    draw : callable
+        ``(number, threads) -> Draw``, in a process of its own.
+    """
+    evidence = Evidence(asked_s=seconds)
+    yield Step(evidence, "reading how the machine is set up")
+    evidence = replace(
+        evidence,
+        facts=facts.machine_facts(),
+        driver=nvidia.has_nvidia_driver(),
+        gpus=tuple(nvidia.gpus()),
+        gpu_processes=tuple(nvidia.gpu_processes()),
+    )
+    yield Step(evidence, f"watching for {look_s:g} s what else runs")
+    before = facts.moment()
+    time.sleep(look_s)
+    evidence = replace(evidence, before=before, after=facts.moment(), overhead=overhead())
+    doing = f"timing {len(CELLS)} workloads in fresh processes for {seconds:g} s"
+    yield Step(evidence, f"{doing} (--seconds 0 leaves it out)" if seconds else "")
+    if seconds:
+        yield from _trial(evidence, seconds, draw)
+
+
+def _trial(
+    evidence: Evidence, seconds: float, draw: Callable[[int, int | None], Draw | Outcome]
+) -> Generator[Step]:
+    """Draw process after process until the time is over."""
+    modes = thread_modes(evidence.facts)
+    evidence = replace(evidence, trial_before=facts.moment())
+    begin_s, begin_cpu_s = time.monotonic(), time.process_time()
+    draws: list[Draw] = []
+    while time.monotonic() - begin_s < seconds:
+        answer = draw(len(draws), modes[len(draws) % len(modes)])
+        if isinstance(answer, Outcome):
+            yield Step(replace(evidence, failure=answer), "gave up")
+            return
+        draws.append(answer)
+        evidence = replace(
+            evidence,
+            draws=tuple(draws),
+            trial_after=facts.moment(),
+            own_cpu_s=time.process_time() - begin_cpu_s + sum(draw.cpu_s for draw in draws),
+        )
+        elapsed_s = time.monotonic() - begin_s
+        doing = f"{len(draws)} processes in {elapsed_s:.0f} of {seconds:g} s"
+        yield Step(evidence, doing, again=True)
