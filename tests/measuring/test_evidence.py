@@ -104,6 +104,11 @@ def test_where_asv_saves_no_result_there_is_no_evidence(asv, told):
     assert asv_run.location() is None
 
 
+def test_without_the_plug_in_there_is_no_evidence(asv):
+    asv(**BUILT)
+    assert asv_run.location() is None
+
+
 def test_what_a_later_version_tells_is_read(asv, told):
     asv({**told, "new": 1}, **BUILT)
     assert asv_run.location()[1] == "asv-7-1"
@@ -182,36 +187,6 @@ def test_a_name_of_a_commit_is_resolved_where_asv_runs(tell, tmp_path):
     assert tell("run", "--set-commit-hash", "HEAD")["commit"] == head.stdout.strip()
     assert tell("run", "--set-commit-hash", "a" * 40)["commit"] == "a" * 40
     assert tell("run")["commit"] is None
-
-
-# -- Where the plug-in is older -------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="Linux shows command lines")
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("--machine", "farm"), "True farm asv-"),
-        (("-m", "farm", "-E", "existing"), "True farm asv-"),
-        (("--machine=farm", "--dry-run"), "None"),
-        (("-n",), "None"),
-    ],
-)
-def test_an_asv_that_told_nothing_is_found_above(asv, words, expected):
-    project = asv(**BUILT)
-    code = (
-        "import sys; from convbench.measuring import asv_run;"
-        f"sys.argv = {sys.argv!r}; found = asv_run.location();"
-        f"evidence = {str(project / '.asv' / 'evidence')!r};"
-        "found = found and (str(found[0].parents[1]) == evidence, found[0].parent.name, found[1]);"
-        "sys.stdout.write(' '.join(map(str, found or [None])))"
-    )
-    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "asv", "run", *words],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.stdout.startswith(expected)
 
 
 # -- What is written ------------------------------------------------------------------------------

@@ -7,16 +7,13 @@ it loads its plug-ins before it runs anything, and starts benchmarks with its ow
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -72,16 +69,12 @@ def tell() -> None:
 def location() -> tuple[Path, str] | None:
     """The file for the results that asv will save, and which run of asv this is.
 
-    None outside asv, or if it will save none.
+    None outside asv, if it will save none, or if the plug-in has told nothing.
     """
-    if asv_mode() not in ("run", "run_server"):
+    if asv_mode() not in ("run", "run_server") or VARIABLE not in os.environ:
         return None
-    if VARIABLE in os.environ:
-        # Another version of this module may have written it.
-        told = json.loads(os.environ[VARIABLE])
-        asked = Asked(*(told.get(field.name) for field in fields(Asked)))
-    else:
-        asked = _asked_of_asv(Path(sys.argv[2]).parent)
+    told = json.loads(os.environ[VARIABLE])  # another version of this module may have written it
+    asked = Asked(*(told.get(field.name) for field in fields(Asked)))
     commit = asked.commit or os.environ.get("ASV_COMMIT")
     if commit is None or asked.results_dir is None:
         return None
@@ -98,38 +91,3 @@ def asv_mode() -> str | None:
     """What asv started this process for: discover, run, run_server; None if asv did not."""
     script, mode = [*sys.argv, "", ""][:2]
     return mode if script.endswith("asv/benchmark.py") else None
-
-
-# -- Where the plug-in is of before it told anything: from Linux's list of processes ---------------
-
-
-def _asked_of_asv(checkout: Path) -> Asked:
-    """The most important of it, read from the command line of the asv above this process."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--set-commit-hash")
-    parser.add_argument("--machine", "-m", default=platform.node())
-    parser.add_argument("--dry-run", "-n", action="store_true")
-    found = ((run, words) for run, words in _ancestors() if {"run", "continuous"} & {*words})
-    run, words = next(found, (str(os.getppid()), []))
-    asked, _ = parser.parse_known_args(words)
-    commit = asked.set_commit_hash and full_hash(asked.set_commit_hash, checkout)
-    results = Folder.of_config(checkout / "asv.conf.json").results
-    results_dir = None if asked.dry_run else str(results)
-    return Asked(f"asv-{run}", asked.machine, commit, results_dir)
-
-
-def _ancestors() -> Iterator[tuple[str, list[str]]]:
-    """Number and start of the parent, its parent, and so on, and the words after "asv" there."""
-    process = os.getppid()
-    while process:
-        folder = Path("/proc", str(process))
-        try:
-            words = (folder / "cmdline").read_text(errors="replace").split("\0")
-            status = (folder / "stat").read_text(errors="replace")
-        except OSError:  # not Linux, or not ours to see
-            return
-        # "1234 (name of the program) S 1 ...": only the name can hold spaces and parentheses
-        _, parent, *more = status.rpartition(")")[2].split()
-        names = [Path(word).name for word in words]
-        yield f"{process}-{more[17]}", words[names.index("asv") + 1 :] if "asv" in names else []
-        process = int(parent)
