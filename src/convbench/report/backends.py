@@ -13,7 +13,7 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 
 MOST_ROWS = 60
 
@@ -22,12 +22,8 @@ _SLOWER, _SAME, _FASTER = "#b35806", "#f2f2ee", "#20639b"
 _Processes = tuple[float, ...]
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """A heat map, geometric means, and a table."""
-    return Section("backends", "Backends side by side", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     wrong = {
         (row.workload, row.target): row.status for row in data.rows
         if row.status in {Status.WRONG, Status.INVALID}

@@ -11,7 +11,7 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Cell, Chart, Part, Section, Table, Text
+from .parts import Cell, Chart, Part, Table, Text
 from .words import status
 
 MOST_ROWS = 60
@@ -23,12 +23,8 @@ _COLORS = {Status.WRONG: "#b3261e", Status.FAILED: "#6b2c91", Status.DEVIATES: "
 _ABSENT = "#c5cad1"
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """Error over bound for every workload on every target."""
-    return Section("correctness", "Correctness", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     checks = [record for record in data.head.records if record.kind == "accuracy"]
     if not any(check.status is not Status.SKIPPED for check in checks):
         yield Text("No output was checked: the suite `accuracy` has no result of this commit.")

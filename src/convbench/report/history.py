@@ -17,7 +17,7 @@ from convbench.words.numbers import date, si, times
 from . import charts
 from .charts import SERIES, TONES, ZOOM_HINT, Point
 from .data import Data, measured_at
-from .parts import Cell, Chart, Part, Section, Table, Text
+from .parts import Cell, Chart, Part, Table, Text
 from .words import name
 
 MOST_CHARTS = 12
@@ -82,12 +82,8 @@ class _Commit:
         return f"{short(self.hash)} {self.subject}".rstrip()
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """Charts of the series that changed most, and tables of the steps and of the series."""
-    return Section("history", "History", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     past = data.history
     rows, kept = measured_at(past, data.head.machine, data.head.environment)
     if len(kept) < 2:

@@ -9,16 +9,12 @@ from convbench.words.status import Status
 from convbench.words.text import clip
 
 from .data import Data
-from .parts import Part, Section, Table, Text
+from .parts import Part, Table, Text
 from .words import status
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """Each reason once, with what it concerns; and the files that could not be read."""
-    return Section("missing", "Skipped and failed", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     causes = sorted(causes_in_words(data.rows).items(), key=lambda item: _worst(item[0][0]))
     if causes:
         yield Table.of(

@@ -13,17 +13,13 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 
 MOST_POINTS = 600
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """GFLOP/s over operations per byte, for each device."""
-    return Section("roofline", "Roofline", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     ceilings = {key[3]: ceiling for key, ceiling in find_ceilings(data.head.records).items()}
     wrong = {(row.workload, row.target) for row in data.rows if row.status is Status.WRONG}
     of_device: dict[str, list[Record]] = {}

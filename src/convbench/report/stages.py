@@ -11,18 +11,16 @@ from convbench.words.numbers import digits, faster, si
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 
 MOST_ROWS = 40
 """In a picture: the slowest."""
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """A picture and a table of each that was measured, and a sentence of each that was not."""
-    parts: list[Part] = []
     for of_one in (_stages, _cold, _first_call, _transfer, _memory):
-        parts += of_one(data)
-    return Section("stages", "Stages, first call, transfer, memory", tuple(parts))
+        yield from of_one(data)
 
 
 def _layers(data: Data, has: Callable[[Row], object]) -> list[Row]:

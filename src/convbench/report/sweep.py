@@ -13,7 +13,7 @@ from convbench.words.numbers import count, si
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 
 _AXES = {"hw": "height and width, at 32 channels", "c": "channels, at 14 x 14"}
 
@@ -21,12 +21,8 @@ _Curve = Mapping[int, Record]
 """The times of one target, by size."""
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """A chart for each axis of the sweep, and the crossovers by name."""
-    return Section("sweep", "Size sweep", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     found: dict[str, dict[str, dict[int, Record]]] = {}
     for record in data.of_suite("sweep"):
         if match := re.fullmatch(r"sweep\.([a-z]+)_(\d{1,9})", record.workload):

@@ -11,17 +11,16 @@ from convbench.words.numbers import digits, share, si, times
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 from .verdict import VERDICT_TONES, compared
 from .words import status
 
 MOST_ROWS = 50
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """A forest plot and a table; without a base, the table of the head alone."""
-    parts = _compared(data.comparison) if data.comparison else _alone(data)
-    return Section("timings", "Timings", tuple(parts))
+    return _compared(data.comparison) if data.comparison else _alone(data)
 
 
 def _compared(comparison: Comparison) -> Iterator[Part]:

@@ -13,7 +13,7 @@ from convbench.words.numbers import count, date, si, times
 from convbench.words.status import Exit, Status
 
 from .data import Data
-from .parts import Cell, Facts, Part, Section, Table, Text, Tone
+from .parts import Cell, Facts, Part, Table, Text, Tone
 from .words import TONES, status
 
 MOST_SHOWN = 8
@@ -37,12 +37,8 @@ _EXIT_TONES: dict[Exit, Tone] = {
 }
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """What became wrong or slower, of what, and where it was measured."""
-    return Section("verdict", "Verdict", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     yield Text(data.outcome(), _EXIT_TONES[data.exit_code()])
     if data.comparison:
         counts = data.comparison.counts.items()
