@@ -11,8 +11,7 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Cell, Chart, Part, Table, Text
-from .words import status
+from .parts import Cell, Chart, Part, Table, Text, status
 
 MOST_ROWS = 60
 

@@ -9,8 +9,7 @@ from convbench.words.status import Status
 from convbench.words.text import clip
 
 from .data import Data
-from .parts import Part, Table, Text
-from .words import status
+from .parts import Part, Table, Text, status
 
 
 def parts(data: Data) -> Iterator[Part]:

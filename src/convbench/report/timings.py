@@ -11,9 +11,8 @@ from convbench.words.numbers import digits, share, si, times
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Table, Text
+from .parts import Chart, Part, Table, Text, status
 from .verdict import VERDICT_TONES, compared
-from .words import status
 
 MOST_ROWS = 50
 

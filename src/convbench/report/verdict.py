@@ -13,8 +13,7 @@ from convbench.words.numbers import count, date, si, times
 from convbench.words.status import Exit, Status
 
 from .data import Data
-from .parts import Cell, Facts, Part, Table, Text, Tone
-from .words import TONES, status
+from .parts import TONES, Cell, Facts, Part, Table, Text, Tone, status
 
 MOST_SHOWN = 8
 

@@ -7,11 +7,8 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
 from convbench.report.site.side_by_side import LEGEND, Cell, Line, Section, Suite
-from convbench.report.words import name
 from convbench.words.numbers import faster
 from convbench.words.status import Status
-
-# -- The page ------------------------------------------------------------------------------------
 
 
 def style() -> str:
@@ -53,7 +50,8 @@ def _section_html(section: Section) -> Iterator[str]:
         yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
         for line in suite.lines:
             cells = "".join(_cell_html(section, suite, line, cell) for cell in line.cells)
-            yield f"<tr>{_tag('th', name(line.workload, line.stage))}{cells}</tr>"
+            name = f"{line.workload} {line.stage}".rstrip()
+            yield f"<tr>{_tag('th', name)}{cells}</tr>"
         yield "</tbody></table></div>"
     if section.causes:
         yield _tag("h3", "What is wrong, failed or skipped, and why")
