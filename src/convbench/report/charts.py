@@ -58,17 +58,12 @@ _ZOOM = "wheel![event.ctrlKey]"  # the wheel alone scrolls the page
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One thing in a picture.
+    """One thing in a picture, at numbers or in the row or column of that name.
 
     Attributes
     ----------
-    x, y : float or str
-        Numbers, or names of a row or a column.
-    series : str
-        Which of several it belongs to.
     low, high : float, optional
         How far it may be off.
-    tone : Tone
     text : str
         What is written on it.
     color : str
@@ -142,13 +137,12 @@ def intervals(points: Sequence[Point], title: str, within: tuple[float, float]) 
     ends = [end for p in points for end in (p.x, p.low, p.high) if isinstance(end, float)]
     ratios = [*within, *(p.x for p in points if isinstance(p.x, float))]
     # Two noisy processes have an interval that would leave no room for the others.
-    least, most = min(ratios) / _ROOM, max(ratios) * _ROOM
+    least, most = min(ratios) / 1.5, max(ratios) * 1.5
     domain = [max(min([*ends, *within]), least), min(max([*ends, *within]), most)]
     x = alt.X("x:Q").scale(type="log", nice=False, domain=domain, padding=8).title(title)
     x = x.axis(format=".4~g", tickCount=6)
     y = alt.Y("y:N", sort=None).title(None).axis(_BARE)
-    color = alt.Color("color:N", scale=None)
-    base = _rows().encode(y=y, color=color, tooltip=_tooltip(points))
+    base = _rows().encode(y, alt.Color("color:N", scale=None), tooltip=_tooltip(points))
     band = _some([{"low": within[0], "high": within[1]}]).mark_rect(color=TONES[""], opacity=0.2)
     return _spec(
         band.encode(x=alt.X("low:Q"), x2="high:Q")
@@ -218,8 +212,7 @@ def roofline(
     x = alt.X("x:Q").scale(**log).axis(**_log("x")).title("operations per byte")
     y = alt.Y("y:Q").scale(**log).axis(**_log("y")).title("GFLOP/s")
     corners = [{"x": a, "y": b, "roof": name} for name, line in roofs.items() for a, b in line]
-    dashes = [[1, 0], [6, 4], [2, 3]][: len(roofs)]
-    dash = alt.StrokeDash("roof:N").scale(domain=[*roofs], range=dashes)
+    dash = alt.StrokeDash("roof:N").scale(domain=[*roofs], range=[[1, 0], [6, 4]])
     dash = dash.legend(orient="bottom", symbolSize=500)
     marks = _rows().mark_point(filled=True, size=60, opacity=0.9)
     return _spec(
@@ -295,7 +288,6 @@ def _luminance(color: str) -> float:
 
 _BARE = alt.Axis(grid=False, ticks=False, domain=False)
 _INK = ("#000000", "#ffffff")  # of the two one is always at 4.5 or more
-_ROOM = 1.5
 
 
 def _rows() -> alt.Chart:
@@ -357,15 +349,11 @@ def _tooltip(points: Sequence[Point]) -> list[alt.Tooltip]:
 
 
 def _color(series: Sequence[str]) -> alt.Color:
-    names = [clean(name) for name in series]
-    colors = [SERIES[i % len(SERIES)] for i in range(len(names))]
-    return alt.Color("series:N").scale(domain=names, range=colors)
+    return alt.Color("series:N").scale(domain=[clean(name) for name in series], range=[*SERIES])
 
 
 def _shape(series: Sequence[str]) -> alt.Shape:
-    names = [clean(name) for name in series]
-    shapes = [_SHAPES[i % len(_SHAPES)] for i in range(len(names))]
-    return alt.Shape("series:N").scale(domain=names, range=shapes)
+    return alt.Shape("series:N").scale(domain=[clean(name) for name in series], range=[*_SHAPES])
 
 
 def _si(unit: str, ticks: int = 6) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from . import charts
 from .charts import SERIES, TONES, ZOOM_HINT, Point
 from .data import Data, measured_at
 from .parts import Cell, Chart, Part, Table, Text
-from .words import name
 
 MOST_CHARTS = 12
 MOST_POINTS = 400
@@ -35,40 +34,31 @@ _WINDOW = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Line:
-    """A series over those commits that have it.
-
-    Attributes
-    ----------
-    places : array of int
-        Of the commits among all that are shown.
-    values : array of float
-    wrong : array of bool
-        Whether the output was wrong there.
-    levels : tuple of (first, last, value)
-        From one index to another it stayed about there.
-    """
+    """A series over those commits that have it: their places among all that are shown."""
 
     series: Series
     places: NDArray[np.intp]
     values: NDArray[np.float64]
     wrong: NDArray[np.bool_]
     levels: tuple[tuple[int, int, float], ...] = ()
+    """From one index to another it stayed about there."""
 
     @property
     def name(self) -> str:
         """What it is of."""
         suite = self.series.benchmark.partition(".")[0].removeprefix("bench_")
-        of = "" if suite in {"pipeline", "stages", self.series.workload[: len(suite)]} else suite
-        return f"{name(self.series.workload, self.series.stage)} {of and f'({of}) '}".rstrip()
-
-    def text(self, value: float) -> str:
-        """A value of it with its unit."""
-        return si(value, self.unit)
+        plain = suite in {"pipeline", "stages"} or self.series.workload.startswith(suite)
+        of = (self.series.workload, self.series.stage, "" if plain else f"({suite})")
+        return " ".join(filter(None, of))
 
     @property
     def unit(self) -> str:
         """Seconds or bytes."""
         return "B" if self.series.kind == "memory" else "s"
+
+    def text(self, value: float) -> str:
+        """A value of it with its unit."""
+        return si(value, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
