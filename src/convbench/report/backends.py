@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -79,21 +80,15 @@ def _chart(
     targets = [target for target in data.targets if target != data.baseline]
     limit = max(0.5, min(max(map(abs, of.values())), math.log(30)))
     points = []
-    for workload in (w for w in workloads if w in kept):
-        for target in targets:
-            log = of.get((workload, target))
-            text = (
-                str(wrong.get((workload, target), "n/a"))
-                if log is None
-                else (f"{math.exp(log):.2g}x")
-            )
-            says = {"workload": workload, "target": target, "speed-up": text}
-            color = (
-                "#c5cad1"
-                if log is None
-                else charts.ramp(abs(log) / limit, _SAME, _FASTER if log > 0 else _SLOWER)
-            )
-            points.append(Point(target, workload, text=text, color=color, says=says))
+    for workload, target in itertools.product((w for w in workloads if w in kept), targets):
+        log = of.get((workload, target))
+        if log is None:
+            text, color = str(wrong.get((workload, target), "n/a")), "#c5cad1"
+        else:
+            text = f"{math.exp(log):.2g}x"
+            color = charts.ramp(abs(log) / limit, _SAME, _FASTER if log > 0 else _SLOWER)
+        says = {"workload": workload, "target": target, "speed-up": text}
+        points.append(Point(target, workload, text=text, color=color, says=says))
     some = f", {len(kept)} of {len(workloads)} workloads" if len(kept) < len(workloads) else ""
     return Chart(
         "backends",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from convbench.results.records import Record
 from convbench.words.numbers import count, si
@@ -47,7 +46,7 @@ def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) ->
     ]  # fmt: skip
     crossings = [
         crossing for one, other in itertools.combinations(of_target, 2)
-        for crossing in crossovers((one, of_target[one]), (other, of_target[other]))
+        for crossing in _crossovers((one, of_target[one]), (other, of_target[other]))
     ]  # fmt: skip
     yield Chart(
         f"sweep-{axis}",
@@ -62,7 +61,7 @@ def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) ->
         yield Table.of(
             f"Crossovers over {title}",
             f"faster first | > up to {axis} | faster then | > from {axis}",
-            ((c.one, str(c.until), c.other, str(c.since)) for c in crossings),
+            crossings,
             folded=False,
         )
     else:
@@ -86,23 +85,10 @@ def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) ->
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Crossover:
-    """Up to one size the one target is faster, and from another size the other is."""
-
-    one: str
-    until: int
-    other: str
-    since: int
-
-
-def crossovers(one: tuple[str, _Curve], other: tuple[str, _Curve]) -> list[Crossover]:
-    """Where the order of two targets changes; sizes at which their processes overlap are left out.
-
-    Parameters
-    ----------
-    one, other : (target, records by size)
-    """
+def _crossovers(
+    one: tuple[str, _Curve], other: tuple[str, _Curve]
+) -> list[tuple[str, str, str, str]]:
+    """Who is faster up to which size, and who from which; where processes overlap, nobody is."""
     order = []
     for size in sorted(one[1].keys() & other[1].keys()):
         a, b = one[1][size], other[1][size]
@@ -111,7 +97,7 @@ def crossovers(one: tuple[str, _Curve], other: tuple[str, _Curve]) -> list[Cross
         elif max(_processes(b)) < min(_processes(a)):
             order.append((size, other[0]))
     return [
-        Crossover(first, until, then, since)
+        (first, str(until), then, str(since))
         for (until, first), (since, then) in itertools.pairwise(order)
         if first != then
     ]
