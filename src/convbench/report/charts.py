@@ -67,7 +67,7 @@ class Point:
     text : str
         What is written on it.
     color : str
-        Where it is not that of the series or the tone.
+        Where it is not that of the series.
     says : mapping of str to str
         What is told about it when it is pointed at.
     """
@@ -77,9 +77,8 @@ class Point:
     series: str = ""
     low: float | None = None
     high: float | None = None
-    tone: Tone = ""
     text: str = ""
-    color: str = ""
+    color: str = TONES[""]
     says: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -326,13 +325,12 @@ def _height(points: Sequence[Point], more: int = 0) -> int:
 
 
 def _row(place: int, point: Point) -> dict[str, Any]:
-    color = point.color or TONES[point.tone]
     row: dict[str, Any] = {
         "x": clean(point.x) if isinstance(point.x, str) else point.x,
         "y": clean(point.y) if isinstance(point.y, str) else point.y,
         "series": clean(point.series), "low": point.low, "high": point.high, "place": place,
-        "color": color, "text": clean(point.text),
-        "ink": max(_INK, key=lambda ink: contrast(ink, color)),
+        "color": point.color, "text": clean(point.text),
+        "ink": max(_INK, key=lambda ink: contrast(ink, point.color)),
     }  # fmt: skip
     row |= {f"says{i}": clean(text) for i, text in enumerate(point.says.values())}
     return {name: value for name, value in row.items() if value not in (None, "") and _json(value)}

@@ -29,7 +29,7 @@ def parts(data: Data) -> Iterator[Part]:
         yield Text("No output was checked: the suite `accuracy` has no result of this commit.")
         return
     bits = _bits(data)
-    yield from _chart(checks)
+    yield _chart(checks)
     yield Table.of(
         "Error over bound, and bits",
         "workload | target | status | > error / bound | bits between processes"
@@ -50,7 +50,7 @@ def _worst_first(check: Record) -> tuple[int, float]:
     return list(Status).index(check.status), -(check.value or 0.0)
 
 
-def _chart(checks: Sequence[Record]) -> Iterator[Part]:
+def _chart(checks: Sequence[Record]) -> Chart:
     ran = [check for check in checks if check.status is not Status.SKIPPED]
     present = list(dict.fromkeys(check.target for check in ran))
     kept = list(dict.fromkeys(c.workload for c in sorted(ran, key=_worst_first)))[:MOST_ROWS]
@@ -71,7 +71,7 @@ def _chart(checks: Sequence[Record]) -> Iterator[Part]:
     wrong = sum(check.status is Status.WRONG for check in ran)
     total = len({check.workload for check in ran})
     some = f", {len(rows)} of {total} workloads" if len(rows) < total else ""
-    yield Chart(
+    return Chart(
         "correctness",
         f"Error over bound{some}",
         f"Tiles, workloads by targets: {len(ran)} checked, {wrong} wrong. The table has the same.",

@@ -175,7 +175,10 @@ def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: i
         for (_, last, before), (first, _, after) in zip(line.levels, line.levels[1:], strict=False):
             size = abs(math.log(after / before))
             if size > math.log1p(data.rule.delta):
-                rows.append((size, _step(line, commits, last, first, before, after)))
+                old, new = (commits[line.places[i]] for i in (last, first))
+                change = Cell(times(after / before), "bad" if after > before else "good")
+                what = line.name, line.series.target, change, *map(line.text, (before, after))
+                rows.append((size, (*what, new.made, short(old.hash), new.name)))
     rows.sort(key=lambda row: -row[0])
     searched = f", in {len(lines)} of {of} series" if len(lines) < of else ""
     least = f"{100 * data.rule.delta:g} %"
@@ -187,16 +190,6 @@ def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: i
         folded=not rows,
         most=MOST_ROWS,
     )
-
-
-def _step(
-    line: _Line, commits: Sequence[_Commit], last: int, first: int, before: float, after: float
-) -> tuple[str | Cell, ...]:
-    old, new = (commits[line.places[i]] for i in (last, first))
-    return (
-        line.name, line.series.target, Cell(times(after / before), "bad" if after > before else
-        "good"), line.text(before), line.text(after), new.made, short(old.hash), new.name,
-    )  # fmt: skip
 
 
 def _chart(number: int, line: _Line, commits: Sequence[_Commit]) -> Chart:

@@ -55,7 +55,8 @@ def _forest(comparison: Comparison, cells: Sequence[Compared]) -> Chart:
     points = [
         Point(
             cell.effect.ratio, f"{cell.name} {'memory ' * (cell.kind == 'memory')}{cell.target}",
-            low=cell.effect.low, high=cell.effect.high, tone=VERDICT_TONES.get(cell.verdict, ""),
+            low=cell.effect.low, high=cell.effect.high,
+            color=charts.TONES[VERDICT_TONES.get(cell.verdict, "")],
             says={
                 "cell": f"{cell.name} on {cell.target}", "verdict": str(cell.verdict),
                 "base": _value(cell, cell.base.value), "head": _value(cell, cell.head.value),

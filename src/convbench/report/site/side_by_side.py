@@ -29,8 +29,6 @@ class Cell:
 
     Attributes
     ----------
-    status : str
-        As :class:`~convbench.words.status.Status`.
     time_s : float, optional
     time, error : str
         To be read: the time of a call, and the largest error over its bound. "" if there is none.
