@@ -51,8 +51,7 @@ def _device(
     sizes = [float(point.x) for point in points]
     roofs = {"roof from memory": _roof(ceiling.gflops, ceiling.gb_per_s, sizes)}
     if ceiling.cached_gb_per_s:
-        cached = ceiling.cached_gb_per_s
-        roofs["roof from the caches"] = _roof(ceiling.gflops, cached, sizes)
+        roofs["roof from the caches"] = _roof(ceiling.gflops, ceiling.cached_gb_per_s, sizes)
     some = f", {MOST_POINTS} of {len(points)} results" if len(points) > MOST_POINTS else ""
     targets = [target for target in data.targets if target.endswith(f"@{device}")]
     best = max(points, key=lambda point: point.y)

@@ -66,23 +66,16 @@ def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) ->
         )
     else:
         yield Text(f"Over {title}, no target surely overtakes another.")
-    sizes = sorted({size for curve in of_target.values() for size in curve})
+    rows = []
+    for size in sorted({size for curve in of_target.values() for size in curve}):
+        times = {name: c[size].value or 0 for name, c in of_target.items() if size in c}
+        each = (si(times.get(target), "s") for target in of_target)
+        rows.append((str(size), *each, min(times, key=times.__getitem__)))
     yield Table.of(
         f"Times over {title}",
         " | ".join((axis, *(f"> {target}" for target in of_target), "fastest")),
-        (
-            (
-                str(size),
-                *(si(curve[size].value if size in curve else None, "s")
-                  for curve in of_target.values()),
-                min(
-                    (target for target, curve in of_target.items() if size in curve),
-                    key=lambda target, size=size: of_target[target][size].value or 0,  # type: ignore[misc]
-                ),
-            )
-            for size in sizes
-        ),
-    )  # fmt: skip
+        rows,
+    )
 
 
 def _crossovers(

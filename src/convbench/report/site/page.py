@@ -46,8 +46,9 @@ def _section_html(section: Section) -> Iterator[str]:
     for suite in section.suites:
         yield _tag("h3", suite.name)
         yield '<div class="wide"><table>'
-        heads = [_tag("th", "workload"), *(_head(section, target) for target in section.targets)]
-        yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
+        base = section.baseline
+        heads = ["workload", *(f"{t} (baseline)" if t == base else t for t in section.targets)]
+        yield f"<thead><tr>{''.join(_tag('th', head) for head in heads)}</tr></thead><tbody>"
         for line in suite.lines:
             cells = "".join(_cell_html(section, suite, line, cell) for cell in line.cells)
             name = f"{line.workload} {line.stage}".rstrip()
@@ -60,10 +61,6 @@ def _section_html(section: Section) -> Iterator[str]:
             yield _tag("dt", f"{why.status}: {why.where}", why.status)
             yield from (_tag("dd", text) for text in (why.reason, why.remedy) if text)
         yield "</dl>"
-
-
-def _head(section: Section, target: str) -> str:
-    return _tag("th", f"{target} (baseline)" if target == section.baseline else target)
 
 
 def _cell_html(section: Section, suite: Suite, line: Line, cell: Cell | None) -> str:
