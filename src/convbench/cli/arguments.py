@@ -34,11 +34,9 @@ class Parser(argparse.ArgumentParser):
 def add_list(parser: argparse.ArgumentParser, default: str) -> None:
     """How many workloads."""
     parser.add_argument(
-        "--list",
-        choices=TIERS,
-        default=default,
+        "--list", choices=TIERS, default=default,
         help=f"of workloads; each contains the one before; default: {default}",
-    )
+    )  # fmt: skip
 
 
 def add_selection(parser: argparse.ArgumentParser, default: str) -> None:

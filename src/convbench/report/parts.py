@@ -85,14 +85,10 @@ class Table:
         folded: bool = True,
         most: int = MOST_ROWS,
     ) -> Table:
-        """Build one without the columns in which nothing stands.
+        """Build one of so many rows at most, without the columns in which nothing stands.
 
-        Parameters
-        ----------
-        header : str
-            The names of the columns with ``|`` between them; ``>`` before a column of numbers.
-        most : int
-            Rows that are kept.
+        The header has the names of the columns with ``|`` between them; ``>`` before one of
+        numbers.
         """
         every = [tuple(map(_cell, row)) for row in rows]
         kept = every[:most]
@@ -157,9 +153,7 @@ class Section:
 
 
 TONES: dict[Status, Tone] = {
-    Status.WRONG: "bad",
-    Status.FAILED: "bad",
-    Status.INVALID: "bad",
+    **dict.fromkeys((Status.WRONG, Status.FAILED, Status.INVALID), "bad"),
     Status.DEVIATES: "care",
     Status.OK: "good",
     Status.SKIPPED: "",
