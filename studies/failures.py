@@ -61,7 +61,7 @@ def main() -> None:
         if pool is None:
             print(f"| {fault} | not run | | | |")
             continue
-        cause = next((c for c in pool.causes if c.status is not Status.OK), None)
+        cause = next((c for _, c in pool.outcomes if c.status is not Status.OK), None)
         reason, remedy = (cause.reason, cause.remedy) if cause else ("", "")
         beside = f"{conv.status}, {conv.processes} processes" if conv else ""
         words = [fault, str(pool.status), beside, reason, remedy]

@@ -494,7 +494,7 @@ def test_every_fault_costs_its_own_cells_only(rows):
 @pytest.mark.parametrize("target", GPU_TARGETS)
 def test_targets_on_a_gpu_are_skipped_where_there_is_none(rows, target):
     assert rows[target].status is Status.SKIPPED
-    assert "no device" in rows[target].causes[0].reason
+    assert "no device" in rows[target].outcomes[0][1].reason
 
 
 @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ def test_targets_on_a_gpu_are_skipped_where_there_is_none(rows, target):
     ],
 )
 def test_the_evidence_tells_why(rows, target, reason):
-    causes = rows[target].causes
+    causes = [outcome for _, outcome in rows[target].outcomes]
     assert causes
     assert all(reason in cause.reason and cause.remedy for cause in causes), causes
 

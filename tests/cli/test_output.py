@@ -14,7 +14,7 @@ from convbench.correctness import check, notebook, selftest, verify_text
 from convbench.correctness.accuracy import Accuracy
 from convbench.correctness.verify import Check
 from convbench.results import table as results_table
-from convbench.results.rows import Cause, Row
+from convbench.results.rows import Row
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.spec import ConvSpec, PipelineSpec
 from convbench.stimulus.targets import Target
@@ -54,7 +54,7 @@ def test_of_results() -> None:
     row = Row(
         WORKLOAD, "[b]" * 3, WORKLOAD, WORKLOAD, ALGORITHM, Status.FAILED, time_s=1.0,
         stages_s={"[red]conv": 1.0}, suite="[/]",
-        causes=(Cause("pipeline", Status.FAILED, WORKLOAD, ALGORITHM),),
+        outcomes=(("pipeline", Outcome(Status.FAILED, WORKLOAD, ALGORITHM)),),
     )  # fmt: skip
     text = drawn(results_table.render([row]))
     assert text.count(SHOWN) == 4

@@ -219,9 +219,8 @@ def test_evidence_of_one_process_has_one_digest():
         ({"dtype": "float32"}, {"dtype": "tf32"}, "precision: base float32, head tf32"),
         ({"flops": 100}, {"flops": 200}, "number of operations: base 100, head 200"),
         ({"machine": {"cpu_model": "A"}}, {"machine": {"cpu_model": "B"}}, "CPU: base A, head B"),
-        ({"gpus": [{"name": "A"}, {"name": "B"}]}, {"gpus": [{"name": "A"}, {"name": "C"}]},
-         "GPU: base B, head C"),
-        ({"machine": {"gpu": "A"}}, {"machine": {"gpu": "B"}}, "GPU: base A, head B"),
+        ({"machine": {"gpus": [{"name": "A"}, {"name": "B"}]}},
+         {"machine": {"gpus": [{"name": "A"}, {"name": "C"}]}}, "GPU: base B, head C"),
     ],
 )  # fmt: skip
 def test_numbers_of_unlike_things_are_not_compared_and_both_values_are_named(
@@ -243,7 +242,7 @@ def test_what_only_one_side_has_written_down_is_no_difference():
 
 
 def test_a_card_does_not_matter_to_a_target_on_the_cpu():
-    base, head = (timed(c, facts={"gpu": c}) for c in (BASE, HEAD))
+    base, head = (timed(c, facts={"machine": {"gpus": [{"name": c}]}}) for c in (BASE, HEAD))
     assert only([base], [head]).verdict is V.EQUIVALENT
 
 

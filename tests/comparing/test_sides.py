@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convbench.comparing.sides import Coordinate, choose_sides, find_commit
+from convbench.comparing.sides import Coordinate, choose_sides, find_commit, fitting
 from convbench.errors import InputError
-from convbench.results.folder import measured_commits
+from convbench.results.folder import Folder
 
 from ..records import BASE, HEAD, record
 
@@ -26,7 +26,13 @@ def places(commit, *names):
 
 
 def choose(base, head, records, here="here", commits=(BASE, HEAD)):
-    return choose_sides(Coordinate.parse(base), Coordinate.parse(head), commits, records, here)
+    return choose_sides(
+        *(Coordinate.parse(side, "compare") for side in (base, head)),
+        commits,
+        records,
+        here,
+        "compare",
+    )
 
 
 def where(sides):
@@ -53,20 +59,20 @@ def candidates(message):
     ],
 )
 def test_a_coordinate_is_read(text, parts):
-    read = Coordinate.parse(text)
+    read = Coordinate.parse(text, "compare")
     assert (read.revision, read.environment, read.machine) == parts
 
 
 @pytest.mark.parametrize("text", ["", " ", ":env", "::vm"])
 def test_a_coordinate_without_a_revision_is_refused(text):
     with pytest.raises(InputError, match="REVISION"):
-        Coordinate.parse(text)
+        Coordinate.parse(text, "compare")
 
 
 @given(st.lists(st.from_regex(r"[\w.~^-]+", fullmatch=True), min_size=1, max_size=3))
 def test_a_coordinate_is_written_as_it_is_read(parts):
-    read = Coordinate.parse(":".join(parts))
-    assert Coordinate.parse(str(read)) == read
+    read = Coordinate.parse(":".join(parts), "compare")
+    assert Coordinate.parse(str(read), "compare") == read
 
 
 # -- Commits ---------------------------------------------------------------------------------------
@@ -80,8 +86,8 @@ def test_the_files_names_tell_what_was_measured_the_latest_first(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("not opened")
         os.utime(path, (1000 + i, 1000 + i))
-    assert measured_commits(tmp_path / "results") == ["cccccccc", "bbbbbbbb", "aaaaaaaa"]
-    assert measured_commits(tmp_path / "nowhere" / "results") == []
+    assert Folder(tmp_path / "results").measured_commits() == ["cccccccc", "bbbbbbbb", "aaaaaaaa"]
+    assert Folder(tmp_path / "nowhere" / "results").measured_commits() == []
 
 
 MEASURED = ["a1b2c3d4", "a1ffffff", "0badcafe"]
@@ -106,7 +112,7 @@ GIT = {
     ],
 )
 def test_a_revision_is_what_git_says_or_the_start_of_what_was_measured(revision, commit):
-    assert find_commit(revision, MEASURED, GIT.get) == commit
+    assert find_commit(revision, MEASURED, GIT.get, "compare") == commit
 
 
 @pytest.mark.parametrize(
@@ -119,12 +125,26 @@ def test_a_revision_is_what_git_says_or_the_start_of_what_was_measured(revision,
 )
 def test_an_unknown_or_ambiguous_revision_lists_what_there_is(revision, said):
     with pytest.raises(InputError, match=said):
-        find_commit(revision, MEASURED, GIT.get)
+        find_commit(revision, MEASURED, GIT.get, "compare")
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "results"])
+def test_a_message_begins_with_the_command_that_was_run(command):
+    coordinate = Coordinate.parse("a", command)
+    records = [*places(BASE, "e:vm"), *places(HEAD, "f:vm")]
+    for refused in (
+        lambda: Coordinate.parse("", command),
+        lambda: find_commit("nothing", MEASURED, GIT.get, command),
+        lambda: choose_sides(coordinate, coordinate, (BASE, HEAD), records, "here", command),
+        lambda: fitting(Coordinate("a", "moon"), BASE, records[:1], command),
+    ):
+        with pytest.raises(InputError, match=f"^{command}: "):
+            refused()
 
 
 def test_a_long_list_is_cut():
     with pytest.raises(InputError, match="and 990 more"):
-        find_commit("nothing", [f"{i:08x}" for i in range(1000)], GIT.get)
+        find_commit("nothing", [f"{i:08x}" for i in range(1000)], GIT.get, "compare")
 
 
 # -- Environments and machines ---------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from convbench.cli import main
 from convbench.comparing.comparison import Rule
 from convbench.errors import InputError
+from convbench.report import backends
 from convbench.report.data import Request, gather
 from convbench.words.status import Status
 
@@ -95,7 +96,7 @@ def test_a_place_that_has_no_results_of_it_is_refused_with_those_that_have(proje
 
 
 def test_a_revision_that_nobody_knows_is_refused(project):
-    with pytest.raises(InputError, match="unknown to git"):
+    with pytest.raises(InputError, match=r"^report: .*unknown to git"):
         collect(project, "nonsense")
 
 
@@ -264,3 +265,21 @@ def test_without_the_libraries_that_draw_the_remedy_is_named(project, capsys, mo
 
 def test_delta_is_the_rules(project):
     assert collect(project, rule=Rule(delta=0.03)).comparison.rule.delta == 0.03
+
+
+def test_a_speed_up_is_the_ratio_of_the_times_beside_it(tmp_path):
+    project = Project(tmp_path)
+    project.line(kind="run", run="r", state="begun", commit="0123456789" * 4, environment="env")
+    # The median of all samples of the one is 1 s, of the other 2 s; that of the processes is not.
+    for target, processes in (
+        ("numpy@cpu", ([1.0], [1.0], [4.0])),
+        ("tensorflow@cpu", ([2.0], [2.0, 2.0, 2.0], [0.5])),
+    ):
+        for number, samples in enumerate(processes, start=1):
+            project.measured(TIME, [target, "net.conv"], number, samples)
+    data = collect(project)
+    (shown,) = list(backends.parts(data))[-1].rows
+    _, _, speed_up, *_, time, baseline = (str(cell) for cell in shown)
+    seconds = [float(text.removesuffix(" s")) for text in (time, baseline)]
+    assert float(speed_up.removesuffix("x")) == pytest.approx(seconds[1] / seconds[0], rel=0.01)
+    assert [row.time_s for row in data.rows] == pytest.approx([4 ** (1 / 3), 2 ** (1 / 3)])

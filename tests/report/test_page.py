@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 from convbench.report import charts, page
-from convbench.report.parts import Cell, Chart, Facts, Section, Table, Text
+from convbench.report.parts import Chart, Facts, Section, Table, TableCell, Text
 
 from .factories import HOSTILE, everything, make
 
@@ -130,7 +130,7 @@ def test_a_hostile_name_is_drawn_as_text():
 
 
 def test_tables_name_their_rows_and_columns():
-    rows = [("a", Cell("1", "bad")), ("b", "2"), ("c", "")]
+    rows = [("a", TableCell("1", "bad")), ("b", "2"), ("c", "")]
     table = Table.of("A table", "name | > number | nothing", [(*row, "") for row in rows])
     read = Read(page.to_html(make(), [Section("s", "S", (table,))]))
     scopes = [found["scope"] for tag, found in read.elements if tag == "th"]

@@ -66,7 +66,7 @@ def test_a_row_joins_time_accuracy_and_stages(project):
     assert row.error_over_bound == 0.5
     assert row.stages_s == {"conv": 0.002, "pool": 0.001}
     assert row.algorithm == "im2col"
-    assert row.causes == ()
+    assert row.outcomes == ()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_part_that_is_not_ok_is_named_with_its_reason(project):
     project.note(STAGE, ["numpy@cpu", "net.conv", "pool"], "failed", reason="no memory")
     row = project.only_row()
     assert row.status is Status.FAILED
-    assert [(cause.part, cause.reason) for cause in row.causes] == [("stage pool", "no memory")]
+    assert [(part, of.reason) for part, of in row.outcomes] == [("stage pool", "no memory")]
 
 
 def test_rows_follow_the_workloads_and_then_the_targets_but_wrong_ones_come_first(project):
@@ -199,7 +199,7 @@ def test_what_no_device_can_do_is_invalid(flops, size_bytes, time_s, reason):
     row = next(r for r in rows if r.workload == "net.conv")
     assert row.status is (Status.INVALID if reason else Status.OK)
     assert exit_code(rows) == (2 if reason else 0)
-    assert not reason or reason in row.causes[0].reason
+    assert not reason or reason in row.outcomes[0][1].reason
 
 
 def test_a_copy_has_its_gigabytes_per_second():

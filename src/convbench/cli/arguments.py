@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from convbench.results.folder import Folder
 from convbench.stimulus.workloads import TIERS, Workload, find, load, select
 from convbench.words.status import Exit
 
@@ -62,9 +63,16 @@ def add_delta(parser: argparse.ArgumentParser) -> None:
 def add_results_dir(parser: argparse.ArgumentParser) -> None:
     """Where the results are."""
     parser.add_argument(
-        "--results-dir", type=Path, default=Path(".asv", "results"), metavar="FOLDER",
-        help="default: .asv/results",
+        "--results-dir", type=Path, metavar="FOLDER",
+        help="default: what asv.conf.json says, or .asv/results",
     )  # fmt: skip
+
+
+def chosen_folder(arguments: argparse.Namespace) -> Folder:
+    """The folder of results that was named, or that of the checkout here."""
+    if arguments.results_dir is not None:
+        return Folder(arguments.results_dir)
+    return Folder.of_config(Path("asv.conf.json"))
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:

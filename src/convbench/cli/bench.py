@@ -11,6 +11,7 @@ from convbench.cli.arguments import add_list, count, positive
 from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.machine.git import full_hash, git
+from convbench.results.folder import short
 from convbench.stimulus.workloads import TIERS
 from convbench.words.numbers import duration, share
 from convbench.words.status import Exit
@@ -114,7 +115,7 @@ def _prepare(arguments: argparse.Namespace) -> Bench:
     if git(config.parent, "status", "--porcelain"):
         say(
             "WARNING: the working tree is not clean: what is measured is the tree as it is, but it"
-            f" is filed under HEAD ({commit[:8]})"
+            f" is filed under HEAD ({short(commit)})"
         )
     if arguments.list == "full":
         os.environ["CONVBENCH_FULL"] = "1"

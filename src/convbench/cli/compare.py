@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 
-from convbench.cli.arguments import add_delta, add_results_dir
+from convbench.cli.arguments import add_delta, add_results_dir, chosen_folder
 from convbench.cli.output import emit, say, show
 from convbench.machine.git import full_hash
 
@@ -52,23 +52,24 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.comparing.judge import compare
     from convbench.comparing.junit import junit
     from convbench.comparing.markdown import markdown
-    from convbench.comparing.sides import Coordinate, choose_sides, find_commit
+    from convbench.comparing.sides import Coordinate, choose_sides, find_commit, listed
     from convbench.comparing.text import render
-    from convbench.results.folder import measured_commits
     from convbench.results.records import load
 
-    asked = Coordinate.parse(arguments.base), Coordinate.parse(arguments.head)
+    base, head = (Coordinate.parse(side, "compare") for side in (arguments.base, arguments.head))
     rule, strict = Rule(delta=arguments.delta), arguments.strict
-    measured = measured_commits(arguments.results_dir)
-    base, head = (find_commit(side.revision, measured, full_hash) for side in asked)
-    loaded = load(arguments.results_dir, {base, head})
+    folder = chosen_folder(arguments)
+    measured = folder.measured_commits()
+    first, second = (
+        find_commit(side.revision, measured, full_hash, "compare") for side in (base, head)
+    )
+    loaded = load(folder.results, {first, second})
     for problem in loaded.problems:
         say(problem)
-    sides = choose_sides(*asked, (base, head), loaded.records, platform.node())
+    sides = choose_sides(base, head, (first, second), loaded.records, platform.node(), "compare")
     comparison = compare(*sides, rule, arguments.bench)
     if not all(side.records for side in sides):
-        known = f"{', '.join(measured[:10]) or 'nothing'}{', ...' * (len(measured) > 10)}"
-        say(f"{arguments.results_dir} has results of {known}; `convbench bench` measures")
+        say(f"{folder.results} has results of {listed(measured)}; `convbench bench` measures")
 
     match arguments.format:
         case "markdown":

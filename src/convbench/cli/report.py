@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import add_delta, add_results_dir
+from convbench.cli.arguments import add_delta, add_results_dir, chosen_folder
 from convbench.cli.output import say, show
 from convbench.errors import InputError
 from convbench.machine.files import write
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     data = gather(
         Request(
-            arguments.results_dir, arguments.head, arguments.base, arguments.baseline,
+            chosen_folder(arguments).results, arguments.head, arguments.base, arguments.baseline,
             Rule(delta=arguments.delta), platform.node(),
         ),
         full_hash,

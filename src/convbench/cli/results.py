@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convbench.cli.arguments import add_results_dir
+from convbench.cli.arguments import add_results_dir, chosen_folder
 from convbench.cli.output import EXIT_CODES, picture, say, show
-from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.machine.git import full_hash
 
@@ -33,32 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
-    from convbench.results.folder import short
-    from convbench.results.records import latest_commit, load
+    from convbench.comparing.sides import find_commit, listed
+    from convbench.results.records import load
     from convbench.results.rows import exit_code, summarise, to_dict
     from convbench.results.table import render
 
-    loaded = load(arguments.results_dir)
+    folder = chosen_folder(arguments)
+    measured = folder.measured_commits()
+    if arguments.commit is None:
+        commits = measured[:1]
+    else:
+        commits = [find_commit(arguments.commit, measured, full_hash, "results")]
+    loaded = load(folder.results, commits)
     for problem in loaded.problems:
         say(problem)
-    measured = sorted({record.commit for record in loaded.records})
-    latest = latest_commit(loaded.records)
-    if arguments.commit is None:
-        commits = [latest] if latest else []
-    else:
-        name = full_hash(arguments.commit) or arguments.commit
-        commits = [commit for commit in measured if commit.startswith(name)]
-    if len(commits) > 1:
-        raise InputError(
-            f"results: the commit is {arguments.commit!r}; expected the start of one of "
-            f"{', '.join(c[:12] for c in commits)}. Give more of the hash."
-        )
-    rows = summarise(record for record in loaded.records if record.commit in commits)
+    rows = summarise(loaded.records)
     if not rows:
-        known = ", ".join(map(short, measured)) or "no results"
         say(
-            f"nothing measured for {arguments.commit or 'any commit'} in {arguments.results_dir};"
-            f" it has {known}. `make bench` measures."
+            f"nothing measured for {arguments.commit or 'any commit'} in {folder.results};"
+            f" it has {listed(measured)}. `convbench bench` measures."
         )
     if arguments.svg:
         write(arguments.svg, picture(render(rows), "convbench results").encode())

@@ -99,9 +99,9 @@ class Rule:
     def __post_init__(self) -> None:
         if not self.minimum_effect < self.delta < math.inf:
             raise InputError(
-                f"compare: delta is {100 * self.delta:g} %; expected more than the "
-                f"{100 * self.minimum_effect:g} % below which nothing is claimed. 5 % is the "
-                "default."
+                f"--delta: the difference that does not matter is {100 * self.delta:g} %; expected "
+                f"more than the {100 * self.minimum_effect:g} % below which nothing is claimed. 5 "
+                "% is the default."
             )
 
 
@@ -139,6 +139,9 @@ class Measured:
     algorithm: str = ""
 
 
+_HOPELESS = 10.0
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """How many times as long head takes as base (or how many times as much it needs).
@@ -161,9 +164,15 @@ class Effect:
     p_value: float | None = None
     smallest_effect: float | None = None
 
+    @property
+    def seen(self) -> float | None:
+        """The smallest effect, unless it is so large that nobody needs statistics for it."""
+        smallest = self.smallest_effect
+        return smallest if smallest is not None and smallest < _HOPELESS else None
+
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ComparedCell:
     """One workload on one target, or a stage of it, on both sides.
 
     Attributes
@@ -263,7 +272,7 @@ class Comparison:
     ----------
     base, head : Side
     rule : Rule
-    cells : tuple of Cell
+    cells : tuple of ComparedCell
     means : tuple of Mean
     changes : tuple of Change
     warnings : tuple of str
@@ -275,7 +284,7 @@ class Comparison:
     base: Side
     head: Side
     rule: Rule
-    cells: tuple[Cell, ...]
+    cells: tuple[ComparedCell, ...]
     means: tuple[Mean, ...] = ()
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 """What became wrong, slower or better between two measured commits, and how sure that is.
 
-The records of two sides become one :class:`~convbench.comparing.comparison.Cell` for each workload
-on each target (and stage), with a verdict and a reason. docs/comparing.md says what they mean and
-why.
+The records of two sides become one :class:`~convbench.comparing.comparison.ComparedCell` for each
+workload on each target (and stage), with a verdict and a reason. docs/comparing.md says what they
+mean and why.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from convbench.comparing import stats
 from convbench.comparing.comparison import (
     ORDER,
-    Cell,
+    ComparedCell,
     Comparison,
     Effect,
     Mean,
@@ -29,10 +29,13 @@ from convbench.comparing.comparison import (
 from convbench.comparing.settings import changes
 from convbench.comparing.sides import Side
 from convbench.errors import InputError
-from convbench.results.folder import SHORT
+from convbench.results.folder import short
 from convbench.results.records import Record
 from convbench.words.numbers import count, share, times
 from convbench.words.status import Status
+
+Draws = tuple[float, ...]
+"""One number a process."""
 
 _Name = tuple[str, str, str]
 """Target, workload and stage."""
@@ -83,9 +86,9 @@ def compare(
         sides = {"base": base, "head": head}
         if len(missing) == 1:
             (name,) = missing
-            warning = f"nothing was measured of {name}, {sides[name].commit[:SHORT]}"
+            warning = f"nothing was measured of {name}, {short(sides[name].commit)}"
         else:  # of the one that was measured there is nothing to choose either
-            warning = f"{base.commit[:SHORT]} and {head.commit[:SHORT]} were not both measured"
+            warning = f"{short(base.commit)} and {short(head.commit)} were not both measured"
         warnings = (warning,)
         return Comparison(base, head, rule, (), warnings=warnings)
     pairs = _pair(base, head)
@@ -152,7 +155,7 @@ def _pair(base: Side, head: Side) -> list[_Pair]:
     return pairs
 
 
-def _judge(pair: _Pair, *, unlike: bool) -> Cell | None:
+def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
     """All that can be said without statistics; undecided where those have to speak.
 
     None if neither side has measured anything.
@@ -177,7 +180,7 @@ def _judge(pair: _Pair, *, unlike: bool) -> Cell | None:
     ]
     if base.algorithm and head.algorithm and base.algorithm != head.algorithm:
         notes.append(f"the algorithm was {base.algorithm} and is {head.algorithm}")
-    return Cell(
+    return ComparedCell(
         pair.kind, pair.suite, target, workload, stage, verdict, reason, base, head,
         bits=_bits(base.digests, head.digests), notes=tuple(notes),
     )  # fmt: skip
@@ -254,14 +257,13 @@ def _why(record: Record | None) -> str:
 
 
 def _measured(record: Record | None, check: Record | None) -> Measured:
-    processes = _processes(record)
     facts = check.facts if check else {}
     digests = facts.get("digests") or filter(None, [facts.get("digest")])
     known = (record and record.facts.get("algorithm")) or facts.get("algorithm") or ""
     return Measured(
         status=record.status if record else None,
-        value=_centre(processes) if _positive(processes) else (record.value if record else None),
-        processes=len(processes),
+        value=record.value if record else None,
+        processes=len(_draws(record)),
         correct=check.status if check else None,
         error_over_bound=check.value if check else None,
         digests=tuple(dict.fromkeys(map(str, digests))),
@@ -269,19 +271,12 @@ def _measured(record: Record | None, check: Record | None) -> Measured:
     )
 
 
-def _processes(record: Record | None) -> tuple[float, ...]:
-    """One number a process; asv's pooled median where only that is known."""
-    if record is None or record.value is None:
-        return ()
-    return record.processes or (record.value,)
+def _draws(record: Record | None) -> Draws:
+    return record.draws if record else ()
 
 
 def _positive(numbers: Collection[float]) -> bool:
     return bool(numbers) and all(0 < number < math.inf for number in numbers)
-
-
-def _centre(numbers: Sequence[float]) -> float:
-    return math.exp(math.fsum(map(math.log, numbers)) / len(numbers))
 
 
 def _bits(base: Collection[str], head: Collection[str]) -> str:
@@ -309,7 +304,7 @@ def _incomparable(pair: _Pair, *, unlike: bool) -> str:
     ]
     if not unlike:
         known.append(("CPU", _of_machine(base, "cpu_model"), _of_machine(head, "cpu_model")))
-        if "@gpu" in pair.name[0]:
+        if base.device.startswith("gpu"):
             known.append(("GPU", _gpu(base), _gpu(head)))
     for what, one, other in known:
         # What only one side has written down is no difference.
@@ -338,33 +333,26 @@ def _of_machine(record: Record, fact: str) -> Any:
 
 def _gpu(record: Record) -> str:
     """The name of the card that a target ran on; "" if nothing tells."""
-    cards = next(
-        (
-            cards
-            for name in ("gpu", "gpus")
-            for cards in (record.facts.get(name), _of_machine(record, name))
-            if cards
-        ),
-        "",
-    )
-    if isinstance(cards, Sequence) and not isinstance(cards, str):
-        index = record.target.rpartition(":")[2]
-        place = int(index) if index.isdecimal() else 0
-        cards = cards[place] if place < len(cards) else cards[0]
-    return str(cards.get("name", "")) if isinstance(cards, Mapping) else str(cards)
+    cards = _of_machine(record, "gpus")
+    if not isinstance(cards, Sequence) or not cards:
+        return ""
+    index = record.device.partition(":")[2]
+    place = int(index) if index.isdecimal() else 0
+    card = cards[place] if place < len(cards) else cards[0]
+    return str(card.get("name", "")) if isinstance(card, Mapping) else ""
 
 
 def _judge_numbers(
-    pairs: Sequence[_Pair], judged: Sequence[Cell | None], rule: Rule
-) -> tuple[list[Cell], tuple[Mean, ...]]:
+    pairs: Sequence[_Pair], judged: Sequence[ComparedCell | None], rule: Rule
+) -> tuple[list[ComparedCell], tuple[Mean, ...]]:
     """Decide what statistics can decide, over all cells at once."""
-    done: list[Cell] = []
-    open_cells: list[Cell] = []
-    processes: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
+    done: list[ComparedCell] = []
+    open_cells: list[ComparedCell] = []
+    processes: list[tuple[Draws, Draws]] = []
     for pair, cell in zip(pairs, judged, strict=True):
         if cell is None:
             continue
-        both = _processes(pair.base), _processes(pair.head)
+        both = _draws(pair.base), _draws(pair.head)
         if cell.verdict is not Verdict.UNDECIDED:
             done.append(cell)
         elif all(map(_positive, both)):
@@ -395,31 +383,36 @@ def _judge_numbers(
 
 
 def _means(
-    processes: Sequence[tuple[tuple[float, ...], tuple[float, ...]]],
-    cells: Sequence[Cell],
+    processes: Sequence[tuple[Draws, Draws]],
+    cells: Sequence[ComparedCell],
     rule: Rule,
 ) -> tuple[Mean, ...]:
     """Of each target, over the times of whole pipelines, by name."""
-    by_target: dict[str, list[tuple[tuple[float, ...], tuple[float, ...]]]] = {}
+    by_target: dict[str, list[tuple[Draws, Draws]]] = {}
     for cell, both in zip(cells, processes, strict=True):
         if cell.suite == "pipeline" and not cell.stage:
             by_target.setdefault(cell.target, []).append(both)
-    means = []
-    for target, some in sorted(by_target.items()):
-        several = [both for both in some if min(map(len, both)) > 1]
-        chosen = several or some
-        mean = stats.geometric_mean([base for base, _ in chosen], [head for _, head in chosen])
-        low, high = stats.intervals(mean, rule.confidence)
-        ends = (float(low[0]), float(high[0])) if several else (None, None)
-        means.append(Mean(target, len(chosen), float(mean.ratio[0]), *ends))
-    return tuple(means)
+    return tuple(mean_of(target, some, rule) for target, some in sorted(by_target.items()))
+
+
+def mean_of(target: str, sides: Sequence[tuple[Draws, Draws]], rule: Rule) -> Mean:
+    """The geometric mean of head / base over cells, given by the processes of either side.
+
+    Where any cell has an interval, it is over those that have one.
+    """
+    several = [both for both in sides if min(map(len, both)) > 1]
+    chosen = several or sides
+    mean = stats.geometric_mean([base for base, _ in chosen], [head for _, head in chosen])
+    low, high = stats.intervals(mean, rule.confidence)
+    ends = (float(low[0]), float(high[0])) if several else (None, None)
+    return Mean(target, len(chosen), float(mean.ratio[0]), *ends)
 
 
 def _surely(effect: Effect, rule: Rule) -> bool:
     return effect.p_value is not None and effect.p_value <= 1 - rule.confidence
 
 
-def _decide(effect: Effect, cell: Cell, cells: int, rule: Rule) -> tuple[Verdict, str]:
+def _decide(effect: Effect, cell: ComparedCell, cells: int, rule: Rule) -> tuple[Verdict, str]:
     """Say what an effect means; `cells` is how many have an interval."""
     counts = {"base": cell.base.processes, "head": cell.head.processes}
     low, high = effect.low, effect.high
@@ -446,8 +439,8 @@ def _decide(effect: Effect, cell: Cell, cells: int, rule: Rule) -> tuple[Verdict
     least = 1 + rule.minimum_effect
     if low > least or high < 1 / least:
         span += f", as one of {count(cells, 'cell')} may by chance (p {effect.p_value:.2g})"
-    seen = effect.smallest_effect
-    if seen is None or seen > _HOPELESS:
+    seen = effect.seen
+    if seen is None:
         return Verdict.UNDECIDED, f"{span}; so few processes could not have shown any effect"
     return Verdict.UNDECIDED, f"{span}; {share(seen)} {more} would have been seen"
 
@@ -456,11 +449,9 @@ _WORDS = (
     ("slower", "faster", "head takes {} to {} times as long"),
     ("larger", "smaller", "head needs {} to {} times as much"),
 )
-_HOPELESS = 10.0
-"""A slow-down that nobody needs statistics for."""
 
 
-def _worst_first(cell: Cell) -> tuple[Any, ...]:
+def _worst_first(cell: ComparedCell) -> tuple[Any, ...]:
     distance = abs(math.log(cell.effect.ratio)) if cell.effect else 0.0
     name = (cell.target, cell.workload, cell.stage, cell.suite)
     return ORDER[cell.verdict], not cell.moved, -distance, name

@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from convbench.comparing.comparison import BAD, Cell, Change, Comparison, Mean, Verdict
+from convbench.comparing.comparison import BAD, Change, ComparedCell, Comparison, Mean, Verdict
 from convbench.comparing.parts import (
     LEGEND,
     bits,
@@ -116,7 +116,7 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell_row(cell: Cell) -> str:
+def _cell_row(cell: ComparedCell) -> str:
     span_of = interval(cell)
     ratio = f"{effect(cell)} ({span_of})" if span_of else effect(cell)
     why = "; ".join((cell.reason, *cell.notes))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from convbench.comparing.comparison import Cell, Comparison, Effect, Mean, Verdict
+from convbench.comparing.comparison import ComparedCell, Comparison, Effect, Mean, Verdict
 from convbench.comparing.sides import Side
+from convbench.results.folder import environment_in_words
 from convbench.words.numbers import count, duration, share, size, times
 from convbench.words.text import clean
 
@@ -20,7 +21,9 @@ LEGEND = (
 )
 
 
-def split(comparison: Comparison, *, everything: bool = False) -> tuple[list[Cell], list[Cell]]:
+def split(
+    comparison: Comparison, *, everything: bool = False
+) -> tuple[list[ComparedCell], list[ComparedCell]]:
     """Cells to be shown, and cells of which their number is enough."""
     equal = [
         cell
@@ -31,7 +34,7 @@ def split(comparison: Comparison, *, everything: bool = False) -> tuple[list[Cel
     return [cell for cell in comparison.cells if id(cell) not in names], equal
 
 
-def folded(cells: Iterable[Cell]) -> str:
+def folded(cells: Iterable[ComparedCell]) -> str:
     """Count cells that are not shown."""
     counts = Counter(cell.verdict for cell in cells)
     return " and ".join(f"{number} {verdict}" for verdict, number in counts.items())
@@ -44,9 +47,7 @@ def skipped(cells: int) -> str:
 
 def where(side: Side, *, whole: bool = False) -> str:
     """Environment and machine; an interpreter's path only if the whole is wanted."""
-    # The rest of the name of an existing environment is the path of its interpreter.
-    existing = side.environment.startswith("existing") and not whole
-    environment = "existing environment" if existing else side.environment
+    environment = side.environment if whole else environment_in_words(side.environment)
     return clean(", ".join(filter(None, (environment, side.machine))))
 
 
@@ -75,29 +76,28 @@ def bits(comparison: Comparison) -> Iterator[str]:
 # -- Numbers ---------------------------------------------------------------------------------------
 
 
-def value(cell: Cell, value: float | None) -> str:
+def value(cell: ComparedCell, value: float | None) -> str:
     """A side's time or memory, in the unit that fits both."""
     least = min((side for side in (cell.base.value, cell.head.value) if side), default=None)
     return (size if cell.kind == "memory" else duration)(value, least)
 
 
-def effect(cell: Cell) -> str:
+def effect(cell: ComparedCell) -> str:
     """Head / base."""
     return times(cell.effect.ratio) if cell.effect else ""
 
 
-def interval(cell: Cell) -> str:
+def interval(cell: ComparedCell) -> str:
     """Of Head / base."""
     return span(cell.effect) if cell.effect and cell.effect.low is not None else ""
 
 
-def seen(cell: Cell) -> str:
+def seen(cell: ComparedCell) -> str:
     """The slow-down that would have been seen."""
-    seen = cell.effect and cell.effect.smallest_effect
-    return share(seen) if seen and seen < 10 else ""
+    return share(cell.effect.seen) if cell.effect and cell.effect.seen else ""
 
 
-def error(cell: Cell) -> str:
+def error(cell: ComparedCell) -> str:
     """Error over bound of both sides, once if they are the same."""
     errors = [
         "-" if side.error_over_bound is None else f"{side.error_over_bound:.2g}"

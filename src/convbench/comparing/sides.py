@@ -6,10 +6,11 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 from convbench.errors import InputError
-from convbench.results.folder import SHORT
+from convbench.results.folder import SHORT, short
 from convbench.results.records import Record
 
 _LISTED = 10
@@ -21,7 +22,7 @@ class Coordinate:
 
     Examples
     --------
-    >>> Coordinate.parse("HEAD~1::vm")
+    >>> Coordinate.parse("HEAD~1::vm", "compare")
     Coordinate(revision='HEAD~1', environment='', machine='vm')
     """
 
@@ -30,8 +31,8 @@ class Coordinate:
     machine: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read one.
+    def parse(cls, text: str, command: str) -> Self:
+        """Read one, as the command that is named in the message got it.
 
         Raises
         ------
@@ -41,7 +42,7 @@ class Coordinate:
         parts = [part.strip() for part in text.split(":", maxsplit=2)]
         if not parts[0]:
             raise InputError(
-                f"compare: a side is {text!r}; expected REVISION[:ENVIRONMENT[:MACHINE]]. Name a "
+                f"{command}: a side is {text!r}; expected REVISION[:ENVIRONMENT[:MACHINE]]. Name a "
                 "commit, as in HEAD~1 or 1a2b3c4d:py3.12:."
             )
         return cls(*parts)
@@ -83,7 +84,7 @@ class Side:
 
 
 def find_commit(
-    revision: str, measured: Sequence[str], full_hash: Callable[[str], str | None]
+    revision: str, measured: Sequence[str], full_hash: Callable[[str], str | None], command: str
 ) -> str:
     """The hash, or its first eight digits, of the commit that a revision means.
 
@@ -92,9 +93,11 @@ def find_commit(
     revision : str
         Anything that git understands, or the start of the hash of a commit that was measured.
     measured : sequence of str
-        See :func:`measured_commits`.
+        See :meth:`~convbench.results.folder.Folder.measured_commits`.
     full_hash : callable
         What git makes of a revision; None if it cannot.
+    command : str
+        Which one was run: the message begins with it.
 
     Returns
     -------
@@ -107,10 +110,10 @@ def find_commit(
         If it means nothing, or several commits.
     """
     full = full_hash(revision)
-    if full is not None and full[:SHORT] in measured:
+    if full is not None and short(full) in measured:
         return full
     start = revision.lower()
-    matches = [prefix for prefix in measured if prefix.startswith(start[:SHORT])]
+    matches = [prefix for prefix in measured if prefix.startswith(short(start))]
     if not re.fullmatch(r"[0-9a-f]{1,40}", start):
         matches = []
     if len(matches) == 1:
@@ -119,12 +122,12 @@ def find_commit(
         return full
     if matches:
         raise InputError(
-            f"compare: the revision is {revision!r}, which several commits begin with; expected "
-            f"one of {_listed(matches)}. Give more of the hash."
+            f"{command}: the revision is {revision!r}, which several commits begin with; expected "
+            f"one of {listed(matches)}. Give more of the hash."
         )
     raise InputError(
-        f"compare: the revision is {revision!r}, unknown to git and the start of no result; "
-        f"expected a revision, or one of what was measured: {_listed(measured)}. `convbench "
+        f"{command}: the revision is {revision!r}, unknown to git and the start of no result; "
+        f"expected a revision, or one of what was measured: {listed(measured)}. `convbench "
         "results` shows what is there."
     )
 
@@ -135,6 +138,7 @@ def choose_sides(
     commits: tuple[str, str],
     records: Iterable[Record],
     here: str,
+    command: str,
 ) -> tuple[Side, Side]:
     """Find out which results the coordinates mean.
 
@@ -150,6 +154,8 @@ def choose_sides(
         Of those commits, and perhaps of others.
     here : str
         This machine's name.
+    command : str
+        Which one was run: the message begins with it.
 
     Returns
     -------
@@ -169,19 +175,23 @@ def choose_sides(
     if not all(found):
         empty = [Side(commit, "", "") for commit in hashes]
         return empty[0], empty[1]
-    options = [_options(*pair) for pair in zip(asked, hashes, found, strict=True)]
-    named = [bool(side.machine) for side in asked]
-    machines = _agree("machine", 0, options, hashes, named_both=all(named), here=here)
+    options = [
+        fitting(side, commit, rs, command)
+        for side, commit, rs in zip(asked, hashes, found, strict=True)
+    ]
+    agree = partial(_agree, command, commits=hashes)
+    named = all(side.machine for side in asked)
+    machines = agree("machine", 0, options, named_both=named, here=here)
     options = [[p for p in ps if p[0] == m] for ps, m in zip(options, machines, strict=True)]
-    named = [bool(side.environment) for side in asked]
-    environments = _agree("environment", 1, options, hashes, named_both=all(named))
+    named = all(side.environment for side in asked)
+    environments = agree("environment", 1, options, named_both=named)
     chosen = [
         Side(commit, e, m, tuple(r for r in rs if r.environment == e and r.machine == m))
         for commit, e, m, rs in zip(hashes, environments, machines, found, strict=True)
     ]
     if chosen[0].name == chosen[1].name:
         raise InputError(
-            f"compare: either side is {chosen[0].name}; expected two different sides. Name "
+            f"{command}: either side is {chosen[0].name}; expected two different sides. Name "
             "another commit, or two environments of this one."
         )
     return chosen[0], chosen[1]
@@ -191,27 +201,36 @@ _Place = tuple[str, str]
 """Machine and environment."""
 
 
-def _options(asked: Coordinate, commit: str, records: Iterable[Record]) -> list[_Place]:
-    """Where a side was measured, as far as its coordinate admits it."""
+def fitting(
+    asked: Coordinate, commit: str, records: Iterable[Record], command: str
+) -> list[_Place]:
+    """Where a commit was measured, as far as a coordinate admits it: machine and environment.
+
+    Raises
+    ------
+    InputError
+        If that is nowhere. The message lists the places that there are.
+    """
     places = sorted({(r.machine, r.environment) for r in records})
-    fitting = places
+    found = places
     for i, name in enumerate((asked.machine, asked.environment)):
-        exact = [place for place in fitting if place[i] == name]
-        fitting = exact or [place for place in fitting if name in place[i]]
-    if not fitting:
+        exact = [place for place in found if place[i] == name]
+        found = exact or [place for place in found if name in place[i]]
+    if not found:
         raise InputError(
-            f"compare: a side is {str(asked)!r}, where this commit was not measured; expected "
+            f"{command}: a side is {str(asked)!r}, where this commit was not measured; expected "
             f"one of {_candidates(commit, places)}. Name one of these."
         )
-    return fitting
+    return found
 
 
 def _agree(
+    command: str,
     what: str,
     i: int,
     options: Sequence[Sequence[_Place]],
-    commits: Sequence[str],
     *,
+    commits: Sequence[str],
     named_both: bool,
     here: str | None = None,
 ) -> tuple[str, str]:
@@ -221,7 +240,7 @@ def _agree(
         for commit, places, some in zip(commits, options, names, strict=True):
             if len(some) > 1:
                 raise InputError(
-                    f"compare: the {what} of {commit[:SHORT]} is given by a part of several "
+                    f"{command}: the {what} of {short(commit)} is given by a part of several "
                     f"names; expected one of {_candidates(commit, places)}. Name it in full."
                 )
         return names[0][0], names[1][0]
@@ -234,22 +253,23 @@ def _agree(
     if common:
         got, to_do = "several have both", "Paste two of these."
         options = [[place for place in places if place[i] in common] for places in options]
-    listed = [_candidates(*pair) for pair in zip(commits, options, strict=True)]
+    offered = [_candidates(*pair) for pair in zip(commits, options, strict=True)]
     raise InputError(
-        f"compare: the {what} is not named on both sides, and {got}; expected one for each side: "
-        f"{'; and '.join(listed)}. {to_do}"
+        f"{command}: the {what} is not named on both sides, and {got}; expected one for each side: "
+        f"{'; and '.join(offered)}. {to_do}"
     )
 
 
 def _candidates(commit: str, places: Iterable[_Place]) -> str:
-    return _listed([_pasted(commit, environment, machine) for machine, environment in places])
+    return listed([_pasted(commit, environment, machine) for machine, environment in places])
 
 
 def _pasted(commit: str, environment: str, machine: str) -> str:
-    return shlex.quote(str(Coordinate(commit[:SHORT], environment, machine)))
+    return shlex.quote(str(Coordinate(short(commit), environment, machine)))
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
     more = len(names) - _LISTED
-    listed = ", ".join(names[:_LISTED]) or "nothing"
-    return f"{listed} and {more} more" if more > 0 else listed
+    some = ", ".join(names[:_LISTED]) or "nothing"
+    return f"{some} and {more} more" if more > 0 else some

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from convbench.comparing.comparison import Cell, Change, Comparison, Mean, Verdict
+from convbench.comparing.comparison import Change, ComparedCell, Comparison, Mean, Verdict
 from convbench.comparing.parts import (
     LEGEND,
     QUIET,
@@ -87,7 +87,7 @@ def render(comparison: Comparison, *, everything: bool = False) -> RenderableTyp
     return stacked(parts)
 
 
-def _table(cells: Sequence[Cell]) -> Table:
+def _table(cells: Sequence[ComparedCell]) -> Table:
     verdicts = [(cell.verdict, _STYLES.get(cell.verdict, "")) for cell in cells]
     columns = [
         Column("verdict", verdicts, "word"),
@@ -103,7 +103,7 @@ def _table(cells: Sequence[Cell]) -> Table:
     return Table(columns, ("would see", "error/bound", "base", "head", "interval"))
 
 
-def _reasons(cells: Iterable[Cell]) -> dict[tuple[Verdict, tuple[str, ...]], list[str]]:
+def _reasons(cells: Iterable[ComparedCell]) -> dict[tuple[Verdict, tuple[str, ...]], list[str]]:
     """Each reason once, with the cells; where the numbers say it already, only the notes."""
     found: dict[tuple[Verdict, tuple[str, ...]], list[str]] = {}
     for cell in cells:

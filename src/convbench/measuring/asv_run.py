@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from convbench.machine.git import full_hash
+from convbench.results.folder import Filed, Folder, short
 
 VARIABLE = "CONVBENCH_ASV"
 
@@ -92,8 +93,8 @@ def location() -> tuple[Path, str] | None:
     if len(environment) >= 128:  # here asv shortens the name of its file
         digest = hashlib.md5(environment.encode(), usedforsecurity=False).hexdigest()
         environment = f"env-{digest}"
-    evidence = Path(asked.results_dir).parent / "evidence"
-    return evidence / asked.machine / f"{commit[:8]}-{environment}.jsonl", asked.run
+    filed = Filed(asked.machine, short(commit), environment)
+    return Folder(Path(asked.results_dir)).evidence_of(filed), asked.run
 
 
 def asv_mode() -> str | None:
@@ -115,7 +116,8 @@ def _asked_of_asv(checkout: Path) -> Asked:
     run, words = next(found, (str(os.getppid()), []))
     asked, _ = parser.parse_known_args(words)
     commit = asked.set_commit_hash and full_hash(asked.set_commit_hash, checkout)
-    results_dir = None if asked.dry_run else str(checkout / ".asv" / "results")
+    results = Folder.of_config(checkout / "asv.conf.json").results
+    results_dir = None if asked.dry_run else str(results)
     return Asked(f"asv-{run}", asked.machine, commit, results_dir)
 
 

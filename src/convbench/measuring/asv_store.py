@@ -15,7 +15,6 @@ import itertools
 import math
 import platform
 import re
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +24,9 @@ from typing import Any
 
 from convbench.errors import InputError
 from convbench.machine.files import write
-from convbench.results.journal import Note
+from convbench.results.folder import Filed, Folder
+from convbench.results.journal import Ends, Note, by_cell
 from convbench.stimulus.targets import Target
-
-_FOLDERS = (".asv", "evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,13 @@ class Store:
         self._results.load_data(self.conf.results_dir)
         self.commit_time_s = date / 1000
         self.file = Path(asv.results.get_filename(params["machine"], commit, environment.name))
-        self.evidence = config.parent.joinpath(*_FOLDERS, self.file).with_suffix(".jsonl")
+        filed = Filed.of(self.file)
+        if filed is None:
+            raise InputError(
+                f"{config}: the file of results is {self.file}; expected a name that begins with a "
+                "commit's hash, as asv 0.6.6 makes it. Install that version."
+            )
+        self.evidence = Folder(Path(self.conf.results_dir)).evidence_of(filed)
 
     def cells(self) -> list[Cell]:
         """Everything that was selected and is ours, in asv's order."""
@@ -174,9 +178,7 @@ class Store:
         A cell that failed in any of its processes has failed, and one without a note is left as it
         was. The file is replaced as a whole.
         """
-        of: dict[tuple[str, tuple[str, ...]], list[Note]] = {}
-        for note in notes:
-            of.setdefault((note.benchmark, note.params), []).append(note)
+        of = by_cell(notes)
         values: dict[str, dict[int, tuple[Any, Any, Any]]] = {}
         for cell in cells:
             found = outcome(of.get((cell.benchmark, cell.params), ()))
@@ -217,25 +219,21 @@ class Store:
         )
 
 
-def outcome(notes: Iterable[Note]) -> tuple[Any, Any, Any] | None:
+def outcome(notes: Sequence[Note]) -> tuple[Any, Any, Any] | None:
     """What asv stores of a cell: (result, samples, calls a sample); None if it was not run.
 
     The result is True where asv makes it from the samples, NaN if it was skipped, None if it
     failed.
     """
-    last: dict[int, Note] = {}
-    for note in notes:
-        last[note.round] = note
-    statuses = {note.status for note in last.values()}
-    if "failed" in statuses:
+    ends = Ends.of(notes)
+    if ends.failed:
         return None, None, None
-    measured = [note for note in last.values() if note.status == "ok"]
-    if not measured:
-        return (math.nan, None, None) if "skipped" in statuses else None
-    if "samples_s" in measured[0].facts:
-        samples = [s for note in measured for s in note.facts["samples_s"]]
-        return True, samples, max(note.facts["number"] for note in measured)
-    return statistics.median(note.facts["value"] for note in measured), None, None
+    if not ends.ok:
+        return (math.nan, None, None) if ends.skipped else None
+    if ends.samples_s:
+        samples = [*itertools.chain(*ends.samples_s)]
+        return True, samples, max(note.facts["number"] for note in ends.ok)
+    return ends.value, None, None
 
 
 def _machine() -> dict[str, Any]:

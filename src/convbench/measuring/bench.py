@@ -34,10 +34,8 @@ from convbench.machine.git import git
 from convbench.measuring import evidence
 from convbench.measuring.asv_store import Cell, Store
 from convbench.measuring.evidence import Place
-from convbench.results.journal import append, read
+from convbench.results.journal import Ends, append, by_cell, read
 from convbench.words.status import Outcome
-
-FINISHED = ("ok", "skipped", "failed")
 
 _GOODBYE_S = 10.0
 """For the cell that is under way when a run is interrupted, and the last lines of its process."""
@@ -50,7 +48,8 @@ class Answer:
     Attributes
     ----------
     status : str
-        What became of the cell, one of `FINISHED`; "ready" before the first, "ended" as the last.
+        What became of the cell: "ok", "skipped" or "failed"; "ready" before the first, "ended" as
+        the last.
     lost : bool
         The process can measure nothing more: its GPU's context is lost, or it is dead.
     """
@@ -120,32 +119,25 @@ class Bench:
 
     def left(self) -> list[tuple[int, Cell]]:
         """What is not done yet, as (round, cell)."""
-        done, given_up = set(), set()
-        for note in self._notes:
-            if note.status in FINISHED:
-                done.add((note.round, note.benchmark, note.params))
-            if note.status in {"skipped", "failed"}:
-                given_up.add((note.benchmark, note.params))
+        ends = self._ends()
         return [
             (number, cell)
             for number in range(1, self.rounds + 1)
-            for cell in self.cells
-            if number <= cell.rounds
-            and (number, cell.benchmark, cell.params) not in done
-            and (cell.benchmark, cell.params) not in given_up
+            for cell, end in zip(self.cells, ends, strict=True)
+            if number <= cell.rounds and number not in end.rounds and not end.given_up
         ]
+
+    def _ends(self) -> list[Ends]:
+        """What is known of each of the cells."""
+        notes = by_cell(self._notes)
+        return [Ends.of(notes.get((cell.benchmark, cell.params), ())) for cell in self.cells]
 
     def _left_out(self, number: int) -> list[Cell]:
         """Cells that this round would have, had they not failed or been skipped in one before."""
-        ends = {
-            (note.benchmark, note.params): note.round
-            for note in self._notes
-            if note.status in {"skipped", "failed"}
-        }
         return [
             cell
-            for cell in self.cells
-            if number <= cell.rounds and ends.get((cell.benchmark, cell.params), number) < number
+            for cell, end in zip(self.cells, self._ends(), strict=True)
+            if number <= cell.rounds and 0 < end.given_up < number
         ]
 
     def measure(self) -> Generator[Done, None, None]:
@@ -228,6 +220,7 @@ class Bench:
         store = self.store
         append(
             store.evidence, "run", run=self.run, state=state, plan=self.plan,
+            clean=not git(store.suites.parent, "status", "--porcelain"),
             front="convbench bench", machine=store.machine["machine"], commit=store.commit,
             environment=store.environment, commit_time_s=store.commit_time_s, **facts,
         )  # fmt: skip

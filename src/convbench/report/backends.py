@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from convbench.comparing import stats
-from convbench.results.records import Record
+from convbench.comparing.judge import Draws, mean_of
 from convbench.words.numbers import count, faster, si
 from convbench.words.status import Status
 
@@ -20,8 +20,6 @@ MOST_ROWS = 60
 
 _SLOWER, _SAME, _FASTER = "#b35806", "#f2f2ee", "#20639b"
 
-_Processes = tuple[float, ...]
-
 
 def parts(data: Data) -> Iterator[Part]:
     """A heat map, geometric means, and a table."""
@@ -29,7 +27,7 @@ def parts(data: Data) -> Iterator[Part]:
         (row.workload, row.target): row.status for row in data.rows
         if row.status in {Status.WRONG, Status.INVALID}
     }  # fmt: skip
-    times = {(r.workload, r.target): r for r in data.of_suite("pipeline") if r.value}
+    times = {(r.workload, r.target): r for r in data.of_suite("pipeline") if min(r.draws) > 0}
     used = {cell: record for cell, record in times.items() if cell not in wrong}
     pairs = [cell for cell in used if cell[1] != data.baseline and (cell[0], data.baseline) in used]
     if not pairs:
@@ -37,7 +35,7 @@ def parts(data: Data) -> Iterator[Part]:
         yield Text(f"There is nothing to hold side by side: no other target{other} has times.")
         return
     # How many times as long as the target the baseline takes.
-    both = [(_processes(used[cell]), _processes(used[cell[0], data.baseline])) for cell in pairs]
+    both = [(used[cell].draws, used[cell[0], data.baseline].draws) for cell in pairs]
     found = stats.ratios(*zip(*both, strict=True))
     yield _chart(data, pairs, found, wrong)
     yield _means(data, pairs, both)
@@ -47,7 +45,7 @@ def parts(data: Data) -> Iterator[Part]:
         "workload | target | > speed-up | > low | > high | > time | > of the baseline | algorithm",
         (
             (
-                workload, target, faster(ratio), *(_end(end) for end in ends),
+                workload, target, *map(_faster, (ratio, *ends)),
                 si(used[workload, target].value, "s"), si(used[workload, data.baseline].value, "s"),
                 str(used[workload, target].facts.get("algorithm", "")),
             )
@@ -61,10 +59,6 @@ def parts(data: Data) -> Iterator[Part]:
             f"{count(len(wrong), 'cell')} left out: the time of a result that is wrong, or that"
             " cannot be true, means nothing.", "care",
         )  # fmt: skip
-
-
-def _processes(record: Record) -> _Processes:
-    return tuple(p for p in record.processes or (record.value or 0.0,) if p > 0)
 
 
 def _chart(
@@ -102,25 +96,20 @@ def _chart(
 
 
 def _means(
-    data: Data, pairs: Sequence[tuple[str, str]], both: Sequence[tuple[_Processes, _Processes]]
+    data: Data, pairs: Sequence[tuple[str, str]], both: Sequence[tuple[Draws, Draws]]
 ) -> Table:
-    rows = []
-    for target in data.targets:
-        some = [sides for sides, (_, other) in zip(both, pairs, strict=True) if other == target]
-        if not some:
-            continue
-        several = [sides for sides in some if min(map(len, sides)) > 1] or some
-        mean = stats.geometric_mean(*zip(*several, strict=True))
-        low, high = stats.intervals(mean, data.rule.confidence)
-        ends = (_end(float(end[0])) for end in (low, high))
-        rows.append((target, str(len(several)), faster(float(mean.ratio[0])), *ends))
+    means = [
+        mean_of(target, some, data.rule)
+        for target in data.targets
+        if (some := [draws for draws, (_, t) in zip(both, pairs, strict=True) if t == target])
+    ]
     return Table.of(
         f"Geometric mean of the speed-up over {data.baseline}",
         "target | > workloads | > speed-up | > low | > high",
-        rows,
+        ((m.target, str(m.cells), *map(_faster, (m.ratio, m.low, m.high))) for m in means),
         folded=False,
     )
 
 
-def _end(value: float) -> str:
-    return "" if math.isnan(value) else faster(value)
+def _faster(ratio: float | None) -> str:
+    return "" if ratio is None or math.isnan(ratio) else faster(ratio)

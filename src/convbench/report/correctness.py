@@ -11,7 +11,7 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Cell, Chart, Part, Table, Text, status
+from .parts import Chart, Part, Table, TableCell, Text, status
 
 MOST_ROWS = 60
 
@@ -47,7 +47,7 @@ def parts(data: Data) -> Iterator[Part]:
 
 
 def _worst_first(check: Record) -> tuple[int, float]:
-    return list(Status).index(check.status), -(check.value or 0.0)
+    return check.status.rank, -(check.value or 0.0)
 
 
 def _chart(checks: Sequence[Record]) -> Chart:
@@ -93,21 +93,23 @@ def _color(check: Record) -> str:
     return _COLORS.get(check.status, _ABSENT)
 
 
-def _between_processes(check: Record) -> str | Cell:
+def _between_processes(check: Record) -> str | TableCell:
     digests = check.facts.get("digests")
     if not isinstance(digests, Sequence) or isinstance(digests, str) or len(digests) < 2:
         return ""
     if len({*map(str, digests)}) == 1:
-        return Cell(f"same in {len(digests)}", "good")
-    return Cell(f"{len({*map(str, digests)})} of {len(digests)} differ", "care")
+        return TableCell(f"same in {len(digests)}", "good")
+    return TableCell(f"{len({*map(str, digests)})} of {len(digests)} differ", "care")
 
 
-def _bits(data: Data) -> dict[tuple[str, str], Cell]:
+def _bits(data: Data) -> dict[tuple[str, str], TableCell]:
     """Whether head's output has base's bits, of each workload on each target."""
     if not data.comparison:
         return {}
     return {
-        (cell.workload, cell.target): Cell(cell.bits, "good" if cell.bits == "same" else "care")
+        (cell.workload, cell.target): TableCell(
+            cell.bits, "good" if cell.bits == "same" else "care"
+        )
         for cell in data.comparison.cells
         if cell.bits and not cell.stage and (cell.suite in {"pipeline", "accuracy"})
     }

@@ -13,20 +13,20 @@ import numpy as np
 
 from convbench.comparing.comparison import Comparison, Rule
 from convbench.comparing.judge import compare
-from convbench.comparing.sides import Coordinate, Side, choose_sides, find_commit
+from convbench.comparing.sides import Coordinate, Side, choose_sides, find_commit, fitting
 from convbench.errors import InputError
 from convbench.machine.git import subjects
 from convbench.results import history, records
-from convbench.results.folder import SHORT, measured_commits
+from convbench.results.folder import Folder, short
 from convbench.results.history import History
 from convbench.results.journal import UNREADABLE, unreadable
 from convbench.results.records import Record
-from convbench.results.rows import Row, summarise
+from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
 from convbench.words.status import Exit, Status
 
 _NO_HISTORY = History((), np.zeros(0), (), np.zeros((0, 0)))
-_USUAL_BASELINE = "numpy@cpu"
+_REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +92,11 @@ class Data:
             return "NOTHING MEASURED: there are no results to report"
         counts = Counter(row.status for row in self.rows)
         listed = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
-        worst = [status for status in Status if counts[status] and status in _BAD]
+        worst = [status for status in Status if counts[status] and status in BAD]
         word = " AND ".join(worst).upper() if worst else "NOTHING IS WRONG"
         if not self.targets:
             word = "NOTHING MEASURED"
         return f"{word}: {listed}, of {len(self.rows)} rows"
-
-
-_BAD = frozenset({Status.WRONG, Status.FAILED, Status.INVALID})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,23 +142,24 @@ def gather(
     say("reading the history")
     past = history.load(request.results_dir)
     say("reading the results")
-    measured = measured_commits(request.results_dir)
+    measured = Folder(request.results_dir).measured_commits()
     revision = _default_head(past, measured, full_hash) if request.head is None else request.head
     problems = [*past.problems]
     if not revision:
         return Data(Side("", "", ""), rule=request.rule, history=past, problems=tuple(problems))
-    asked = Coordinate.parse(revision)
-    commit = find_commit(asked.revision, measured, full_hash)
+    asked = Coordinate.parse(revision, _REPORT)
+    commit = find_commit(asked.revision, measured, full_hash, _REPORT)
     if request.base is None:
         head, remarks = _only_side(asked, commit, _load(request, {commit}, problems), request.here)
         base_commit = _before(past, head)
         before = _load(request, {base_commit}, problems) if base_commit else []
         base = _same_place(base_commit, before, head) if base_commit else None
     else:
-        other = Coordinate.parse(request.base)
-        base_commit = find_commit(other.revision, measured, full_hash)
+        other = Coordinate.parse(request.base, _REPORT)
+        base_commit = find_commit(other.revision, measured, full_hash, _REPORT)
         records = _load(request, {base_commit, commit}, problems)
-        base, head = choose_sides(other, asked, (base_commit, commit), records, request.here)
+        commits = base_commit, commit
+        base, head = choose_sides(other, asked, commits, records, request.here, _REPORT)
         remarks = []
         if not head.records:  # nothing was measured of one of them, and perhaps of the other
             head, remarks = _only_side(asked, commit, records, request.here)
@@ -169,7 +167,7 @@ def gather(
     if base is None and head.records:
         remarks.append("No earlier commit was measured on this machine in this environment.")
     comparison = compare(base, head, request.rule) if base and head.records else None
-    commits = {*past.commits, head.commit, *([base.commit] if base else [])}
+    named = {*past.commits, head.commit, *([base.commit] if base else [])}
     return Data(
         head,
         tuple(summarise(head.records)),
@@ -177,7 +175,7 @@ def gather(
         past,
         comparison,
         _baseline(request.baseline, head.records),
-        subjects(commits),
+        subjects(named),
         _machines(request.results_dir, problems),
         tuple(remarks),
         tuple(dict.fromkeys(problems)),
@@ -187,14 +185,14 @@ def gather(
 def _load(request: Request, commits: set[str], problems: list[str]) -> list[Record]:
     loaded = records.load(request.results_dir, commits)
     problems += loaded.problems
-    return [r for r in loaded.records if any(r.commit.startswith(c) for c in commits)]
+    return [*loaded.records]
 
 
 def _default_head(
     past: History, measured: Sequence[str], full_hash: Callable[[str], str | None]
 ) -> str:
     here = full_hash("HEAD")
-    if here and here[:SHORT] in measured:
+    if here and short(here) in measured:
         return here
     return past.commits[-1] if past.commits else next(iter(measured), "")
 
@@ -204,26 +202,17 @@ def _only_side(
 ) -> tuple[Side, list[str]]:
     """Where the commit was measured; if at several places that fit, here, and last."""
     records = [record for record in records if record.commit.startswith(commit)]
+    if not records:
+        return Side(commit, "", ""), ["Nothing was measured of this commit."]
     latest: dict[tuple[str, str], float] = {}
     for record in records:
         place = record.machine, record.environment
         latest[place] = max(latest.get(place, 0.0), record.measured_at_s)
-    fitting = sorted(latest, key=latest.__getitem__)
-    for i, part in enumerate((asked.machine, asked.environment)):
-        exact = [place for place in fitting if place[i] == part]
-        fitting = exact or [place for place in fitting if part in place[i]]
-    if not fitting:
-        if not records:
-            return Side(commit, "", ""), ["Nothing was measured of this commit."]
-        listed = ", ".join(f"{commit[:SHORT]}:{e}:{m}" for m, e in sorted(latest))
-        raise InputError(
-            f"report: the head is {str(asked)!r}, where this commit was not measured; expected "
-            f"one of {listed}. Name one of these."
-        )
-    chosen = [place for place in fitting if place[0] == here] or fitting
+    places = sorted(fitting(asked, commit, records, _REPORT), key=latest.__getitem__)
+    chosen = [place for place in places if place[0] == here] or places
     machine, environment = chosen[-1]
     remarks = []
-    if others := [f"{e} on {m}" for m, e in fitting if (m, e) != (machine, environment)]:
+    if others := [f"{e} on {m}" for m, e in places if (m, e) != (machine, environment)]:
         remarks.append(f"This commit was also measured in {'; '.join(others)}.")
     kept = tuple(r for r in records if (r.machine, r.environment) == (machine, environment))
     return Side(kept[0].commit, environment, machine, kept), remarks
@@ -263,7 +252,7 @@ def _baseline(asked: str | None, records: Iterable[Record]) -> str:
         if record.kind == "time" and record.value is not None
     )  # fmt: skip
     if asked is None or asked in counts:
-        usual = _USUAL_BASELINE if _USUAL_BASELINE in counts else ""
+        usual = BASELINE if BASELINE in counts else ""
         return asked or usual or next((target for target, _ in counts.most_common(1)), "")
     raise InputError(
         f"report: the baseline is {asked!r}, of which there is no time; expected one of "

@@ -17,7 +17,7 @@ from convbench.words.numbers import date, si, times
 from . import charts
 from .charts import SERIES, TONES, ZOOM_HINT, Point
 from .data import Data, measured_at
-from .parts import Cell, Chart, Part, Table, Text
+from .parts import Chart, Part, Table, TableCell, Text
 
 MOST_CHARTS = 12
 MOST_POINTS = 400
@@ -176,7 +176,7 @@ def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: i
             size = abs(math.log(after / before))
             if size > math.log1p(data.rule.delta):
                 old, new = (commits[line.places[i]] for i in (last, first))
-                change = Cell(times(after / before), "bad" if after > before else "good")
+                change = TableCell(times(after / before), "bad" if after > before else "good")
                 what = line.name, line.series.target, change, *map(line.text, (before, after))
                 rows.append((size, (*what, new.made, short(old.hash), new.name)))
     rows.sort(key=lambda row: -row[0])

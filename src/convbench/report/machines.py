@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from convbench.comparing.settings import settings
 from convbench.words.numbers import date
 
 from .data import Data, measured_at
@@ -60,21 +60,12 @@ def changes(data: Data) -> Iterator[Part]:
 def _head(data: Data) -> Iterator[Part]:
     machine: dict[str, str] = {}
     versions: dict[tuple[str, str], list[str]] = {}
-    seen: set[tuple[str, int]] = set()
-    for record in data.head.records:
-        for fact in ("machine", "versions"):
-            value = record.facts.get(fact)
-            # The records of a process share what it has said of itself.
-            if not isinstance(value, Mapping) or (record.target, id(value)) in seen:
-                continue
-            seen.add((record.target, id(value)))
+    for (target, fact), names in settings(data.head.records, ("machine", "versions")).items():
+        for name, text in ((name, text) for name, texts in names.items() for text in sorted(texts)):
             if fact == "machine":
-                machine |= dict(_flat("", value))
-                continue
-            for name, text in _flat("", value):
-                of = versions.setdefault((name, text), [])
-                if record.target not in of:
-                    of.append(record.target)
+                machine[name] = text
+            else:
+                versions.setdefault((name, text), []).append(target)
     if machine:
         yield Text("The head's machine, in its own words:")
         yield Facts.of(machine.items())
@@ -86,20 +77,3 @@ def _head(data: Data) -> Iterator[Part]:
             "library or setting | value | targets",
             ((name, text, ", ".join(of)) for (name, text), of in sorted(versions.items())),
         )
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Names and values of nested tables and lists."""
-    match value:
-        case dict():
-            for key, item in value.items():
-                yield from _flat(f"{prefix} {key}".strip(), item)
-        case [dict(), *_]:
-            for i, item in enumerate(value):
-                yield from _flat(f"{prefix} {i}", item)
-        case list() | tuple():
-            yield prefix, " ".join(map(str, value))
-        case None:
-            pass
-        case _:
-            yield prefix, str(value)

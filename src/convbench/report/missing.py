@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convbench.results.rows import causes_in_words
-from convbench.words.status import Status
 from convbench.words.text import clip
 
 from .data import Data
@@ -14,12 +13,15 @@ from .parts import Part, Table, Text, status
 
 def parts(data: Data) -> Iterator[Part]:
     """Each reason once, with what it concerns; and the files that could not be read."""
-    causes = sorted(causes_in_words(data.rows).items(), key=lambda item: _worst(item[0][0]))
+    causes = causes_in_words(data.rows)
     if causes:
         yield Table.of(
             "Reasons",
             "status | reason | what to do | which",
-            ((status(of), reason, remedy, clip(where)) for (of, reason, remedy), where in causes),
+            (
+                (status(of), reason, remedy, clip(where))
+                for (of, reason, remedy), where in causes.items()
+            ),
             folded=False,
         )
     elif data.head.records:
@@ -33,7 +35,3 @@ def parts(data: Data) -> Iterator[Part]:
             ([problem] for problem in data.problems),
             folded=False,
         )
-
-
-def _worst(of: Status) -> int:
-    return list(Status).index(of)

@@ -19,7 +19,7 @@ MOST_ROWS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """What stands in a table, where it is more than plain text."""
 
     text: str
@@ -42,12 +42,12 @@ class Text:
 class Facts:
     """Names and what they are; or numbers and what they count, if `large`."""
 
-    pairs: tuple[tuple[str, Cell], ...]
+    pairs: tuple[tuple[str, TableCell], ...]
     large: bool = False
     part: Literal["facts"] = "facts"
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[str, str | Cell]], *, large: bool = False) -> Facts:
+    def of(cls, pairs: Iterable[tuple[str, str | TableCell]], *, large: bool = False) -> Facts:
         """Leave out what is empty."""
         known = ((name, _cell(value)) for name, value in pairs)
         return cls(tuple(pair for pair in known if pair[1].text), large)
@@ -69,7 +69,7 @@ class Table:
 
     title: str
     header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     numeric: frozenset[int] = frozenset()
     left_out: int = 0
     folded: bool = True
@@ -80,7 +80,7 @@ class Table:
         cls,
         title: str,
         header: str,
-        rows: Iterable[Sequence[str | Cell]],
+        rows: Iterable[Sequence[str | TableCell]],
         *,
         folded: bool = True,
         most: int = MOST_ROWS,
@@ -160,10 +160,10 @@ TONES: dict[Status, Tone] = {
 }
 
 
-def status(of: Status) -> Cell:
+def status(of: Status) -> TableCell:
     """A status with its tone."""
-    return Cell(str(of), TONES[of])
+    return TableCell(str(of), TONES[of])
 
 
-def _cell(value: str | Cell) -> Cell:
-    return value if isinstance(value, Cell) else Cell(value)
+def _cell(value: str | TableCell) -> TableCell:
+    return value if isinstance(value, TableCell) else TableCell(value)

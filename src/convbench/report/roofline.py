@@ -26,7 +26,7 @@ def parts(data: Data) -> Iterator[Part]:
     for record in data.of_suite("pipeline"):
         has_work = _positive(record, "flops") and _positive(record, "bytes")
         if has_work and record.value and (record.workload, record.target) not in wrong:
-            of_device.setdefault(record.target.partition("@")[2], []).append(record)
+            of_device.setdefault(record.device, []).append(record)
     for number, (device, records) in enumerate(of_device.items(), start=1):
         ceiling = ceilings.get(device, Ceiling())
         if not (ceiling.gflops and ceiling.gb_per_s):

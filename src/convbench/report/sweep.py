@@ -39,7 +39,7 @@ def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) ->
     points = [
         Point(
             float(size), float(record.value or 0), target,
-            min(record.processes, default=None), max(record.processes, default=None),
+            min(record.draws), max(record.draws),
             says={"target": target, axis: str(size), "time": si(record.value, "s")},
         )
         for target, curve in of_target.items() for size, record in sorted(curve.items()) if size
@@ -85,16 +85,12 @@ def _crossovers(
     order = []
     for size in sorted(one[1].keys() & other[1].keys()):
         a, b = one[1][size], other[1][size]
-        if max(_processes(a)) < min(_processes(b)):
+        if max(a.draws) < min(b.draws):
             order.append((size, one[0]))
-        elif max(_processes(b)) < min(_processes(a)):
+        elif max(b.draws) < min(a.draws):
             order.append((size, other[0]))
     return [
         (first, str(until), then, str(since))
         for (until, first), (since, then) in itertools.pairwise(order)
         if first != then
     ]
-
-
-def _processes(record: Record) -> tuple[float, ...]:
-    return record.processes or (record.value or 0.0,)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from convbench.comparing.comparison import Cell as Compared
-from convbench.comparing.comparison import Comparison
+from convbench.comparing.comparison import ComparedCell, Comparison
 from convbench.words.numbers import digits, share, si, times
 
 from . import charts
@@ -50,7 +49,7 @@ def _compared(comparison: Comparison) -> Iterator[Part]:
     )  # fmt: skip
 
 
-def _forest(comparison: Comparison, cells: Sequence[Compared]) -> Chart:
+def _forest(comparison: Comparison, cells: Sequence[ComparedCell]) -> Chart:
     shown = cells[:MOST_ROWS]
     points = [
         Point(
@@ -79,13 +78,12 @@ def _forest(comparison: Comparison, cells: Sequence[Compared]) -> Chart:
     )
 
 
-def _value(cell: Compared, value: float | None) -> str:
+def _value(cell: ComparedCell, value: float | None) -> str:
     return si(value, "B" if cell.kind == "memory" else "s")
 
 
-def _seen(cell: Compared) -> str:
-    seen = cell.effect and cell.effect.smallest_effect
-    return share(seen) if seen and seen < 10 else ""
+def _seen(cell: ComparedCell) -> str:
+    return share(cell.effect.seen) if cell.effect and cell.effect.seen else ""
 
 
 def _alone(data: Data) -> Iterator[Part]:
@@ -96,13 +94,13 @@ def _alone(data: Data) -> Iterator[Part]:
     yield Text("There is no base, so these are the times of the head alone.")
     yield Table.of(
         "Times",
-        "workload | target | status | > time | > ± between processes | > processes | > GFLOP/s"
-        " | > of roofline | algorithm",
+        "workload | target | status | > time | > ± between processes | > processes"
+        " | > on the device | > GFLOP/s | > of roofline | algorithm",
         (
             (
                 row.workload, row.target, status(row.status), si(row.time_s, "s"),
-                share(row.spread), str(row.processes or ""), digits(row.gflops),
-                share(row.of_roofline), row.algorithm,
+                share(row.spread), str(row.processes or ""), si(row.device_s, "s"),
+                digits(row.gflops), share(row.of_roofline), row.algorithm,
             )
             for row in rows
         ),

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from convbench.comparing.comparison import BAD, Verdict
-from convbench.comparing.comparison import Cell as Compared
+from convbench.comparing.comparison import BAD, ComparedCell, Verdict
 from convbench.comparing.sides import Side
 from convbench.results.folder import short
 from convbench.words.numbers import count, date, si, times
 from convbench.words.status import Exit, Status
 
 from .data import Data
-from .parts import TONES, Cell, Facts, Part, Table, Text, Tone, status
+from .parts import TONES, Facts, Part, Table, TableCell, Text, Tone, status
 
 MOST_SHOWN = 8
 
@@ -31,12 +30,12 @@ def parts(data: Data) -> Iterator[Part]:
     if data.comparison:
         counts = data.comparison.counts.items()
         yield Facts.of(
-            ((str(v), Cell(str(n), VERDICT_TONES.get(v, ""))) for v, n in counts), large=True
+            ((str(v), TableCell(str(n), VERDICT_TONES.get(v, ""))) for v, n in counts), large=True
         )
     elif data.rows:
         found = Counter(row.status for row in data.rows)
         yield Facts.of(
-            ((str(s), Cell(str(found[s]), TONES[s])) for s in Status if found[s]), large=True
+            ((str(s), TableCell(str(found[s]), TONES[s])) for s in Status if found[s]), large=True
         )
     yield Facts.of(_sides(data))
     warnings = data.comparison.warnings if data.comparison else ()
@@ -97,7 +96,8 @@ def _worst(data: Data) -> Iterator[Part]:
             "status | workload | target | > time | why",
             (
                 (status(row.status), row.workload, row.target, si(row.time_s, "s"),
-                 "; ".join(dict.fromkeys(c.reason for c in row.causes if c.status == row.status)))
+                 "; ".join(dict.fromkeys(of.reason for _, of in row.outcomes
+                                         if of.status == row.status)))
                 for row in rows
             ),
             folded=False, most=MOST_SHOWN,
@@ -107,11 +107,11 @@ def _worst(data: Data) -> Iterator[Part]:
 _SHOWN = BAD | {Verdict.VANISHED, Verdict.REGRESSED, Verdict.IMPROVED, Verdict.FIXED}
 
 
-def compared(cell: Compared) -> tuple[str | Cell, ...]:
+def compared(cell: ComparedCell) -> tuple[str | TableCell, ...]:
     """A row of a table of verdicts."""
     effect = cell.effect
     return (
-        Cell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
+        TableCell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
         cell.name if cell.kind != "memory" else f"{cell.name} memory",
         cell.target,
         *(map(times, (effect.ratio, effect.low, effect.high)) if effect else ("", "", "")),

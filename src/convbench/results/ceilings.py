@@ -59,12 +59,12 @@ def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:
         fastest_s = record.facts.get("fastest_s")
         if record.suite != "ceiling" or not fastest_s:
             continue
-        found = best.setdefault((*origin(record), device_of(record)), {})
+        found = best.setdefault((*record.origin, record.device), {})
         work = "flops" if record.workload == "ceiling.gemm" else "bytes"
         rate = float(record.facts.get(work, 0)) / fastest_s / 1e9
         found[record.workload] = max(found.get(record.workload, 0.0), rate)
         machine = record.facts.get("machine") or {}
-        found["cores"] = int(machine.get("logical_cores", 1)) if device_of(record) == "cpu" else 1
+        found["cores"] = int(machine.get("logical_cores", 1)) if record.device == "cpu" else 1
         found["cache_bytes"] = int(machine.get("last_level_cache_bytes") or 0)
     return {
         key: Ceiling(
@@ -75,16 +75,6 @@ def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:
         )
         for key, found in best.items()
     }
-
-
-def origin(record: Record) -> tuple[str, str, str]:
-    """Where and what a record was measured on."""
-    return record.machine, record.commit, record.environment
-
-
-def device_of(record: Record) -> str:
-    """The device of its target."""
-    return record.target.partition("@")[2]
 
 
 def impossible(ceiling: Ceiling, flops: float, traffic: float, time_s: float) -> str | None:

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import statistics
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 SCHEMA = 2
 READABLE = (1, 2)
@@ -38,7 +41,15 @@ UNREADABLE = (
 )
 """What reading a file that is damaged, or not ours, may raise."""
 
-KINDS = ("run", "process", "cell")
+Kind = Literal["time", "accuracy", "memory"]
+KINDS: dict[str, Kind] = {
+    "track_time": "time",
+    "track_error_over_bound": "accuracy",
+    "track_peak_bytes": "memory",
+}
+"""What the benchmarks of the suites measure, by the last part of their names."""
+
+LINES = ("run", "process", "cell")
 STATUSES = ("started", "ok", "skipped", "failed")
 
 
@@ -149,6 +160,8 @@ def _take(journal: Journal, entry: Any) -> None:
     time_s = float(facts.pop("time_s"))
     match kind:
         case "run":
+            if "commit_time_s" in facts:
+                facts["commit_time_s"] = float(facts["commit_time_s"])
             run = journal.runs.setdefault(str(facts.pop("run")), {"begun_s": time_s})
             run.update(facts, time_s=time_s)
         case "process":
@@ -157,7 +170,7 @@ def _take(journal: Journal, entry: Any) -> None:
         case "cell":
             journal.notes.append(_note(journal, time_s, facts))
         case _:
-            raise ValueError(f"its kind is {kind!r}, none of {', '.join(KINDS)}")
+            raise ValueError(f"its kind is {kind!r}, none of {', '.join(LINES)}")
 
 
 def _note(journal: Journal, time_s: float, facts: dict[str, Any]) -> Note:
@@ -181,6 +194,113 @@ def _note(journal: Journal, time_s: float, facts: dict[str, Any]) -> Note:
     if note.status not in STATUSES:
         raise ValueError(f"its status is {note.status!r}, none of {', '.join(STATUSES)}")
     return note
+
+
+def kind_of(benchmark: str) -> Kind | None:
+    """What a benchmark of ours measures; None of another suite's."""
+    return KINDS.get(benchmark.rpartition(".")[2])
+
+
+# -- What the notes amount to ----------------------------------------------------------------------
+
+Name = tuple[str, tuple[str, ...]]
+"""Of a cell: its benchmark and its parameters."""
+
+
+def by_cell(notes: Iterable[Note]) -> dict[Name, list[Note]]:
+    """The notes of each cell, in the order of the lines."""
+    cells: dict[Name, list[Note]] = {}
+    for note in notes:
+        cells.setdefault((note.benchmark, note.params), []).append(note)
+    return cells
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What the notes of a cell in one run amount to.
+
+    Attributes
+    ----------
+    ok, failed, skipped : tuple of Note
+        How each round ended, or each process where the rounds are asv's. A cell whose process was
+        killed together with the run that started it has no end; in a run that was continued it has
+        one from another process.
+    started : int
+        In how many processes the cell was begun.
+    died : int
+        How many of asv's processes have started it and said no more. `convbench bench` notes how
+        each of its own ended.
+    """
+
+    ok: tuple[Note, ...] = ()
+    failed: tuple[Note, ...] = ()
+    skipped: tuple[Note, ...] = ()
+    started: int = 0
+    died: int = 0
+
+    @classmethod
+    def of(cls, notes: Sequence[Note]) -> Self:
+        """Sum them up."""
+        ends: dict[tuple[int, str], Note] = {}
+        last: dict[str, str] = {}
+        for note in notes:
+            last[note.process] = note.status
+            if note.status != "started":
+                ends[note.round, "" if note.round else note.process] = note
+        ours = any(note.round for note in notes)
+        ok, failed, skipped = (
+            tuple(note for note in ends.values() if note.status == status)
+            for status in ("ok", "failed", "skipped")
+        )
+        died = 0 if ours else [*last.values()].count("started")
+        return cls(ok, failed, skipped, len(last), died)
+
+    @property
+    def rounds(self) -> set[int]:
+        """Those that have an end."""
+        return {note.round for note in (*self.ok, *self.failed, *self.skipped)}
+
+    @property
+    def given_up(self) -> int:
+        """The last round in which it failed or was skipped, after which it is not tried; else 0."""
+        return max((note.round for note in (*self.failed, *self.skipped)), default=0)
+
+    @cached_property
+    def samples_s(self) -> tuple[tuple[float, ...], ...]:
+        """Of a time: the samples of each process; none in lines of schema 1."""
+        return tuple(
+            tuple(map(float, note.facts["samples_s"]))
+            for note in self.ok if "samples_s" in note.facts
+        )  # fmt: skip
+
+    @cached_property
+    def processes(self) -> tuple[float, ...]:
+        """One number a process: the median of its samples, or its value; none in schema 1."""
+        if self.samples_s:
+            return tuple(map(statistics.median, self.samples_s))
+        return tuple(float(note.facts["value"]) for note in self.ok if "value" in note.facts)
+
+    @property
+    def value(self) -> float:
+        """The one number for all processes: their centre, and of errors the worst."""
+        if kind_of(self.ok[0].benchmark) == "accuracy":
+            return max(self.processes)
+        return centre(self.processes)
+
+
+def centre(numbers: Sequence[float]) -> float:
+    """The geometric mean, which is what ratios are made of; the median where one is not positive.
+
+    Examples
+    --------
+    >>> round(centre([1.0, 4.0]), 12), centre([0.0, 1.0, 5.0])
+    (2.0, 1.0)
+    """
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    if all(0 < number < math.inf for number in numbers):
+        return math.exp(math.fsum(map(math.log, numbers)) / len(numbers))
+    return statistics.median(numbers)
 
 
 def unreadable(error: Exception) -> str:

@@ -1,32 +1,29 @@
-"""From asv's result files and the evidence beside them to records.
-
-The files are read as they lie on the disk (version 2 of asv's format) and asv is not imported, nor
-is any backend: what was measured elsewhere can be read anywhere.
-"""
+"""From asv's result files and the evidence beside them to records."""
 
 from __future__ import annotations
 
-import ast
-import itertools
-import json
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from convbench.results.journal import UNREADABLE, Journal, Note, read, unreadable
+from convbench.results.folder import Filed, Folder, read_asv, short
+from convbench.results.journal import (
+    UNREADABLE,
+    Ends,
+    Kind,
+    Name,
+    Note,
+    by_cell,
+    centre,
+    kind_of,
+    read,
+    unreadable,
+)
 from convbench.words.status import Status
-
-ASV_VERSION = 2
-
-Kind = Literal["time", "accuracy", "memory"]
-KINDS: dict[str, Kind] = {
-    "track_time": "time",
-    "track_error_over_bound": "accuracy",
-    "track_peak_bytes": "memory",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +44,11 @@ class Record:
         "conv", "bias" or "pool"; "" for the whole pipeline. Other suites have other words here.
     status : Status
     value : float, optional
-        Seconds per call, the median of all samples; error over bound; or bytes.
-    quartiles, interval : (float, float), optional
-        Of the samples: the middle half, and asv's 99 % interval of the median. Samples of one
-        process are not independent, so neither says how sure the value is.
+        Seconds per call or bytes, the geometric mean of the processes, or asv's median of all
+        samples where only that is known; or error over bound, the worst.
     processes : tuple of float
         The median of each fresh process, in the order in which they ran: these are independent.
         Empty where only asv's numbers are known.
-    samples : tuple of float
-        Where they were kept.
-    number, repeat : int
-        Calls per sample, and samples.
     reason, remedy : str
         Why there is no number or a wrong one, and what to do.
     facts : mapping of str to JSON values
@@ -77,12 +68,7 @@ class Record:
     stage: str
     status: Status
     value: float | None = None
-    quartiles: tuple[float, float] | None = None
-    interval: tuple[float, float] | None = None
     processes: tuple[float, ...] = ()
-    samples: tuple[float, ...] = ()
-    number: int = 0
-    repeat: int = 0
     reason: str = ""
     remedy: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +77,21 @@ class Record:
     def suite(self) -> str:
         """What the benchmark is about: "pipeline", "stages", "accuracy", "cold", "sweep", ..."""
         return self.benchmark.partition(".")[0].removeprefix("bench_")
+
+    @property
+    def origin(self) -> tuple[str, str, str]:
+        """Where and what it was measured on: machine, commit and environment."""
+        return self.machine, self.commit, self.environment
+
+    @property
+    def device(self) -> str:
+        """Of its target."""
+        return self.target.partition("@")[2]
+
+    @property
+    def draws(self) -> tuple[float, ...]:
+        """One number a process; asv's one number where only that is known; () without any."""
+        return self.processes or (() if self.value is None else (self.value,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,263 +113,160 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
     ----------
     results_dir : path
     commits : collection of str, optional
-        Full hashes; the files of other commits are not opened.
+        Hashes, or their starts of eight digits or more. Files of other commits are not opened.
     """
-    results_dir = Path(results_dir)
-    evidence_dir = results_dir.parent / "evidence"
-    found = {
-        (path.parent.name, path.stem)
-        for path in (*results_dir.glob("*/*.json"), *evidence_dir.glob("*/*.jsonl"))
-        if path.name != "machine.json"
-    }
-    if commits is not None:
-        wanted = {commit[:8] for commit in commits}
-        found = {(machine, stem) for machine, stem in found if stem[:8] in wanted}
+    folder = Folder(Path(results_dir))
+    starts = None if commits is None else {short(commit) for commit in commits}
+    found = [
+        _of_commit(folder, filed)
+        for filed in folder.files()
+        if starts is None or filed.commit in starts
+    ]
+    return Loaded(
+        tuple(
+            record for one in found for record in one.records
+            if commits is None or record.commit.startswith(tuple(commits))
+        ),
+        tuple(problem for one in found for problem in one.problems),
+    )  # fmt: skip
+
+
+_Outcome = dict[str, Any]
+"""The part of a record that says what became of the cell."""
+
+
+def _of_commit(folder: Folder, filed: Filed) -> Loaded:
+    """Put together what asv and we have of a commit, on a machine, in an environment."""
+    columns, problems = read_asv(folder.results_of(filed))
+    journal = read(folder.evidence_of(filed))
+    cells = {name: _of_run(notes, journal.runs) for name, notes in by_cell(journal.notes).items()}
+    known: dict[Name, tuple[dict[str, Any], Callable[[Kind, Ends], _Outcome | None]]] = {}
+    for column in columns:
+        about = {name: getattr(column, name) for name in _ABOUT}
+        for params, value in zip(column.cells, column.values, strict=True):
+            known[column.benchmark, params] = about, partial(_beside_asv, value)
+    for name, notes in sorted(cells.items()):
+        # asv's file is written after the evidence, or not at all; its own runs save all or nothing.
+        if run := journal.runs.get(notes[-1].run):
+            known.setdefault(name, (_about(filed.machine, run, notes), _outcome))
     records: list[Record] = []
-    problems: list[str] = []
-    for machine, stem in sorted(found):
-        journal = read(evidence_dir / machine / f"{stem}.jsonl")
-        problems += journal.problems
-        cells = _last_run(journal.notes)
-        path = results_dir / machine / f"{stem}.json"
-        if path.is_file():
-            records += _of_asv(path, cells, problems)
-        records += _of_evidence(machine, journal, cells, problems)
+    problems += journal.problems
+    for (benchmark, params), (about, decide) in known.items():
+        kind = kind_of(benchmark)
+        if kind is None or len(params) < 2:
+            continue
+        try:
+            outcome = decide(kind, Ends.of(cells.get((benchmark, params), ())))
+        except UNREADABLE as error:
+            cell = f"{benchmark}({', '.join(params)})"
+            problems.append(f"{journal.path}: {cell} left out, because {unreadable(error)}")
+            continue
+        if outcome is not None:
+            target, workload, *stage = params
+            of = {"target": target, "workload": workload, "stage": "".join(stage)}
+            records.append(Record(benchmark=benchmark, kind=kind, **(about | of | outcome)))
     return Loaded(tuple(records), tuple(problems))
 
 
-_Cells = dict[tuple[str, tuple[str, ...]], list[Note]]
+_ABOUT = ("machine", "commit", "environment", "commit_time_s", "measured_at_s", "version")
 
 
-def _last_run(notes: Iterable[Note]) -> _Cells:
-    """The notes of each cell, of the run that noted it last."""
-    cells: _Cells = {}
+def _about(machine: str, run: Mapping[str, Any], notes: Sequence[Note]) -> dict[str, Any]:
+    commit, environment = (str(run.get(name, "")) for name in ("commit", "environment"))
+    version = str(notes[-1].facts.get("version", ""))
+    made_s = run.get("commit_time_s", 0.0)
+    told = (machine, commit, environment, made_s, notes[0].time_s, version)
+    return dict(zip(_ABOUT, told, strict=True))
+
+
+def _of_run(notes: Sequence[Note], runs: Mapping[str, Mapping[str, Any]]) -> list[Note]:
+    """Those of the run that counts: the last one in which the cell has come to an end.
+
+    An earlier run counts instead if it has measured the same in more processes: a quick look, or a
+    run that was interrupted, does not cost a good one. What has uncommitted changes is never the
+    same.
+    """
+    of: dict[str, list[Note]] = {}
     for note in notes:
-        known = cells.setdefault((note.benchmark, note.params), [])
-        if known and known[-1].run != note.run:
-            known.clear()
-        known.append(note)
-    return cells
+        of.setdefault(note.run, []).append(note)
+    ends = {run: Ends.of(some) for run, some in of.items()}
+    ended = [run for run in of if ends[run].rounds or ends[run].died] or [notes[-1].run]
+    at = {note.run: i for i, note in enumerate(notes)}
+    last = max(ended, key=lambda run: at[run])
+
+    def what(run: str) -> tuple[Any, ...] | None:
+        clean, found = runs.get(run, {}).get("clean"), ends[run]
+        if clean is not True or not found.ok or found.given_up:
+            return None
+        return tuple(found.ok[-1].facts.get(name) for name in ("version", "method", "versions"))
+
+    same = [run for run in ended if what(run) == what(last)] if what(last) else []
+    return of[max((last, *same), key=lambda run: len(ends[run].ok))]
 
 
-def _of_asv(path: Path, cells: _Cells, problems: list[str]) -> list[Record]:
-    """Unfold one of asv's files. What it has is taken out of the cells."""
-    try:
-        file = json.loads(path.read_bytes())
-        if file["version"] != ASV_VERSION:
-            raise ValueError(f"its version is {file['version']!r}, not {ASV_VERSION}")
-        origin = {
-            "machine": str(file["params"]["machine"]),
-            "commit": str(file["commit_hash"]),
-            "environment": str(file["env_name"]),
-            "commit_time_s": float(file["date"]) / 1000,
-        }
-        columns, benchmarks = list(file["result_columns"]), dict(file["results"])
-    except UNREADABLE as error:
-        problems.append(f"{path}: left out, because {unreadable(error)}")
-        return []
-    records = []
-    for benchmark, values in benchmarks.items():
-        kind = KINDS.get(benchmark.rpartition(".")[2])
-        if kind is None:
-            continue  # another suite's
-        try:
-            columns_of = dict(zip(columns, values, strict=False))
-            made = _records(origin, benchmark, kind, columns_of, cells)
-        except UNREADABLE as error:
-            problems.append(f"{path}: {benchmark} left out, because {unreadable(error)}")
-            continue
-        for record in made:
-            params = (record.target, record.workload, *filter(None, [record.stage]))
-            cells.pop((benchmark, params), None)
-        records += made
-    return records
-
-
-def _of_evidence(
-    machine: str, journal: Journal, cells: _Cells, problems: list[str]
-) -> list[Record]:
-    """Records of cells that asv's file does not have: it is written after them, or not at all."""
-    records = []
-    for (benchmark, params), notes in sorted(cells.items()):
-        kind = KINDS.get(benchmark.rpartition(".")[2])
-        run = journal.runs.get(notes[-1].run)
-        if kind is None or run is None or len(params) < 2:
-            continue  # asv's own runs save everything or nothing
-        try:
-            outcome = _outcome(kind, math.nan, notes)
-            commit_time_s = float(run.get("commit_time_s", 0.0))
-        except UNREADABLE as error:
-            where = f"{journal.path}: {benchmark}({', '.join(params)})"
-            problems.append(f"{where} left out, because {unreadable(error)}")
-            continue
-        if outcome is None:
-            continue
-        target, workload, *stage = params
-        records.append(
-            Record(
-                machine=machine,
-                commit=str(run.get("commit", "")),
-                environment=str(run.get("environment", "")),
-                commit_time_s=commit_time_s,
-                measured_at_s=notes[0].time_s,
-                benchmark=benchmark,
-                version=str(notes[-1].facts.get("version", "")),
-                kind=kind,
-                target=target,
-                workload=workload,
-                stage="".join(stage),
-                **outcome,
-            )
-        )
-    return records
-
-
-def _records(
-    origin: Mapping[str, Any],
-    benchmark: str,
-    kind: Kind,
-    columns: Mapping[str, Any],
-    cells: Mapping[tuple[str, tuple[str, ...]], list[Note]],
-) -> list[Record]:
-    """Unfold one benchmark; asv stores its parameters, and a list over their product a column."""
-    # asv stores the repr() of every parameter
-    product = list(
-        itertools.product(*([ast.literal_eval(p) for p in ps] for ps in columns["params"]))
-    )
-
-    def column(name: str) -> list[Any]:
-        # asv writes None for a list of nothing but None
-        values = columns.get(name) or [None] * len(product)
-        if len(values) != len(product):
-            raise ValueError(f"{name} has {len(values)} values for {len(product)} parameters")
-        return list(values)
-
-    records = []
-    for params, value, q_25, q_75, ci_a, ci_b, number, repeat, samples in zip(
-        product,
-        *map(column, ("result", "stats_q_25", "stats_q_75", "stats_ci_99_a", "stats_ci_99_b")),
-        *map(column, ("stats_number", "stats_repeat", "samples")),
-        strict=True,
-    ):
-        target, workload, *stage = params
-        outcome = _outcome(kind, value, cells.get((benchmark, params), []))
-        if outcome is None:
-            continue
-        stored = {
-            "quartiles": None if q_25 is None else (q_25, q_75),
-            "interval": None if ci_a is None else (ci_a, ci_b),
-            "samples": tuple(samples or ()),
-            "number": number or 0,
-            "repeat": repeat or 0,
-        }
-        records.append(
-            Record(
-                **origin,
-                benchmark=benchmark,
-                version=str(columns.get("version")),
-                measured_at_s=float(columns.get("started_at") or 0) / 1000,
-                kind=kind,
-                target=target,
-                workload=workload,
-                stage="".join(stage),
-                **{**stored, **outcome},
-            )
-        )
-    return records
-
-
-def _outcome(kind: Kind, value: float | None, notes: Sequence[Note]) -> dict[str, Any] | None:
+def _beside_asv(value: float | None, kind: Kind, ends: Ends) -> _Outcome | None:
     """Put asv's number and the evidence together; None for a cell that was not run.
 
     Where the evidence has the samples or the values of the processes, it is what counts. In lines
     of schema 1 asv's number decides what became of the cell and the evidence says why: n/a is both
     "skipped" and "not selected", and only the first leaves evidence.
     """
-    ended = _ends(notes)
-    if value is None and (died := _died(notes)):
+    if value is None and ends.died:
         # asv stores None for a cell if the last of its processes has failed.
         reason = "the process ended in the middle: it crashed, was killed or ran out of time"
-        number = len({note.process for note in notes})
-        return {
-            "status": Status.FAILED,
-            "reason": f"in {died} of {number} processes: {reason}" if number > died else reason,
-            "remedy": "Run this cell alone with `asv run --show-stderr -b ...` to see its last"
-            " words.",
-        }
-    if failed := [note for note in ended if note.status == "failed"]:
-        outcome = {"status": Status.FAILED, **_split(failed[-1].facts)}
-        if len(ended) > len(failed):
-            outcome["reason"] = f"in {len(failed)} of {len(ended)} processes: {outcome['reason']}"
+        some = f"in {ends.died} of {ends.started} processes: " if ends.started > ends.died else ""
+        remedy = "Run this cell alone with `asv run --show-stderr -b ...` to see its last words."
+        return _failed(f"{some}{reason}", remedy)
+    outcome = _outcome(kind, ends)
+    if ends.failed or ends.processes:
         return outcome
-    measured = [note for note in ended if note.status == "ok"]
-    if measured and {"samples_s", "value"} & measured[0].facts.keys():
-        return _measured(kind, measured)
     if value is None:
-        return {
-            "status": Status.FAILED,
-            "reason": "asv stored a failure and there is no evidence of the cell being started",
-            "remedy": "See whether `asv run --show-stderr` can build this commit and import the"
-            " suites.",
-        }
+        return _failed(
+            "asv stored a failure and there is no evidence of the cell being started",
+            "See whether `asv run --show-stderr` can build this commit and import the suites.",
+        )
     if math.isnan(value):
-        skipped = [note for note in ended if note.status == "skipped"]
-        return {"status": Status.SKIPPED, **_split(skipped[-1].facts)} if skipped else None
-    facts = measured[-1].facts if measured else {}
-    return _judged(kind, float(value), facts)
+        return outcome
+    return _judged(kind, value, ends.ok[-1].facts if ends.ok else {})
 
 
-def _ends(notes: Iterable[Note]) -> list[Note]:
-    """How each round ended, or each process where the rounds are asv's.
-
-    A cell whose process was killed together with the run that started it has no end; in a run that
-    was continued it has one from another process.
-    """
-    ends: dict[str | int, Note] = {}
-    for note in notes:
-        if note.status != "started":
-            ends[note.round or note.process] = note
-    return list(ends.values())
+def _failed(reason: str, remedy: str) -> _Outcome:
+    return {"status": Status.FAILED, "reason": reason, "remedy": remedy}
 
 
-def _died(notes: Sequence[Note]) -> int:
-    """How many of asv's processes have started and said no more."""
-    if any(note.round for note in notes):
-        return 0  # of `convbench bench`, which notes how each of them ended
-    last = {note.process: note.status for note in notes}
-    return sum(status == "started" for status in last.values())
+def _outcome(kind: Kind, ends: Ends) -> _Outcome | None:
+    """What the evidence says by itself; None for a cell that was not run."""
+    if ends.failed:
+        outcome = {"status": Status.FAILED, **_split(ends.failed[-1].facts)}
+        ended = len(ends.failed) + len(ends.ok) + len(ends.skipped)
+        if ended > len(ends.failed):
+            some = f"in {len(ends.failed)} of {ended} processes"
+            outcome["reason"] = f"{some}: {outcome['reason']}"
+        return outcome
+    if ends.processes:
+        return {**_judged(kind, ends.value, _summed(kind, ends)), "processes": ends.processes}
+    return {"status": Status.SKIPPED, **_split(ends.skipped[-1].facts)} if ends.skipped else None
 
 
-def _measured(kind: Kind, notes: Sequence[Note]) -> dict[str, Any]:
-    """Sum up what the processes have measured."""
-    facts = dict(notes[-1].facts)
-    if digests := [note.facts["digest"] for note in notes if "digest" in note.facts]:
+def _summed(kind: Kind, ends: Ends) -> dict[str, Any]:
+    """The facts of the last process, and what all of them come to."""
+    facts = {k: v for k, v in ends.ok[-1].facts.items() if k not in _OF_ONE_PROCESS}
+    if digests := [note.facts["digest"] for note in ends.ok if "digest" in note.facts]:
         facts["digests"] = digests
-    if kind != "time":
-        values = [float(note.facts["value"]) for note in notes]
-        worst = max(range(len(values)), key=values.__getitem__)
-        facts["worst"] = notes[worst].facts.get("worst", "")
-        facts.pop("value", None)
-        value = values[worst] if kind == "accuracy" else statistics.median(values)
-        return {**_judged(kind, value, facts), "processes": tuple(values)}
-    each = [[float(s) for s in note.facts["samples_s"]] for note in notes]
-    samples = [sample for process in each for sample in process]
-    facts = {k: v for k, v in facts.items() if k not in {"samples_s", "device_samples_s"}}
-    facts["fastest_s"] = min(samples)
-    device = [d for note in notes for d in note.facts.get("device_samples_s", ())]
-    if device:
-        facts["device_s"] = statistics.median(device)
-    quartiles = statistics.quantiles(samples, n=4) if len(samples) > 1 else samples * 3
-    return {
-        **_judged(kind, statistics.median(samples), facts),
-        "processes": tuple(map(statistics.median, each)),
-        "quartiles": (quartiles[0], quartiles[2]),
-        "number": int(facts.pop("number", 0)),
-        "repeat": len(samples),
-    }
+    if kind == "accuracy":
+        worst = max(ends.ok, key=lambda note: float(note.facts["value"]))
+        facts["worst"] = worst.facts.get("worst", "")
+    if ends.samples_s:
+        facts["fastest_s"] = min(map(min, ends.samples_s))
+    if device := [s for note in ends.ok if (s := note.facts.get("device_samples_s"))]:
+        facts["device_s"] = centre([statistics.median(map(float, samples)) for samples in device])
+    return facts
 
 
-def _judged(kind: Kind, value: float, facts: Mapping[str, Any]) -> dict[str, Any]:
+_OF_ONE_PROCESS = frozenset({"samples_s", "device_samples_s", "number", "value"})
+
+
+def _judged(kind: Kind, value: float, facts: Mapping[str, Any]) -> _Outcome:
     outcome = {"status": Status.OK, "value": value, **_split(facts)}
     if kind == "accuracy" and value > 1:
         outcome |= {
@@ -382,6 +280,8 @@ def _judged(kind: Kind, value: float, facts: Mapping[str, Any]) -> dict[str, Any
 _TYPES = {
     "flops": (int, float),
     "bytes": (int, float),
+    "fastest_s": (int, float),
+    "device_s": (int, float),
     "versions": (dict,),
     "machine": (dict,),
     "digests": (list,),
@@ -389,7 +289,7 @@ _TYPES = {
 """What others rely on; a fact of another type was not written by us and is left out."""
 
 
-def _split(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _split(facts: Mapping[str, Any]) -> _Outcome:
     rest = {
         name: value
         for name, value in facts.items()
@@ -400,9 +300,3 @@ def _split(facts: Mapping[str, Any]) -> dict[str, Any]:
         "remedy": str(rest.pop("remedy", "")),
         "facts": rest,
     }
-
-
-def latest_commit(records: Iterable[Record]) -> str | None:
-    """The commit that was measured last; None without records."""
-    latest = max(records, key=lambda record: record.measured_at_s, default=None)
-    return None if latest is None else latest.commit

@@ -6,34 +6,22 @@ better everywhere.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from convbench.results.ceilings import (
-    Ceiling,
-    Ceilings,
-    device_of,
-    find_ceilings,
-    impossible,
-    origin,
-)
+from convbench.results.ceilings import Ceiling, Ceilings, find_ceilings, impossible
 from convbench.results.records import Record
-from convbench.words.status import Exit, Status
+from convbench.words.status import Exit, Outcome, Status
 
 LAYERS = ("pipeline", "stages", "accuracy", "memory", "cold")
 """The suites that a row of a layer sums up; each other suite has rows of its own."""
 
+BAD = frozenset({Status.WRONG, Status.FAILED, Status.INVALID})
+"""A row that is so makes the exit code 2."""
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a part of a row is not ok: "pipeline", "accuracy" or "stage conv"."""
-
-    part: str
-    status: Status
-    reason: str
-    remedy: str
+BASELINE = "numpy@cpu"
+"""What other targets are held against, where it was measured and nobody names another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +36,13 @@ class Row:
     status : Status
         Wrong if the accuracy is, failed if any part is, skipped if there is no number at all.
     time_s : float, optional
-        Median time of a call.
+        Of a call.
     processes : int
         How many fresh processes that was measured in.
     spread : float, optional
-        Half the distance between the fastest and the slowest of them, as a share of the median.
+        Half the distance between the fastest and the slowest of them, as a share of the time.
+    device_s : float, optional
+        The part of the time that a GPU was at work, by its own events.
     gflops : float, optional
         10**9 floating-point operations of the direct method per second.
     gb_per_s : float, optional
@@ -62,14 +52,14 @@ class Row:
     error_over_bound : float, optional
         More than 1 is wrong.
     cold_s : float, optional
-        Median time of a call with nothing in the caches.
+        Time of a call with nothing in the caches.
     peak_bytes : float, optional
         Memory beyond the input.
     stages_s : mapping of str to float
-        Median time of a call of each stage by itself; or of what else the suite tells apart.
+        Time of a call of each stage by itself; or of what else the suite tells apart.
     algorithm : str
-    causes : tuple of Cause
-        Of all that is not ok.
+    outcomes : tuple of (str, Outcome)
+        Of each part that is not ok: "pipeline", "accuracy", "stage conv".
     """
 
     machine: str
@@ -82,6 +72,7 @@ class Row:
     time_s: float | None = None
     processes: int = 0
     spread: float | None = None
+    device_s: float | None = None
     gflops: float | None = None
     gb_per_s: float | None = None
     of_roofline: float | None = None
@@ -90,7 +81,7 @@ class Row:
     peak_bytes: float | None = None
     stages_s: Mapping[str, float] = field(default_factory=dict)
     algorithm: str = ""
-    causes: tuple[Cause, ...] = ()
+    outcomes: tuple[tuple[str, Outcome], ...] = ()
 
 
 def summarise(records: Iterable[Record]) -> list[Row]:
@@ -104,7 +95,7 @@ def summarise(records: Iterable[Record]) -> list[Row]:
     order: dict[str, int] = {}
     for record in records:
         suite = "layers" if record.suite in LAYERS else record.suite
-        groups.setdefault((*origin(record), suite, record.workload, record.target), []).append(
+        groups.setdefault((*record.origin, suite, record.workload, record.target), []).append(
             record
         )
         for name in (record.workload, record.target):
@@ -123,17 +114,17 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
     time_s = time.value if time else None
     flops, traffic = (float(time.facts.get(n) or 0) if time else 0 for n in ("flops", "bytes"))
     gflops = flops / time_s / 1e9 if flops and time_s else None
-    ceiling = ceilings.get((*origin(any_part), device_of(any_part)), Ceiling())
+    ceiling = ceilings.get((*any_part.origin, any_part.device), Ceiling())
     attainable = ceiling.attainable_gflops(flops, traffic)
-    causes = [
-        Cause(_part(part), part.status, part.reason, part.remedy)
+    outcomes = [
+        (_part(part), Outcome(part.status, part.reason, part.remedy))
         for part in parts
         if part.status is not Status.OK
     ]
     if suite != "ceiling" and time_s and (reason := impossible(ceiling, flops, traffic, time_s)):
         remedy = "Measure again with `convbench bench --fresh`; if it stays, the clock is wrong."
-        causes.append(Cause("pipeline", Status.INVALID, reason, remedy))
-    present = {part.status for part in parts} | {cause.status for cause in causes}
+        outcomes.append(("pipeline", Outcome(Status.INVALID, reason, remedy)))
+    present = {part.status for part in parts} | {outcome.status for _, outcome in outcomes}
     if present == {Status.OK, Status.SKIPPED} and all(
         part.value is None for part in whole.values()
     ):
@@ -148,7 +139,8 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
         status=next(status for status in Status if status in present),
         time_s=time_s,
         processes=len(time.processes) if time else 0,
-        spread=_spread(time.processes) if time else None,
+        spread=_spread(time.processes, time_s) if time else None,
+        device_s=time.facts.get("device_s") if time else None,
         gflops=gflops,
         gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
         of_roofline=gflops / attainable if gflops and attainable else None,
@@ -157,15 +149,14 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
         peak_bytes=whole["memory"].value if "memory" in whole else None,
         stages_s={p.stage: p.value for p in parts if p.stage and p.value is not None},
         algorithm=str((time or any_part).facts.get("algorithm", "")),
-        causes=tuple(causes),
+        outcomes=tuple(outcomes),
     )
 
 
-def _spread(processes: Sequence[float]) -> float | None:
-    middle = statistics.median(processes) if processes else 0.0
-    if len(processes) < 2 or not middle:
+def _spread(processes: Sequence[float], time_s: float | None) -> float | None:
+    if len(processes) < 2 or not time_s:
         return None
-    return (max(processes) - min(processes)) / 2 / middle
+    return (max(processes) - min(processes)) / 2 / time_s
 
 
 def _part(record: Record) -> str:
@@ -177,26 +168,36 @@ def _part(record: Record) -> str:
 def exit_code(rows: Sequence[Row]) -> Exit:
     """Whether anything is wrong, failed or invalid, or nothing was measured."""
     statuses = {row.status for row in rows}
-    if {Status.WRONG, Status.FAILED, Status.INVALID} & statuses:
+    if BAD & statuses:
         return Exit.WRONG
     return Exit.OK if Status.OK in statuses else Exit.NOTHING
 
 
 def to_dict(rows: Iterable[Row], problems: Iterable[str] = ()) -> dict[str, Any]:
     """Everything as plain values, the rows of absent targets included."""
-    return {"rows": [asdict(row) for row in rows], "problems": list(problems)}
+    return {"rows": [_plain(row) for row in rows], "problems": list(problems)}
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    plain = asdict(row)
+    del plain["outcomes"]
+    plain["causes"] = [
+        {"part": part, "status": of.status, "reason": of.reason, "remedy": of.remedy}
+        for part, of in row.outcomes
+    ]
+    return plain
 
 
 def causes_in_words(rows: Iterable[Row]) -> dict[tuple[Status, str, str], str]:
-    """Each distinct reason with the cells that it concerns, in words."""
+    """Each distinct reason, the worst first, with the cells that it concerns in words."""
     workloads: dict[str, set[str]] = {}
     concerned: dict[tuple[Status, str, str], dict[str, dict[str, list[str]]]] = {}
     for row in rows:
         workloads.setdefault(row.target, set()).add(row.workload)
-        for cause in row.causes:
-            targets = concerned.setdefault((cause.status, cause.reason, cause.remedy), {})
+        for part, of in row.outcomes:
+            targets = concerned.setdefault((of.status, of.reason, of.remedy), {})
             parts = targets.setdefault(row.target, {}).setdefault(row.workload, [])
-            parts.append(cause.part)
+            parts.append(part)
 
     def where(target: str, cells: Mapping[str, Sequence[str]]) -> str:
         # A stage is only named where it is the stages alone that the reason concerns.
@@ -208,5 +209,5 @@ def causes_in_words(rows: Iterable[Row]) -> dict[tuple[Status, str, str], str]:
 
     return {
         key: "; ".join(where(target, cells) for target, cells in targets.items())
-        for key, targets in concerned.items()
+        for key, targets in sorted(concerned.items(), key=lambda item: item[0][0].rank)
     }

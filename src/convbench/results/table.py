@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convbench.results.folder import short
+from convbench.results.folder import environment_in_words, short
 from convbench.results.rows import Row, causes_in_words
 from convbench.words.numbers import digits, duration, share, size
 from convbench.words.status import Status
@@ -33,9 +33,8 @@ def render(rows: Sequence[Row]) -> RenderableType:
     for row in rows:
         origins.setdefault((row.machine, row.commit, row.environment), []).append(row)
     for (machine, commit, environment), group in origins.items():
-        # The rest of the name of an existing environment is the path of its interpreter.
-        only = len({origin[2] for origin in origins}) == 1 and environment.startswith("existing-py")
-        name = "existing environment" if only else environment
+        only = len({origin[2] for origin in origins}) == 1
+        name = environment_in_words(environment) if only else environment
         parts.append(line(f"{machine}, commit {short(commit)}, {name}", style="italic"))
         present = {row.target for row in group if row.status is not Status.SKIPPED}
         for suite in dict.fromkeys(row.suite for row in group):
@@ -59,6 +58,7 @@ def _table(rows: Sequence[Row], suite: str) -> Table:
         Column("target", list(zip((row.target for row in rows), styles, strict=True)), "name"),
         Column("time", [duration(row.time_s) for row in rows]),
         Column("\u00b1", [share(row.spread) for row in rows]),
+        Column("device", [duration(row.device_s) for row in rows]),
         Column("GFLOP/s", [digits(row.gflops) for row in rows]),
         # Where there is arithmetic its rate says more; JSON has both.
         Column("GB/s", ["" if row.gflops else digits(row.gb_per_s) for row in rows]),
@@ -71,5 +71,5 @@ def _table(rows: Sequence[Row], suite: str) -> Table:
     ]
     # The stages of a layer first; those of other suites are all that these have.
     dispensable = [column.title for column in stages if alone]
-    dispensable += ["memory", "cold", "GB/s", "of roofline", "GFLOP/s", "\u00b1"]
+    dispensable += ["memory", "cold", "GB/s", "of roofline", "device", "GFLOP/s", "\u00b1"]
     return Table(columns, dispensable, suite)

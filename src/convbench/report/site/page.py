@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-from convbench.report.site.side_by_side import LEGEND, Cell, Line, Section, Suite
+from convbench.report.site.side_by_side import LEGEND, Entry, Line, Section, Suite
 from convbench.words.numbers import faster
 from convbench.words.status import Status
 
@@ -63,7 +63,7 @@ def _section_html(section: Section) -> Iterator[str]:
         yield "</dl>"
 
 
-def _cell_html(section: Section, suite: Suite, line: Line, cell: Cell | None) -> str:
+def _cell_html(section: Section, suite: Suite, line: Line, cell: Entry | None) -> str:
     if cell is None:
         return "<td></td>"
     base = line.cells[section.targets.index(section.baseline)]
@@ -71,7 +71,7 @@ def _cell_html(section: Section, suite: Suite, line: Line, cell: Cell | None) ->
     return f'<td class="{html.escape(cell.status)}">{"".join(parts)}</td>'
 
 
-def words(suite: Suite, cell: Cell, base: Cell | None) -> Iterator[tuple[str, str]]:
+def words(suite: Suite, cell: Entry, base: Entry | None) -> Iterator[tuple[str, str]]:
     """What a cell says, part by part, each with its class; backends.js says the same."""
     if cell.status != Status.OK:
         yield "status", cell.status

@@ -23,6 +23,7 @@ from asv.publishing import OutputPublisher
 from convbench.machine.files import write
 from convbench.report.site import page, side_by_side
 from convbench.report.site.vendor import vendor
+from convbench.results.folder import Folder, short
 from convbench.results.records import load
 
 SCRIPTS = Path("build", "site", "node_modules")
@@ -84,16 +85,12 @@ def _publish(results_dir: Path, site: Path, age: dict[str, int]) -> None:
 
 def _newest(results_dir: Path, age: dict[str, int]) -> set[str]:
     """The newest commit of each machine and environment, by the names of the files alone."""
-    full = {commit[:8]: commit for commit in age}
-    evidence_dir = results_dir.parent / "evidence"
+    full = {short(commit): commit for commit in age}
     newest: dict[tuple[str, str], str] = {}
-    for path in (*results_dir.glob("*/*.json"), *evidence_dir.glob("*/*.jsonl")):
-        short, _, environment = path.stem.partition("-")
-        commit = full.get(short)
-        if commit is None:
-            continue
-        place = (path.parent.name, environment)
-        if place not in newest or age[newest[place]] < age[commit]:
+    for filed in Folder(results_dir).files():
+        commit = full.get(filed.commit)
+        place = filed.machine, filed.environment
+        if commit and (place not in newest or age[newest[place]] < age[commit]):
             newest[place] = commit
     return set(newest.values())
 

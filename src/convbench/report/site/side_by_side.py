@@ -13,18 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from convbench import __version__
-from convbench.results.folder import short
+from convbench.results.folder import environment_in_words, is_existing, short
 from convbench.results.records import Record
-from convbench.results.rows import Row, causes_in_words, summarise
+from convbench.results.rows import BASELINE, Row, causes_in_words, summarise
 from convbench.words.numbers import date, digits, duration
 from convbench.words.status import Status
 
-BASELINE = "numpy@cpu"
-"""What speed-ups are over, where it was measured; else the first target that was."""
-
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Entry:
     """A workload on a target.
 
     Attributes
@@ -54,14 +51,14 @@ class Line:
     ----------
     benchmark : str
         Which of asv's graphs shows its history; "" if none does.
-    cells : tuple of Cell
+    cells : tuple of Entry
         In the order of the section's targets; None where nothing was measured.
     """
 
     workload: str
     stage: str
     benchmark: str
-    cells: tuple[Cell | None, ...]
+    cells: tuple[Entry | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +119,16 @@ def sections(records: Iterable[Record], age: Mapping[str, int]) -> tuple[Section
             commits.setdefault(record.commit, []).append(record)
     newest = [max(commits.items(), key=lambda item: age[item[0]]) for commits in places.values()]
     newest.sort(key=lambda item: (-age[item[0]], item[1][0].machine, item[1][0].environment))
-    existing = [machine for machine, environment in places if _is_existing(environment)]
+    existing = [machine for machine, environment in places if is_existing(environment)]
     return tuple(
         _section(some, age[commit], only=existing.count(some[0].machine) == 1)
         for commit, some in newest
     )
 
 
-def _is_existing(environment: str) -> bool:
-    return environment.startswith("existing-py")
-
-
 def _section(records: Sequence[Record], age: int, *, only: bool) -> Section:
     first = records[0]
-    environment = first.environment
-    if only and _is_existing(environment):
-        environment = "existing environment"
+    environment = environment_in_words(first.environment) if only else first.environment
     commit = f"commit {short(first.commit)} of {date(first.commit_time_s)}"
     rows = summarise(records)
     measured = {row.target for row in rows if row.status is not Status.SKIPPED}
@@ -164,11 +155,9 @@ def _section(records: Sequence[Record], age: int, *, only: bool) -> Section:
         ),
         causes=tuple(
             Why(str(status), where, reason, remedy)
-            for (status, reason, remedy), where in sorted(
-                causes_in_words(rows).items(), key=lambda item: list(Status).index(item[0][0])
-            )
+            for (status, reason, remedy), where in causes_in_words(rows).items()
         ),
-    )  # fmt: skip
+    )
 
 
 def _lines(
@@ -190,19 +179,19 @@ def _lines(
             yield Line(workload, stage, graphs.get((workload, stage), ""), cells)
 
 
-def _cell(row: Row | None, stage: str) -> Cell | None:
+def _cell(row: Row | None, stage: str) -> Entry | None:
     if row is None:
         return None
     time_s = _finite(row.stages_s.get(stage) if stage else row.time_s)
     parts = {"pipeline", "accuracy", "time", stage}
-    doubted = any(c.part in parts and c.status is not Status.SKIPPED for c in row.causes)
-    return Cell(
+    doubted = any(part in parts and o.status is not Status.SKIPPED for part, o in row.outcomes)
+    return Entry(
         status=str(row.status),
         time_s=time_s,
         time=duration(time_s),
         error=digits(_finite(row.error_over_bound)),
         counts=bool(time_s) and not doubted,
-        reasons=tuple(dict.fromkeys(cause.reason for cause in row.causes)),
+        reasons=tuple(dict.fromkeys(outcome.reason for _, outcome in row.outcomes)),
     )
 
 
@@ -244,7 +233,7 @@ def to_json(found: Iterable[Section], problems: Iterable[str]) -> str:
 
 
 LEGEND = (
-    "The newest measured commit of each machine and environment. A cell has the median time of a"
+    "The newest measured commit of each machine and environment. A cell has the time of a"
     " call; how many times faster that is than the baseline; and the largest error over its bound,"
     " which is wrong above 1. Nothing is said of the speed of a wrong result."
 )

@@ -1,0 +1,56 @@
+"""`convbench results`: which commit it shows, and what it opens for that."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from convbench.cli.main import main
+
+from ..results.test_records import COMMIT, TIME, Project
+
+OTHER = "f" * 40
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = Project(tmp_path)
+    for i, commit in enumerate((COMMIT, OTHER)):
+        project.add(TIME, [0.1] * 4, commit=commit)
+        path = project.results_dir / "here" / f"{commit[:8]}-env.json"
+        os.utime(path, (1000 + i, 1000 + i))
+    return project
+
+
+def shown(capsys, *words):
+    code = main(["results", "--json", "--results-dir", "results", *words])
+    out, err = capsys.readouterr()
+    return code, {row["commit"] for row in json.loads(out)["rows"]} if out else set(), err
+
+
+def test_by_default_it_is_the_commit_that_was_measured_last_and_no_other_is_opened(
+    project, capsys, monkeypatch
+):
+    read, opened = type(project.results_dir).read_bytes, []
+    monkeypatch.setattr(
+        type(project.results_dir), "read_bytes", lambda path: opened.append(path) or read(path)
+    )
+    assert shown(capsys)[:2] == (0, {OTHER})
+    assert {path.name[:8] for path in opened} == {OTHER[:8]}
+
+
+def test_a_revision_is_resolved_as_compare_does_it(project, capsys):
+    assert shown(capsys, COMMIT[:5])[:2] == (0, {COMMIT})
+    code, _, said = shown(capsys, "nonsense")
+    assert code == 4
+    assert "results: the revision is 'nonsense'" in said
+    assert "ffffffff, 01234567" in said
+
+
+def test_where_nothing_was_measured_that_is_said(tmp_path, capsys):
+    code = main(["results", "--results-dir", str(tmp_path)])
+    assert code == 3
+    assert "nothing measured for any commit" in capsys.readouterr().err
