@@ -278,7 +278,7 @@ def test_a_speed_up_is_the_ratio_of_the_times_beside_it(tmp_path):
         for number, samples in enumerate(processes, start=1):
             project.measured(TIME, [target, "net.conv"], number, samples)
     data = collect(project)
-    (shown,) = backends.section(data).parts[-1].rows
+    (shown,) = list(backends.parts(data))[-1].rows
     _, _, speed_up, *_, time, baseline = (str(cell) for cell in shown)
     seconds = [float(text.removesuffix(" s")) for text in (time, baseline)]
     assert float(speed_up.removesuffix("x")) == pytest.approx(seconds[1] / seconds[0], rel=0.01)

@@ -9,7 +9,6 @@ import pytest
 
 from convbench.report import (
     backends,
-    changes,
     correctness,
     history,
     machines,
@@ -21,7 +20,7 @@ from convbench.report import (
     timings,
     verdict,
 )
-from convbench.report.parts import Chart, Facts, Table, Text
+from convbench.report.parts import Chart, Facts, Section, Table, Text
 from convbench.results.history import Series
 from convbench.words.status import Status
 
@@ -29,6 +28,11 @@ from ..records import BASE, HEAD, checked, record, timed
 from .factories import COMMITS, TARGETS, everything, make, past, suite
 
 OTHER = {"target": "tensorflow@cpu"}
+
+
+def said(parts, data):
+    """A section by itself."""
+    return Section("anchor", "Title", tuple(parts(data)))
 
 
 def words(section):
@@ -111,7 +115,7 @@ def test_every_picture_has_words_for_who_does_not_see_it_and_a_table_behind_it()
 
 
 def test_the_verdict_says_what_became_wrong_and_slower_first():
-    section = verdict.section(everything())
+    section = said(verdict.parts, everything())
     assert words(section).startswith("WRONG AND FAILED: 1 wrong, ")
     first = table(section, "What to look at first")
     assert first[0]["verdict"] == "wrong"
@@ -120,7 +124,7 @@ def test_the_verdict_says_what_became_wrong_and_slower_first():
 
 
 def test_without_a_base_the_verdict_is_of_the_head_alone():
-    section = verdict.section(make(timed(HEAD), checked(HEAD, error=7.0)))
+    section = said(verdict.parts, make(timed(HEAD), checked(HEAD, error=7.0)))
     assert words(section).startswith("WRONG: 1 wrong, of 1 rows")
     (row,) = table(section, "What to look at first")
     assert (row["status"], row["workload"]) == ("wrong", "net.conv")
@@ -139,7 +143,7 @@ def test_what_cannot_be_true_is_said_although_nothing_is_slower():
     data = make(timed(HEAD, **fast), ceiling(HEAD), base=[timed(BASE, **fast), ceiling(BASE)])
     assert data.comparison.exit_code() == 0
     assert data.exit_code() == 2
-    assert "1 of head cannot be true" in words(verdict.section(data))
+    assert "1 of head cannot be true" in words(said(verdict.parts, data))
 
 
 # -- Correctness -----------------------------------------------------------------------------------
@@ -150,14 +154,14 @@ def test_the_matrix_has_the_error_of_every_workload_on_every_target():
         checked(HEAD, error=0.25), checked(HEAD, error=12.0, **OTHER),
         checked(HEAD, error=None, workload="net.two", status=Status.FAILED, reason="no memory"),
     )  # fmt: skip
-    (chart,) = correctness.section(data).charts
+    (chart,) = said(correctness.parts, data).charts
     tiles = {(row["y"], row["x"]): row["text"] for row in rows_of(chart)}
     assert tiles == {
         ("net.conv", "numpy@cpu"): "0.25",
         ("net.conv", "tensorflow@cpu"): "12",
         ("net.two", "numpy@cpu"): "failed",
     }
-    rows = table(correctness.section(data), "Error over bound")
+    rows = table(said(correctness.parts, data), "Error over bound")
     assert [row["status"] for row in rows] == ["wrong", "failed", "ok"]
 
 
@@ -167,7 +171,7 @@ def test_bits_are_held_against_other_processes_and_against_the_base():
         timed(HEAD, **OTHER), checked(HEAD, digests=("aa", "bb"), **OTHER),
         base=[timed(BASE), checked(BASE, digests=("cc",)), timed(BASE, **OTHER)],
     )  # fmt: skip
-    rows = {row["target"]: row for row in table(correctness.section(data), "Error over bound")}
+    rows = {row["target"]: row for row in table(said(correctness.parts, data), "Error over bound")}
     assert rows["numpy@cpu"]["bits between processes"] == "same in 2"
     assert rows["numpy@cpu"]["bits against the base"] == "different"
     assert rows["tensorflow@cpu"]["bits between processes"] == "2 of 2 differ"
@@ -176,10 +180,10 @@ def test_bits_are_held_against_other_processes_and_against_the_base():
 
 def test_of_many_workloads_those_with_the_largest_errors_are_drawn():
     many = [checked(HEAD, error=i / 1000, workload=f"w{i}") for i in range(200)]
-    (chart,) = correctness.section(make(*many)).charts
+    (chart,) = said(correctness.parts, make(*many)).charts
     assert "60 of 200 workloads" in chart.title
     assert [row["y"] for row in rows_of(chart)] == [f"w{i}" for i in range(140, 200)]
-    assert len(table(correctness.section(make(*many)))) == 200
+    assert len(table(said(correctness.parts, make(*many)))) == 200
 
 
 # -- Timings ---------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ def test_of_many_workloads_those_with_the_largest_errors_are_drawn():
 
 def test_the_forest_has_ratio_interval_and_verdict():
     data = make(timed(HEAD, 1.3e-3), timed(HEAD, **OTHER), base=[timed(BASE), timed(BASE, **OTHER)])
-    section = timings.section(data)
+    section = said(timings.parts, data)
     (chart,) = section.charts
     slow, same = rows_of(chart)
     assert slow["x"] == pytest.approx(1.3)
@@ -200,14 +204,14 @@ def test_the_forest_has_ratio_interval_and_verdict():
 
 
 def test_without_intervals_there_is_no_forest_and_a_reason():
-    section = timings.section(make(timed(HEAD, processes=1), base=[timed(BASE, processes=1)]))
+    section = said(timings.parts, make(timed(HEAD, processes=1), base=[timed(BASE, processes=1)]))
     assert section.charts == ()
     assert "two processes" in words(section)
     assert table(section)[0]["verdict"] == "undecided"
 
 
 def test_without_a_base_the_times_of_the_head_are_shown():
-    (row,) = table(timings.section(make(timed(HEAD, 2e-3))))
+    (row,) = table(said(timings.parts, make(timed(HEAD, 2e-3))))
     assert (row["workload"], row["time"], row["processes"]) == ("net.conv", "2.00 ms", "5")
 
 
@@ -219,7 +223,7 @@ def test_the_speed_up_is_over_the_baseline():
         timed(HEAD, 4e-3), timed(HEAD, 1e-3, **OTHER),
         timed(HEAD, 1e-3, workload="two"), timed(HEAD, 4e-3, workload="two", **OTHER),
     )  # fmt: skip
-    section = backends.section(data)
+    section = said(backends.parts, data)
     rows = {row["workload"]: row for row in table(section, "Speed-up")}
     assert (rows["net.conv"]["speed-up"], rows["two"]["speed-up"]) == ("4.00x", "0.250x")
     (mean,) = table(section, "Geometric mean")
@@ -227,7 +231,7 @@ def test_the_speed_up_is_over_the_baseline():
     (chart,) = section.charts
     fast, slow = (row["color"] for row in rows_of(chart))
     assert fast != slow
-    other = backends.section(make(*data.head.records, baseline="tensorflow@cpu"))
+    other = said(backends.parts, make(*data.head.records, baseline="tensorflow@cpu"))
     assert {row["workload"]: row["speed-up"] for row in table(other, "Speed-up")} == {
         "net.conv": "0.250x", "two": "4.00x",
     }  # fmt: skip
@@ -238,7 +242,7 @@ def test_the_time_of_a_wrong_result_is_no_speed_up():
         timed(HEAD, 4e-3), timed(HEAD, 1e-3, **OTHER), timed(HEAD, 1e-3, target="third@cpu"),
         checked(HEAD, error=9.0, **OTHER),
     )  # fmt: skip
-    section = backends.section(data)
+    section = said(backends.parts, data)
     assert [row["target"] for row in table(section, "Speed-up")] == ["third@cpu"]
     assert {row["x"]: row["text"] for row in rows_of(section.charts[0])} == {
         "tensorflow@cpu": "wrong", "third@cpu": "4x",
@@ -259,7 +263,7 @@ def curve(target, *seconds, axis="hw"):
 
 def test_a_crossover_is_between_sizes_at_which_the_order_is_sure():
     data = make(*curve("a@cpu", 1.0, 2.0, 4.0, 8.0), *curve("b@cpu", 3.0, 2.0, 2.5, 3.0))
-    section = sweep.section(data)
+    section = said(sweep.parts, data)
     assert table(section, "Crossovers") == [
         {"faster first": "a@cpu", "up to hw": "8", "faster then": "b@cpu", "from hw": "32"}
     ]
@@ -270,7 +274,7 @@ def test_a_crossover_is_between_sizes_at_which_the_order_is_sure():
 
 def test_curves_that_never_cross_are_said_not_to():
     data = make(*curve("a@cpu", 1.0, 2.0), *curve("b@cpu", 3.0, 4.0), *curve("a@cpu", 1, axis="c"))
-    section = sweep.section(data)
+    section = said(sweep.parts, data)
     assert words(section).count("no target surely overtakes another") == 2
     assert [chart.id for chart in section.charts] == ["sweep-hw", "sweep-c"]
 
@@ -279,7 +283,7 @@ def test_curves_that_never_cross_are_said_not_to():
 
 
 def test_results_stand_under_the_roof_of_their_device():
-    section = roofline.section(everything())
+    section = said(roofline.parts, everything())
     (chart,) = section.charts
     assert chart.id == "roofline-cpu"
     (roof,) = (rows for name, rows in chart.spec["datasets"].items() if name != "rows")
@@ -290,10 +294,10 @@ def test_results_stand_under_the_roof_of_their_device():
 
 
 def test_without_ceilings_there_is_no_roof():
-    section = roofline.section(make(timed(HEAD, facts={"flops": 1e9, "bytes": 1e6})))
+    section = said(roofline.parts, make(timed(HEAD, facts={"flops": 1e9, "bytes": 1e6})))
     assert section.charts == ()
     assert "ceilings of cpu were not measured" in words(section)
-    assert "numbers of operations" in words(roofline.section(make(timed(HEAD))))
+    assert "numbers of operations" in words(said(roofline.parts, make(timed(HEAD))))
 
 
 # -- History ---------------------------------------------------------------------------------------
@@ -303,7 +307,7 @@ STEP = [1.0, 1.01, 0.99, 1.0, 1.01, 1.5, 1.51, 1.49, 1.5, 1.51]
 
 
 def of_history(rows, **fields):
-    return history.section(make(timed(HEAD), history=past(rows, **fields)))
+    return said(history.parts, make(timed(HEAD), history=past(rows, **fields)))
 
 
 def test_a_step_is_named_with_its_commit():
@@ -311,7 +315,7 @@ def test_a_step_is_named_with_its_commit():
         timed(HEAD), history=past({"flat": FLAT, "step": STEP}),
         subjects={COMMITS[5]: "Slow it down"},
     )  # fmt: skip
-    section = history.section(data)
+    section = said(history.parts, data)
     (row,) = table(section, "Steps of more than 5 %")
     assert (row["workload"], row["after / before"]) == ("step", "1.500")
     assert row["commit"] == f"{COMMITS[5][:8]} Slow it down"
@@ -377,7 +381,7 @@ def test_memory_and_stages_are_told_apart():
 
 
 def test_stages_and_the_rest_have_numbers():
-    section = stages.section(everything())
+    section = said(stages.parts, everything())
     row = next(row for row in table(section, "Stages alone") if row["workload"] == "net.conv1")
     assert (row["conv"], row["pool"], row["sum"]) == ("1.04 ms", "130 µs", "1.17 ms")
     assert table(section, "Cold caches")[0]["cold / hot"] == "1.50x"
@@ -388,12 +392,12 @@ def test_stages_and_the_rest_have_numbers():
 
 def test_nothing_is_copied_in_no_time():
     fields = {"benchmark": suite("transfer"), "stage": "to_numpy", "facts": {"bytes": 1 << 26}}
-    section = stages.section(make(timed(HEAD, 6e-8, **fields)))
+    section = said(stages.parts, make(timed(HEAD, 6e-8, **fields)))
     assert table(section, "Transfers")[0]["GB/s"] == "no copy"
 
 
 def test_machines_lists_every_place_and_the_heads_versions():
-    section = machines.section(everything())
+    section = said(machines.parts, everything())
     (row,) = table(section, "Where")
     assert (row["machine"], row["commits"], row["known to asv"]) == ("vm", "10", "cpu a CPU")
     versions = {row["library or setting"]: row for row in table(section, "Versions")}
@@ -401,15 +405,15 @@ def test_machines_lists_every_place_and_the_heads_versions():
 
 
 def test_changes_are_those_of_the_comparison():
-    (row,) = table(changes.section(everything()))
+    (row,) = table(said(machines.changes, everything()))
     assert (row["what"], row["base"], row["head"]) == ("numpy", "2.4", "2.4, 2.5")
-    assert "no base" in words(changes.section(make(timed(HEAD))))
+    assert "no base" in words(said(machines.changes, make(timed(HEAD))))
     same = make(timed(HEAD), base=[timed(BASE)])
-    assert "is the same" in words(changes.section(same))
+    assert "is the same" in words(said(machines.changes, same))
 
 
 def test_each_reason_stands_once_with_what_to_do():
-    section = missing.section(everything())
+    section = said(missing.parts, everything())
     rows = table(section, "Reasons")
     assert [row["status"] for row in rows] == ["wrong", "failed", "skipped"]
     assert (rows[1]["reason"], rows[1]["what to do"]) == ("no memory", "Free it.")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from convbench.results.folder import Folder
 from convbench.stimulus.workloads import TIERS, Workload, find, load, select
 from convbench.words.status import Exit
+
+N = TypeVar("N", int, float)
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -31,11 +35,9 @@ class Parser(argparse.ArgumentParser):
 def add_list(parser: argparse.ArgumentParser, default: str) -> None:
     """How many workloads."""
     parser.add_argument(
-        "--list",
-        choices=TIERS,
-        default=default,
+        "--list", choices=TIERS, default=default,
         help=f"of workloads; each contains the one before; default: {default}",
-    )
+    )  # fmt: skip
 
 
 def add_selection(parser: argparse.ArgumentParser, default: str) -> None:
@@ -89,36 +91,26 @@ def chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
     return tuple(select(workloads, arguments.list))
 
 
-def seed(text: str) -> int:
-    """32 bits."""
-    return int(_number(text, int, 0, 2**32 - 1))
+def _number(kind: Callable[[str], N], least: float, most: float) -> Callable[[str], N]:
+    """What reads a number from a text, and refuses one that is out of its range."""
+
+    def read(text: str) -> N:
+        with contextlib.suppress(ValueError):
+            number = kind(text)
+            if least <= number <= most:
+                return number
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:.10g}")
+
+    return read
 
 
-def count(text: str) -> int:
-    """At least one."""
-    return int(_number(text, int, 1, 10_000))
-
-
-def positive(text: str) -> float:
-    """Not zero."""
-    return _number(text, float, 1e-3, 1e9)
+seed = _number(int, 0, 2**32 - 1)
+count = _number(int, 1, 10_000)
+positive = _number(float, 1e-3, 1e9)
+duration = _number(float, 0, 86_400)
+"""Seconds, at most a day."""
 
 
 def percent(text: str) -> float:
     """A share; 5 is 5 %, and 0.05 is refused: it would be mistaken for it."""
-    return _number(text.removesuffix("%"), float, 0.5, 1000) / 100
-
-
-def duration(text: str) -> float:
-    """Seconds, at most a day."""
-    return _number(text, float, 0, 86_400)
-
-
-def _number(text: str, kind: type[int] | type[float], least: float, most: float) -> float:
-    try:
-        number = kind(text)
-    except ValueError:
-        number = kind(-1)
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:.10g}")
-    return number
+    return _number(float, 0.5, 1000)(text.removesuffix("%")) / 100

@@ -101,7 +101,3 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         getattr(command, "add_arguments", lambda _: None)(sub)
     return parser
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

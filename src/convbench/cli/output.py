@@ -123,20 +123,14 @@ def _lines(total: int) -> Iterator[Callable[[int, str], None]]:
 
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
-    bar = Progress(
-        MofNCompleteColumn(),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
+    bar = progress.Progress(
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.description}", markup=False),
         console=Console(stderr=True),
         transient=True,
     )

@@ -91,9 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
     written = {arguments.output: page.to_html(data, sections).encode()}
     if arguments.charts is not None:
         progress("drawing the charts")
-        for chart in (chart for section in sections for chart in section.charts):
-            written[arguments.charts / f"{chart.id}.svg"] = charts.svg(chart).encode()
-            written[arguments.charts / f"{chart.id}.png"] = charts.png(chart)
+        for section in sections:
+            for chart in section.charts:
+                written[arguments.charts / f"{chart.id}.svg"] = charts.svg(chart).encode()
+                written[arguments.charts / f"{chart.id}.png"] = charts.png(chart)
     for path, content in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, content)

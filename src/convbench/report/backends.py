@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,19 +14,15 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 
 MOST_ROWS = 60
 
 _SLOWER, _SAME, _FASTER = "#b35806", "#f2f2ee", "#20639b"
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """A heat map, geometric means, and a table."""
-    return Section("backends", "Backends side by side", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     wrong = {
         (row.workload, row.target): row.status for row in data.rows
         if row.status in {Status.WRONG, Status.INVALID}
@@ -77,21 +74,15 @@ def _chart(
     targets = [target for target in data.targets if target != data.baseline]
     limit = max(0.5, min(max(map(abs, of.values())), math.log(30)))
     points = []
-    for workload in (w for w in workloads if w in kept):
-        for target in targets:
-            log = of.get((workload, target))
-            text = (
-                str(wrong.get((workload, target), "n/a"))
-                if log is None
-                else (f"{math.exp(log):.2g}x")
-            )
-            says = {"workload": workload, "target": target, "speed-up": text}
-            color = (
-                "#c5cad1"
-                if log is None
-                else charts.ramp(abs(log) / limit, _SAME, _FASTER if log > 0 else _SLOWER)
-            )
-            points.append(Point(target, workload, text=text, color=color, says=says))
+    for workload, target in itertools.product((w for w in workloads if w in kept), targets):
+        log = of.get((workload, target))
+        if log is None:
+            text, color = str(wrong.get((workload, target), "n/a")), "#c5cad1"
+        else:
+            text = f"{math.exp(log):.2g}x"
+            color = charts.ramp(abs(log) / limit, _SAME, _FASTER if log > 0 else _SLOWER)
+        says = {"workload": workload, "target": target, "speed-up": text}
+        points.append(Point(target, workload, text=text, color=color, says=says))
     some = f", {len(kept)} of {len(workloads)} workloads" if len(kept) < len(workloads) else ""
     return Chart(
         "backends",

@@ -58,21 +58,16 @@ _ZOOM = "wheel![event.ctrlKey]"  # the wheel alone scrolls the page
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One thing in a picture.
+    """One thing in a picture, at numbers or in the row or column of that name.
 
     Attributes
     ----------
-    x, y : float or str
-        Numbers, or names of a row or a column.
-    series : str
-        Which of several it belongs to.
     low, high : float, optional
         How far it may be off.
-    tone : Tone
     text : str
         What is written on it.
     color : str
-        Where it is not that of the series or the tone.
+        Where it is not that of the series.
     says : mapping of str to str
         What is told about it when it is pointed at.
     """
@@ -82,9 +77,8 @@ class Point:
     series: str = ""
     low: float | None = None
     high: float | None = None
-    tone: Tone = ""
     text: str = ""
-    color: str = ""
+    color: str = TONES[""]
     says: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,15 +115,11 @@ def matrix(points: Sequence[Point], columns: Sequence[str]) -> dict[str, Any]:
         paddingInner=0.04
     )
     y = alt.Y("y:N", sort=None).title(None).scale(paddingInner=0.08).axis(_BARE)
-    tiles = _rows().mark_rect(cornerRadius=2)
-    words = _rows().mark_text(fontSize=11)
     tip = _tooltip(points)  # the words hide the tile from the pointer, so they have it too
-    return _spec(
-        tiles.encode(x, y, alt.Color("color:N", scale=None), tooltip=tip)
-        + words.encode(x, y, alt.Color("ink:N", scale=None), text="text:N", tooltip=tip),
-        points,
-        height=_height(points, 4),
-    )
+    tiles, words = _rows().mark_rect(cornerRadius=2), _rows().mark_text(fontSize=11)
+    tiles = tiles.encode(x, y, alt.Color("color:N", scale=None), tooltip=tip)
+    words = words.encode(x, y, alt.Color("ink:N", scale=None), text="text:N", tooltip=tip)
+    return _spec(tiles + words, points, _height(points, 4))
 
 
 def matrix_width(columns: int) -> int:
@@ -142,22 +132,18 @@ def intervals(points: Sequence[Point], title: str, within: tuple[float, float]) 
     ends = [end for p in points for end in (p.x, p.low, p.high) if isinstance(end, float)]
     ratios = [*within, *(p.x for p in points if isinstance(p.x, float))]
     # Two noisy processes have an interval that would leave no room for the others.
-    least, most = min(ratios) / _ROOM, max(ratios) * _ROOM
+    least, most = min(ratios) / 1.5, max(ratios) * 1.5
     domain = [max(min([*ends, *within]), least), min(max([*ends, *within]), most)]
     x = alt.X("x:Q").scale(type="log", nice=False, domain=domain, padding=8).title(title)
     x = x.axis(format=".4~g", tickCount=6)
     y = alt.Y("y:N", sort=None).title(None).axis(_BARE)
-    color = alt.Color("color:N", scale=None)
-    base = _rows().encode(y=y, color=color, tooltip=_tooltip(points))
+    base = _rows().encode(y, alt.Color("color:N", scale=None), tooltip=_tooltip(points))
     band = _some([{"low": within[0], "high": within[1]}]).mark_rect(color=TONES[""], opacity=0.2)
-    return _spec(
-        band.encode(x=alt.X("low:Q"), x2="high:Q")
-        + _some([{"at": 1}]).mark_rule(color=TONES[""]).encode(x=alt.X("at:Q"))
-        + base.mark_rule(strokeWidth=2, clip=True).encode(x=alt.X("low:Q"), x2="high:Q")
-        + base.mark_point(filled=True, size=50, opacity=1).encode(x=x),
-        points,
-        height=_height(points),
-    )
+    band = band.encode(x=alt.X("low:Q"), x2="high:Q")
+    one = _some([{"at": 1}]).mark_rule(color=TONES[""]).encode(x=alt.X("at:Q"))
+    spans = base.mark_rule(strokeWidth=2, clip=True).encode(x=alt.X("low:Q"), x2="high:Q")
+    marks = base.mark_point(filled=True, size=50, opacity=1).encode(x=x)
+    return _spec(band + one + spans + marks, points, _height(points))
 
 
 def dots(
@@ -171,7 +157,7 @@ def dots(
     if at:
         line = _some([{"at": at}]).mark_rule(color=TONES[""], strokeWidth=2)
         chart = line.encode(x=alt.X("at:Q")) + chart
-    return _spec(chart, points, height=_height(points))
+    return _spec(chart, points, _height(points))
 
 
 def bars(
@@ -181,10 +167,9 @@ def bars(
     x = alt.X("x:Q").stack("normalize" if whole else "zero").title(title)
     x = x.axis(format="%", tickCount=5) if whole else x.axis(**_si(unit))
     y = alt.Y("y:N", sort=None).title(None).axis(_BARE)
-    chart = _rows().mark_bar().encode(
-        x, y, _color(series), alt.Order("place:Q"), tooltip=_tooltip(points)
-    )  # fmt: skip
-    return _spec(chart, points, height=_height(points))
+    order = alt.Order("place:Q")
+    chart = _rows().mark_bar().encode(x, y, _color(series), order, tooltip=_tooltip(points))
+    return _spec(chart, points, _height(points))
 
 
 def curves(
@@ -197,15 +182,11 @@ def curves(
     y = alt.Y("y:Q").scale(type="log", nice=False, padding=12).title(y_title)
     y = y.axis(**_log("y", unit))
     base = _rows().encode(x=x, color=_color(series))
+    lines = base.mark_line(strokeWidth=2).encode(y=y)
+    spans = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
     marks = base.mark_point(filled=True, size=55, opacity=1)
-    return _spec(
-        base.mark_line(strokeWidth=2).encode(y=y)
-        + base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
-        + marks.encode(y=y, shape=_shape(series), tooltip=_tooltip(points)),
-        points,
-        height=300,
-        zoom=("x", "y"),
-    )
+    marks = marks.encode(y=y, shape=_shape(series), tooltip=_tooltip(points))
+    return _spec(lines + spans + marks, points, 300, zoom=("x", "y"))
 
 
 def roofline(
@@ -218,43 +199,27 @@ def roofline(
     x = alt.X("x:Q").scale(**log).axis(**_log("x")).title("operations per byte")
     y = alt.Y("y:Q").scale(**log).axis(**_log("y")).title("GFLOP/s")
     corners = [{"x": a, "y": b, "roof": name} for name, line in roofs.items() for a, b in line]
-    dashes = [[1, 0], [6, 4], [2, 3]][: len(roofs)]
-    dash = alt.StrokeDash("roof:N").scale(domain=[*roofs], range=dashes)
+    dash = alt.StrokeDash("roof:N").scale(domain=[*roofs], range=[[1, 0], [6, 4]])
     dash = dash.legend(orient="bottom", symbolSize=500)
+    lines = _some(corners).mark_line(color=TONES[""], strokeWidth=2).encode(x, y, dash)
     marks = _rows().mark_point(filled=True, size=60, opacity=0.9)
-    return _spec(
-        _some(corners).mark_line(color=TONES[""], strokeWidth=2).encode(x, y, dash)
-        + marks.encode(x, y, _color(series), _shape(series), tooltip=_tooltip(points)),
-        points,
-        height=360,
-        zoom=("x", "y"),
-    )
+    marks = marks.encode(x, y, _color(series), _shape(series), tooltip=_tooltip(points))
+    return _spec(lines + marks, points, 360, zoom=("x", "y"))
 
 
 def trend(
     points: Sequence[Point], levels: Sequence[tuple[int, int, float]], title: str, unit: str
 ) -> dict[str, Any]:
-    """One number over commits, whose place is x, and the levels between which it has stepped.
-
-    Parameters
-    ----------
-    levels : sequence of (first, last, value)
-        From one place to another it was this.
-    """
+    """One number over commits, whose place is x, and its levels: from one place to another."""
     x = alt.X("x:Q").title(title).scale(nice=False, zero=False, padding=12)
     x = x.axis(grid=False, labels=False, ticks=False)
     y = alt.Y("y:Q").scale(zero=False, nice=True, padding=6).title(None).axis(**_si(unit, 4))
-    marks = _rows().mark_point(filled=True, size=36, opacity=0.9).encode(
-        x, y, alt.Color("color:N", scale=None), tooltip=_tooltip(points)
-    )  # fmt: skip
+    marks = _rows().mark_point(filled=True, size=36, opacity=0.9)
+    marks = marks.encode(x, y, alt.Color("color:N", scale=None), tooltip=_tooltip(points))
     found = [{"from": a - 0.4, "to": b + 0.4, "level": value} for a, b, value in levels]
     steps = _some(found).mark_rule(color=SERIES[1], strokeWidth=2.5)
-    return _spec(
-        steps.encode(x=alt.X("from:Q"), x2="to:Q", y=alt.Y("level:Q")) + marks,
-        points,
-        height=130,
-        zoom=("x",),
-    )
+    steps = steps.encode(x=alt.X("from:Q"), x2="to:Q", y=alt.Y("level:Q"))
+    return _spec(steps + marks, points, 130, zoom=("x",))
 
 
 # -- Colours ---------------------------------------------------------------------------------------
@@ -295,7 +260,6 @@ def _luminance(color: str) -> float:
 
 _BARE = alt.Axis(grid=False, ticks=False, domain=False)
 _INK = ("#000000", "#ffffff")  # of the two one is always at 4.5 or more
-_ROOM = 1.5
 
 
 def _rows() -> alt.Chart:
@@ -334,13 +298,12 @@ def _height(points: Sequence[Point], more: int = 0) -> int:
 
 
 def _row(place: int, point: Point) -> dict[str, Any]:
-    color = point.color or TONES[point.tone]
     row: dict[str, Any] = {
         "x": clean(point.x) if isinstance(point.x, str) else point.x,
         "y": clean(point.y) if isinstance(point.y, str) else point.y,
         "series": clean(point.series), "low": point.low, "high": point.high, "place": place,
-        "color": color, "text": clean(point.text),
-        "ink": max(_INK, key=lambda ink: contrast(ink, color)),
+        "color": point.color, "text": clean(point.text),
+        "ink": max(_INK, key=lambda ink: contrast(ink, point.color)),
     }  # fmt: skip
     row |= {f"says{i}": clean(text) for i, text in enumerate(point.says.values())}
     return {name: value for name, value in row.items() if value not in (None, "") and _json(value)}
@@ -357,15 +320,11 @@ def _tooltip(points: Sequence[Point]) -> list[alt.Tooltip]:
 
 
 def _color(series: Sequence[str]) -> alt.Color:
-    names = [clean(name) for name in series]
-    colors = [SERIES[i % len(SERIES)] for i in range(len(names))]
-    return alt.Color("series:N").scale(domain=names, range=colors)
+    return alt.Color("series:N").scale(domain=[clean(name) for name in series], range=[*SERIES])
 
 
 def _shape(series: Sequence[str]) -> alt.Shape:
-    names = [clean(name) for name in series]
-    shapes = [_SHAPES[i % len(_SHAPES)] for i in range(len(names))]
-    return alt.Shape("series:N").scale(domain=names, range=shapes)
+    return alt.Shape("series:N").scale(domain=[clean(name) for name in series], range=[*_SHAPES])
 
 
 def _si(unit: str, ticks: int = 6) -> dict[str, Any]:

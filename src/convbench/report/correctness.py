@@ -11,8 +11,7 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, TableCell, Text
-from .words import status
+from .parts import Chart, Part, Table, TableCell, Text, status
 
 MOST_ROWS = 60
 
@@ -23,18 +22,14 @@ _COLORS = {Status.WRONG: "#b3261e", Status.FAILED: "#6b2c91", Status.DEVIATES: "
 _ABSENT = "#c5cad1"
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """Error over bound for every workload on every target."""
-    return Section("correctness", "Correctness", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     checks = [record for record in data.head.records if record.kind == "accuracy"]
     if not any(check.status is not Status.SKIPPED for check in checks):
         yield Text("No output was checked: the suite `accuracy` has no result of this commit.")
         return
     bits = _bits(data)
-    yield from _chart(checks)
+    yield _chart(checks)
     yield Table.of(
         "Error over bound, and bits",
         "workload | target | status | > error / bound | bits between processes"
@@ -55,7 +50,7 @@ def _worst_first(check: Record) -> tuple[int, float]:
     return check.status.rank, -(check.value or 0.0)
 
 
-def _chart(checks: Sequence[Record]) -> Iterator[Part]:
+def _chart(checks: Sequence[Record]) -> Chart:
     ran = [check for check in checks if check.status is not Status.SKIPPED]
     present = list(dict.fromkeys(check.target for check in ran))
     kept = list(dict.fromkeys(c.workload for c in sorted(ran, key=_worst_first)))[:MOST_ROWS]
@@ -76,7 +71,7 @@ def _chart(checks: Sequence[Record]) -> Iterator[Part]:
     wrong = sum(check.status is Status.WRONG for check in ran)
     total = len({check.workload for check in ran})
     some = f", {len(rows)} of {total} workloads" if len(rows) < total else ""
-    yield Chart(
+    return Chart(
         "correctness",
         f"Error over bound{some}",
         f"Tiles, workloads by targets: {len(ran)} checked, {wrong} wrong. The table has the same.",

@@ -39,12 +39,8 @@ class Data:
         What was measured of the commit; without records if nothing was.
     rows : tuple of Row
         Its records, summed up.
-    rule : Rule
-        When two times differ.
-    history : History
-        Of all commits, machines and environments.
     comparison : Comparison, optional
-        With the base; None if there is no base.
+        None if there is no base.
     baseline : str
         The target that the others are held against; "" if no time was measured.
     subjects : mapping of str to str
@@ -134,14 +130,9 @@ def gather(
     full_hash: Callable[[str], str | None],
     say: Callable[[str], None] = lambda _: None,
 ) -> Data:
-    """Read all that is needed.
+    """Read all that is needed, and say what is being done.
 
-    Parameters
-    ----------
-    full_hash : callable
-        What git makes of a revision; None if it does not know it.
-    say : callable
-        Is told what is being done.
+    `full_hash` is what git makes of a revision; None if it does not know it.
 
     Raises
     ------

@@ -17,8 +17,7 @@ from convbench.words.numbers import date, si, times
 from . import charts
 from .charts import SERIES, TONES, ZOOM_HINT, Point
 from .data import Data, measured_at
-from .parts import Chart, Part, Section, Table, TableCell, Text
-from .words import name
+from .parts import Chart, Part, Table, TableCell, Text
 
 MOST_CHARTS = 12
 MOST_POINTS = 400
@@ -35,40 +34,31 @@ _WINDOW = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Line:
-    """A series over those commits that have it.
-
-    Attributes
-    ----------
-    places : array of int
-        Of the commits among all that are shown.
-    values : array of float
-    wrong : array of bool
-        Whether the output was wrong there.
-    levels : tuple of (first, last, value)
-        From one index to another it stayed about there.
-    """
+    """A series over those commits that have it: their places among all that are shown."""
 
     series: Series
     places: NDArray[np.intp]
     values: NDArray[np.float64]
     wrong: NDArray[np.bool_]
     levels: tuple[tuple[int, int, float], ...] = ()
+    """From one index to another it stayed about there."""
 
     @property
     def name(self) -> str:
         """What it is of."""
         suite = self.series.benchmark.partition(".")[0].removeprefix("bench_")
-        of = "" if suite in {"pipeline", "stages", self.series.workload[: len(suite)]} else suite
-        return f"{name(self.series.workload, self.series.stage)} {of and f'({of}) '}".rstrip()
-
-    def text(self, value: float) -> str:
-        """A value of it with its unit."""
-        return si(value, self.unit)
+        plain = suite in {"pipeline", "stages"} or self.series.workload.startswith(suite)
+        of = (self.series.workload, self.series.stage, "" if plain else f"({suite})")
+        return " ".join(filter(None, of))
 
     @property
     def unit(self) -> str:
         """Seconds or bytes."""
         return "B" if self.series.kind == "memory" else "s"
+
+    def text(self, value: float) -> str:
+        """A value of it with its unit."""
+        return si(value, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +72,8 @@ class _Commit:
         return f"{short(self.hash)} {self.subject}".rstrip()
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """Charts of the series that changed most, and tables of the steps and of the series."""
-    return Section("history", "History", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     past = data.history
     rows, kept = measured_at(past, data.head.machine, data.head.environment)
     if len(kept) < 2:
@@ -189,7 +175,10 @@ def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: i
         for (_, last, before), (first, _, after) in zip(line.levels, line.levels[1:], strict=False):
             size = abs(math.log(after / before))
             if size > math.log1p(data.rule.delta):
-                rows.append((size, _step(line, commits, last, first, before, after)))
+                old, new = (commits[line.places[i]] for i in (last, first))
+                change = TableCell(times(after / before), "bad" if after > before else "good")
+                what = line.name, line.series.target, change, *map(line.text, (before, after))
+                rows.append((size, (*what, new.made, short(old.hash), new.name)))
     rows.sort(key=lambda row: -row[0])
     searched = f", in {len(lines)} of {of} series" if len(lines) < of else ""
     least = f"{100 * data.rule.delta:g} %"
@@ -201,16 +190,6 @@ def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: i
         folded=not rows,
         most=MOST_ROWS,
     )
-
-
-def _step(
-    line: _Line, commits: Sequence[_Commit], last: int, first: int, before: float, after: float
-) -> tuple[str | TableCell, ...]:
-    old, new = (commits[line.places[i]] for i in (last, first))
-    return (
-        line.name, line.series.target, TableCell(times(after / before), "bad" if after > before else
-        "good"), line.text(before), line.text(after), new.made, short(old.hash), new.name,
-    )  # fmt: skip
 
 
 def _chart(number: int, line: _Line, commits: Sequence[_Commit]) -> Chart:

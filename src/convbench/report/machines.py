@@ -1,4 +1,4 @@
-"""What was measured where, and with what."""
+"""What was measured where, and with what; and in what the environments of the sides differ."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from convbench.comparing.settings import settings
 from convbench.words.numbers import date
 
 from .data import Data, measured_at
-from .parts import Facts, Part, Section, Table, Text
+from .parts import Facts, Part, Table, Text
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """All places with results, and what is known of the head's."""
-    return Section("machines", "Machines and environments", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     past = data.history
     places = dict.fromkeys((series.machine, series.environment) for series in past.series)
     if not places and not data.head.records:
@@ -40,6 +36,25 @@ def _parts(data: Data) -> Iterator[Part]:
     else:
         yield Text("asv's files have no numbers yet: those of the head are in the evidence.")
     yield from _head(data)
+
+
+def changes(data: Data) -> Iterator[Part]:
+    """Versions, settings and parts of the machine that head and base do not share."""
+    if data.comparison is None:
+        yield Text("There is no base, so there is no environment to compare with.")
+        return
+    if not data.comparison.changes:
+        yield Text("What is known of the two environments and of their machines is the same.")
+        return
+    yield Table.of(
+        "What differs",
+        "what | base | head | targets",
+        (
+            (c.name, c.base or "not set", c.head or "not set", ", ".join(c.targets))
+            for c in data.comparison.changes
+        ),
+        folded=False,
+    )
 
 
 def _head(data: Data) -> Iterator[Part]:

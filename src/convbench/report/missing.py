@@ -8,16 +8,11 @@ from convbench.results.rows import causes_in_words
 from convbench.words.text import clip
 
 from .data import Data
-from .parts import Part, Section, Table, Text
-from .words import status
+from .parts import Part, Table, Text, status
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """Each reason once, with what it concerns; and the files that could not be read."""
-    return Section("missing", "Skipped and failed", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     causes = causes_in_words(data.rows)
     if causes:
         yield Table.of(

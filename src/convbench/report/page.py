@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from convbench.words.text import clean
 
 from . import (
     backends,
-    changes,
     charts,
     correctness,
     history,
@@ -32,29 +31,29 @@ from . import (
     verdict,
 )
 from .data import Data
-from .parts import Section
+from .parts import Part, Section
 
-SECTIONS: tuple[Callable[[Data], Section], ...] = (
-    verdict.section,
-    correctness.section,
-    timings.section,
-    backends.section,
-    sweep.section,
-    roofline.section,
-    history.section,
-    stages.section,
-    machines.section,
-    changes.section,
-    missing.section,
+SECTIONS: tuple[tuple[str, str, Callable[[Data], Iterator[Part]]], ...] = (
+    ("verdict", "Verdict", verdict.parts),
+    ("correctness", "Correctness", correctness.parts),
+    ("timings", "Timings", timings.parts),
+    ("backends", "Backends side by side", backends.parts),
+    ("sweep", "Size sweep", sweep.parts),
+    ("roofline", "Roofline", roofline.parts),
+    ("history", "History", history.parts),
+    ("stages", "Stages, first call, transfer, memory", stages.parts),
+    ("machines", "Machines and environments", machines.parts),
+    ("changes", "Environment differences", machines.changes),
+    ("missing", "Skipped and failed", missing.parts),
 )
-"""In the order of the page."""
+"""In the order of the page: the anchor, which stays, the title, and what is said."""
 
 _HERE = Path(__file__).parent
 
 
 def sections(data: Data) -> tuple[Section, ...]:
     """Everything that the page says."""
-    return tuple(section(data) for section in SECTIONS)
+    return tuple(Section(anchor, title, tuple(parts(data))) for anchor, title, parts in SECTIONS)
 
 
 def to_html(data: Data, parts: Sequence[Section]) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from convbench.words.status import Status
+
 Tone = Literal["", "good", "care", "bad"]
 """How a thing is to be taken; it is always said in words, too."""
 
@@ -57,9 +59,6 @@ class Table:
 
     Attributes
     ----------
-    title : str
-    header : tuple of str
-    rows : tuple of tuple of TableCell
     numeric : frozenset of int
         Columns of numbers.
     left_out : int
@@ -86,14 +85,10 @@ class Table:
         folded: bool = True,
         most: int = MOST_ROWS,
     ) -> Table:
-        """Build one without the columns in which nothing stands.
+        """Build one of so many rows at most, without the columns in which nothing stands.
 
-        Parameters
-        ----------
-        header : str
-            The names of the columns with ``|`` between them; ``>`` before a column of numbers.
-        most : int
-            Rows that are kept.
+        The header has the names of the columns with ``|`` between them; ``>`` before one of
+        numbers.
         """
         every = [tuple(map(_cell, row)) for row in rows]
         kept = every[:most]
@@ -117,9 +112,8 @@ class Chart:
     ----------
     id : str
         Names its files and its anchor, and does not change.
-    title, alt : str
-        What it is, and what somebody is told who does not see it.
-    spec : mapping
+    alt : str
+        What somebody is told who does not see it.
     hint : str
         How to read it.
     zooms : bool
@@ -146,13 +140,7 @@ Part = Text | Facts | Table | Chart
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page under a title of its own.
-
-    Attributes
-    ----------
-    id : str
-        Its anchor, which does not change from report to report.
-    """
+    """A part of the page, with an anchor and a title of its own."""
 
     id: str
     title: str
@@ -162,6 +150,19 @@ class Section:
     def charts(self) -> tuple[Chart, ...]:
         """The pictures among its parts."""
         return tuple(part for part in self.parts if isinstance(part, Chart))
+
+
+TONES: dict[Status, Tone] = {
+    **dict.fromkeys((Status.WRONG, Status.FAILED, Status.INVALID), "bad"),
+    Status.DEVIATES: "care",
+    Status.OK: "good",
+    Status.SKIPPED: "",
+}
+
+
+def status(of: Status) -> TableCell:
+    """A status with its tone."""
+    return TableCell(str(of), TONES[of])
 
 
 def _cell(value: str | TableCell) -> TableCell:

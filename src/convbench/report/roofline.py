@@ -13,17 +13,13 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 
 MOST_POINTS = 600
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """GFLOP/s over operations per byte, for each device."""
-    return Section("roofline", "Roofline", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     ceilings = {key[3]: ceiling for key, ceiling in find_ceilings(data.head.records).items()}
     wrong = {(row.workload, row.target) for row in data.rows if row.status is Status.WRONG}
     of_device: dict[str, list[Record]] = {}
@@ -55,8 +51,7 @@ def _device(
     sizes = [float(point.x) for point in points]
     roofs = {"roof from memory": _roof(ceiling.gflops, ceiling.gb_per_s, sizes)}
     if ceiling.cached_gb_per_s:
-        cached = ceiling.cached_gb_per_s
-        roofs["roof from the caches"] = _roof(ceiling.gflops, cached, sizes)
+        roofs["roof from the caches"] = _roof(ceiling.gflops, ceiling.cached_gb_per_s, sizes)
     some = f", {MOST_POINTS} of {len(points)} results" if len(points) > MOST_POINTS else ""
     targets = [target for target in data.targets if target.endswith(f"@{device}")]
     best = max(points, key=lambda point: point.y)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from convbench.results.records import Record
 from convbench.words.numbers import count, si
@@ -13,7 +12,7 @@ from convbench.words.numbers import count, si
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text
 
 _AXES = {"hw": "height and width, at 32 channels", "c": "channels, at 14 x 14"}
 
@@ -21,12 +20,8 @@ _Curve = Mapping[int, Record]
 """The times of one target, by size."""
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """A chart for each axis of the sweep, and the crossovers by name."""
-    return Section("sweep", "Size sweep", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
     found: dict[str, dict[str, dict[int, Record]]] = {}
     for record in data.of_suite("sweep"):
         if match := re.fullmatch(r"sweep\.([a-z]+)_(\d{1,9})", record.workload):
@@ -51,7 +46,7 @@ def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) ->
     ]  # fmt: skip
     crossings = [
         crossing for one, other in itertools.combinations(of_target, 2)
-        for crossing in crossovers((one, of_target[one]), (other, of_target[other]))
+        for crossing in _crossovers((one, of_target[one]), (other, of_target[other]))
     ]  # fmt: skip
     yield Chart(
         f"sweep-{axis}",
@@ -66,47 +61,27 @@ def _axis(axis: str, of_target: Mapping[str, _Curve], targets: Sequence[str]) ->
         yield Table.of(
             f"Crossovers over {title}",
             f"faster first | > up to {axis} | faster then | > from {axis}",
-            ((c.one, str(c.until), c.other, str(c.since)) for c in crossings),
+            crossings,
             folded=False,
         )
     else:
         yield Text(f"Over {title}, no target surely overtakes another.")
-    sizes = sorted({size for curve in of_target.values() for size in curve})
+    rows = []
+    for size in sorted({size for curve in of_target.values() for size in curve}):
+        times = {name: c[size].value or 0 for name, c in of_target.items() if size in c}
+        each = (si(times.get(target), "s") for target in of_target)
+        rows.append((str(size), *each, min(times, key=times.__getitem__)))
     yield Table.of(
         f"Times over {title}",
         " | ".join((axis, *(f"> {target}" for target in of_target), "fastest")),
-        (
-            (
-                str(size),
-                *(si(curve[size].value if size in curve else None, "s")
-                  for curve in of_target.values()),
-                min(
-                    (target for target, curve in of_target.items() if size in curve),
-                    key=lambda target, size=size: of_target[target][size].value or 0,  # type: ignore[misc]
-                ),
-            )
-            for size in sizes
-        ),
-    )  # fmt: skip
+        rows,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Crossover:
-    """Up to one size the one target is faster, and from another size the other is."""
-
-    one: str
-    until: int
-    other: str
-    since: int
-
-
-def crossovers(one: tuple[str, _Curve], other: tuple[str, _Curve]) -> list[Crossover]:
-    """Where the order of two targets changes; sizes at which their processes overlap are left out.
-
-    Parameters
-    ----------
-    one, other : (target, records by size)
-    """
+def _crossovers(
+    one: tuple[str, _Curve], other: tuple[str, _Curve]
+) -> list[tuple[str, str, str, str]]:
+    """Who is faster up to which size, and who from which; where processes overlap, nobody is."""
     order = []
     for size in sorted(one[1].keys() & other[1].keys()):
         a, b = one[1][size], other[1][size]
@@ -115,7 +90,7 @@ def crossovers(one: tuple[str, _Curve], other: tuple[str, _Curve]) -> list[Cross
         elif max(b.draws) < min(a.draws):
             order.append((size, other[0]))
     return [
-        Crossover(first, until, then, since)
+        (first, str(until), then, str(since))
         for (until, first), (since, then) in itertools.pairwise(order)
         if first != then
     ]

@@ -10,17 +10,15 @@ from convbench.words.numbers import digits, share, si, times
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Section, Table, Text
+from .parts import Chart, Part, Table, Text, status
 from .verdict import VERDICT_TONES, compared
-from .words import status
 
 MOST_ROWS = 50
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """A forest plot and a table; without a base, the table of the head alone."""
-    parts = _compared(data.comparison) if data.comparison else _alone(data)
-    return Section("timings", "Timings", tuple(parts))
+    return _compared(data.comparison) if data.comparison else _alone(data)
 
 
 def _compared(comparison: Comparison) -> Iterator[Part]:
@@ -56,7 +54,8 @@ def _forest(comparison: Comparison, cells: Sequence[ComparedCell]) -> Chart:
     points = [
         Point(
             cell.effect.ratio, f"{cell.name} {'memory ' * (cell.kind == 'memory')}{cell.target}",
-            low=cell.effect.low, high=cell.effect.high, tone=VERDICT_TONES.get(cell.verdict, ""),
+            low=cell.effect.low, high=cell.effect.high,
+            color=charts.TONES[VERDICT_TONES.get(cell.verdict, "")],
             says={
                 "cell": f"{cell.name} on {cell.target}", "verdict": str(cell.verdict),
                 "base": _value(cell, cell.base.value), "head": _value(cell, cell.head.value),

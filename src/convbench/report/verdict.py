@@ -12,37 +12,21 @@ from convbench.words.numbers import count, date, si, times
 from convbench.words.status import Exit, Status
 
 from .data import Data
-from .parts import Facts, Part, Section, Table, TableCell, Text, Tone
-from .words import TONES, status
+from .parts import TONES, Facts, Part, Table, TableCell, Text, Tone, status
 
 MOST_SHOWN = 8
 
 VERDICT_TONES: dict[Verdict, Tone] = {
-    **dict.fromkeys(BAD, "bad"),
-    Verdict.VANISHED: "bad",
-    Verdict.REGRESSED: "bad",
-    Verdict.NOT_COMPARABLE: "care",
-    Verdict.UNDECIDED: "care",
-    Verdict.IMPROVED: "good",
-    Verdict.FIXED: "good",
-    Verdict.EQUIVALENT: "good",
+    **dict.fromkeys((*BAD, Verdict.VANISHED, Verdict.REGRESSED), "bad"),
+    **dict.fromkeys((Verdict.NOT_COMPARABLE, Verdict.UNDECIDED), "care"),
+    **dict.fromkeys((Verdict.IMPROVED, Verdict.FIXED, Verdict.EQUIVALENT), "good"),
 }
-
-_EXIT_TONES: dict[Exit, Tone] = {
-    Exit.OK: "good",
-    Exit.SLOWER: "bad",
-    Exit.WRONG: "bad",
-    Exit.NOTHING: "care",
-}
+_EXIT_TONES: dict[Exit, Tone] = {Exit.OK: "good", Exit.NOTHING: "care"}
 
 
-def section(data: Data) -> Section:
+def parts(data: Data) -> Iterator[Part]:
     """What became wrong or slower, of what, and where it was measured."""
-    return Section("verdict", "Verdict", tuple(_parts(data)))
-
-
-def _parts(data: Data) -> Iterator[Part]:
-    yield Text(data.outcome(), _EXIT_TONES[data.exit_code()])
+    yield Text(data.outcome(), _EXIT_TONES.get(data.exit_code(), "bad"))
     if data.comparison:
         counts = data.comparison.counts.items()
         yield Facts.of(
@@ -69,7 +53,7 @@ def _parts(data: Data) -> Iterator[Part]:
             "Geometric mean of head / base over whole pipelines",
             "target | > workloads | > head / base | > low | > high",
             (
-                (m.target, str(m.cells), times(m.ratio), *(_end(e) for e in (m.low, m.high)))
+                (m.target, str(m.cells), *map(times, (m.ratio, m.low, m.high)))
                 for m in data.comparison.means
             ),
             folded=False,
@@ -130,12 +114,6 @@ def compared(cell: ComparedCell) -> tuple[str | TableCell, ...]:
         TableCell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
         cell.name if cell.kind != "memory" else f"{cell.name} memory",
         cell.target,
-        times(effect.ratio) if effect else "",
-        _end(effect.low if effect else None),
-        _end(effect.high if effect else None),
+        *(map(times, (effect.ratio, effect.low, effect.high)) if effect else ("", "", "")),
         "; ".join((cell.reason, *cell.notes)),
     )
-
-
-def _end(value: float | None) -> str:
-    return "" if value is None else times(value)

@@ -73,14 +73,16 @@ def share(part: float | None) -> str:
     return f"{100 * part:.2g} %" if abs(part) < 0.0995 else f"{100 * part:.0f} %"
 
 
-def times(ratio: float) -> str:
+def times(ratio: float | None) -> str:
     """A ratio of two that may be nearly alike: to three decimals or digits.
 
     Examples
     --------
-    >>> times(1.0567), times(234.5)
-    ('1.057', '234')
+    >>> times(1.0567), times(234.5), times(None)
+    ('1.057', '234', '')
     """
+    if ratio is None:
+        return ""
     return f"{ratio:.3f}" if ratio < 10 else f"{ratio:.3g}"
 
 

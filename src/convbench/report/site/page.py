@@ -7,11 +7,8 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
 from convbench.report.site.side_by_side import LEGEND, Entry, Line, Section, Suite
-from convbench.report.words import name
 from convbench.words.numbers import faster
 from convbench.words.status import Status
-
-# -- The page ------------------------------------------------------------------------------------
 
 
 def style() -> str:
@@ -49,11 +46,13 @@ def _section_html(section: Section) -> Iterator[str]:
     for suite in section.suites:
         yield _tag("h3", suite.name)
         yield '<div class="wide"><table>'
-        heads = [_tag("th", "workload"), *(_head(section, target) for target in section.targets)]
-        yield f"<thead><tr>{''.join(heads)}</tr></thead><tbody>"
+        base = section.baseline
+        heads = ["workload", *(f"{t} (baseline)" if t == base else t for t in section.targets)]
+        yield f"<thead><tr>{''.join(_tag('th', head) for head in heads)}</tr></thead><tbody>"
         for line in suite.lines:
             cells = "".join(_cell_html(section, suite, line, cell) for cell in line.cells)
-            yield f"<tr>{_tag('th', name(line.workload, line.stage))}{cells}</tr>"
+            name = f"{line.workload} {line.stage}".rstrip()
+            yield f"<tr>{_tag('th', name)}{cells}</tr>"
         yield "</tbody></table></div>"
     if section.causes:
         yield _tag("h3", "What is wrong, failed or skipped, and why")
@@ -62,10 +61,6 @@ def _section_html(section: Section) -> Iterator[str]:
             yield _tag("dt", f"{why.status}: {why.where}", why.status)
             yield from (_tag("dd", text) for text in (why.reason, why.remedy) if text)
         yield "</dl>"
-
-
-def _head(section: Section, target: str) -> str:
-    return _tag("th", f"{target} (baseline)" if target == section.baseline else target)
 
 
 def _cell_html(section: Section, suite: Suite, line: Line, cell: Entry | None) -> str:

@@ -51,14 +51,7 @@ class Backends(OutputPublisher):  # type: ignore[misc]  # asv has no types
     order = 10
 
     @classmethod
-    def publish(
-        cls,
-        conf: Any,
-        repo: Any,  # noqa: ARG003
-        benchmarks: Any,  # noqa: ARG003
-        graphs: Any,  # noqa: ARG003
-        revisions: Any,
-    ) -> None:
+    def publish(cls, conf: Any, _repo: Any, _benchmarks: Any, _graphs: Any, revisions: Any) -> None:
         """Add to the pages that asv has written to ``conf.html_dir``."""
         try:
             _publish(Path(conf.results_dir), Path(conf.html_dir), dict(revisions))
@@ -69,10 +62,7 @@ class Backends(OutputPublisher):  # type: ignore[misc]  # asv has no types
 def _publish(results_dir: Path, site: Path, age: dict[str, int]) -> None:
     """Write our files, put the tab into asv's page and its scripts beside it.
 
-    Parameters
-    ----------
-    age : dict of str to int
-        asv's number for each commit that is on the site: the newer, the larger.
+    asv has a number for each commit that is on the site, which is its `age`: the newer, the larger.
     """
     loaded = load(results_dir, _newest(results_dir, age))
     problems = [problem.replace(f"{results_dir.parent}/", "") for problem in loaded.problems]

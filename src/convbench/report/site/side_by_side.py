@@ -26,8 +26,6 @@ class Entry:
 
     Attributes
     ----------
-    status : str
-        As :class:`~convbench.words.status.Status`.
     time_s : float, optional
     time, error : str
         To be read: the time of a call, and the largest error over its bound. "" if there is none.
@@ -91,10 +89,6 @@ class Section:
     name : str
         All of these to be read: the environment without the path of an existing one, where that
         leaves no doubt, and the day of the commit.
-    age : int
-        The commit's place in the history.
-    measured_with : tuple of str
-        Processor, cards, and versions of the libraries.
     targets : tuple of str
         Those that measured anything.
     baseline : str
@@ -116,11 +110,7 @@ class Section:
 def sections(records: Iterable[Record], age: Mapping[str, int]) -> tuple[Section, ...]:
     """Sum up the newest commit of each machine and environment, the newest of all first.
 
-    Parameters
-    ----------
-    records : iterable of Record
-    age : mapping of str to int
-        The place of each commit in the history; what is not in it is left out.
+    `age` is the place of each commit in the history; what is not in it is left out.
     """
     places: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for record in records:

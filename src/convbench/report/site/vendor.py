@@ -12,7 +12,7 @@ import base64
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from convbench.machine.files import write
@@ -86,8 +86,9 @@ def vendor(site: Path, packages: Path) -> list[str]:
 
     text = _TAG.sub(rewrite, text)
     for package in used:
-        for licence in _licences(package):
-            shutil.copyfile(licence, site / FOLDER / f"{package.name}.{licence.name}")
+        for path in package.iterdir():  # the licence has to go with every copy
+            if path.is_file() and path.name.lower().startswith(("licen", "copying")):
+                shutil.copyfile(path, site / FOLDER / f"{package.name}.{path.name}")
     if not missing and _POLICY not in text:
         text = re.sub(r"<head>\n", lambda match: match[0] + _POLICY, text, count=1)
     write(index, text)
@@ -104,10 +105,3 @@ def _digests(packages: Path, kinds: Iterable[str]) -> dict[tuple[str, ...], Path
             digest = base64.b64encode(hashlib.new(kind, content).digest()).decode()
             found.setdefault((kind, digest), path)
     return found
-
-
-def _licences(package: Path) -> Iterator[Path]:
-    """Those texts that have to go with every copy."""
-    for path in sorted(package.iterdir()):
-        if path.is_file() and path.name.lower().startswith(("licen", "copying")):
-            yield path
