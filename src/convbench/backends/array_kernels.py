@@ -16,10 +16,10 @@ from typing import Any
 
 from convbench.backends.base import Run
 from convbench.stimulus.arrays import Weights
-from convbench.stimulus.spec import PipelineSpec, PoolSpec, Shape, Window
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Shape, Window, Windows
 
 Step = Callable[[Any], Any]
-Windows = tuple[Window, Window]
+Stage = tuple[str, Step]
 
 
 def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Run:
@@ -45,7 +45,7 @@ def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
 
 
 def _build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Run:
-    steps: list[tuple[str, Step]] = []
+    steps: list[Stage] = []
     if pipeline.conv is not None:
         steps.append(_conv(xp, pipeline, weights, block_bytes))
     elif pipeline.bias:
@@ -62,7 +62,7 @@ def _build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) 
 # -- convolution -----------------------------------------------------------------------------------
 
 
-def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> tuple[str, Step]:
+def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     conv = pipeline.conv
     assert conv is not None
     padded = any(w.before or w.after for w in pipeline.conv_windows)
@@ -73,9 +73,7 @@ def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
     return _im2col(xp, pipeline, weights, block_bytes)
 
 
-def _pointwise(
-    xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int
-) -> tuple[str, Step]:
+def _pointwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """1x1 filters: the pixels are the rows of a matrix already."""
     assert weights.filters is not None
     rows, columns = (
@@ -100,9 +98,7 @@ def _pointwise(
     return "1x1 GEMM", run
 
 
-def _im2col(
-    xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int
-) -> tuple[str, Step]:
+def _im2col(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """Copy the windows of a block of output rows into a matrix, and multiply it by the filters.
 
     With groups, the matrix has one slice a group, and the product is a batch of products.
@@ -141,9 +137,7 @@ def _im2col(
     return ("im2col" if groups == 1 else f"im2col in {groups} groups"), run
 
 
-def _depthwise(
-    xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int
-) -> tuple[str, Step]:
+def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """One filter a channel (or a few): multiply and add tap by tap; there is no matrix in it."""
     conv = pipeline.conv
     assert conv is not None
@@ -184,9 +178,7 @@ def _depthwise(
 # -- pooling ---------------------------------------------------------------------------------------
 
 
-def _pool(
-    xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_bytes: int
-) -> tuple[str, Step]:
+def _pool(xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_bytes: int) -> Stage:
     """Both poolings are separable: along the height first, then along the width."""
     n, p, q, k = pipeline.output_shape
     rows, columns = pipeline.pool_windows

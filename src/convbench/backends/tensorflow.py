@@ -30,11 +30,10 @@ import numpy as np
 from convbench.backends.base import Backend, Capabilities, Hole, HoleKind, Run
 from convbench.stimulus.arrays import Array, DeviceArray, Weights
 from convbench.stimulus.formats import format_of
-from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window, Windows
 
 Function = Callable[[Any], Any]
 Stage = tuple[str, Function]
-Windows = tuple[Window, Window]
 Pads = list[tuple[int, int]]
 Padding = str | Pads
 

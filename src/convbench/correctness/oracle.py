@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.stimulus.inputs import Inputs
-from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Window
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Windows
 
 if TYPE_CHECKING:
     from convbench.correctness.sample import Positions
 
-
 Float64 = NDArray[np.float64]
-Windows = tuple[Window, Window]
 
 
 def compute(pipeline: PipelineSpec, inputs: Inputs, positions: Positions | None = None) -> Float64:
