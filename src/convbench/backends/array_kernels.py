@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from convbench.backends.base import Run
@@ -36,11 +37,8 @@ def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
     """
     if (dtype := weights.dtype) in {"float32", "float64"}:
         return _build(xp, pipeline, weights, block_bytes)
-    filters, bias = (
-        None if array is None else array.astype("float32")
-        for array in (weights.filters, weights.bias)
-    )
-    run = _build(xp, pipeline, Weights("float32", filters, bias), block_bytes)
+    wide = replace(weights.each(lambda array: array.astype("float32")), dtype="float32")
+    run = _build(xp, pipeline, wide, block_bytes)
     return Run(lambda x: run(x.astype("float32")).astype(dtype), f"{run.algorithm} in float32")
 
 
@@ -143,6 +141,7 @@ def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: i
     assert conv is not None
     assert weights.filters is not None
     n, p, q, k = pipeline.conv_shape
+    rows, columns = pipeline.conv_windows
     multiplier = k // pipeline.c
     pad = _pad(xp, pipeline.input_shape, pipeline.conv_windows, weights.dtype, 0.0)
     # Repeated along a row of the output: whole rows are then one long contiguous loop, instead of
@@ -163,7 +162,8 @@ def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: i
             out = y[n0:n1, p0:p1]
             for r in range(conv.r):
                 for s in range(conv.s):
-                    tap = _tap(padded[n0:n1], pipeline.conv_windows, r, s, p0, p1)
+                    row = _rows(padded[n0:n1], rows, r, p0, p1)
+                    tap = row[:, :, _taken(columns, s, 0, q)]
                     if (r, s) == (0, 0):
                         xp.multiply(tap, taps[r, s], out=out)
                     else:
@@ -272,19 +272,11 @@ def _window_view(xp: Any, padded: Any, windows: Windows) -> Any:
     )
 
 
-def _tap(padded: Any, windows: Windows, r: int, s: int, p0: int, p1: int) -> Any:
-    """What tap (r, s) of the windows of output rows p0 to p1 reads, as a view."""
-    rows, columns = windows
-    return _rows(padded, rows, r, p0, p1)[:, :, _taken(columns, s, 0, columns.out)]
-
-
 def _rows(padded: Any, rows: Window, r: int, p0: int, p1: int) -> Any:
     return padded[:, _taken(rows, r, p0, p1)]
 
 
 def _taken(window: Window, tap: int, first: int, end: int) -> slice:
     """The positions that a tap of the windows first to end reads, along one axis."""
-    start = tap * window.dilation
-    return slice(
-        start + first * window.stride, start + (end - 1) * window.stride + 1, window.stride
-    )
+    start, stride = tap * window.dilation, window.stride
+    return slice(start + first * stride, start + (end - 1) * stride + 1, stride)

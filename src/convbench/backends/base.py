@@ -284,11 +284,7 @@ class Backend(Gauges, ABC):
 
     def place(self, weights: Weights) -> Weights:
         """Copy weights to the device."""
-        filters, bias = (
-            None if array is None else self.to_device(array)
-            for array in (weights.filters, weights.bias)
-        )
-        return Weights(weights.dtype, filters, bias)
+        return weights.each(self.to_device)
 
     def check(self, pipeline: PipelineSpec, dtype: str) -> None:
         """Raise Unsupported if this pipeline is in one of the declared holes."""

@@ -29,26 +29,22 @@ def compute(pipeline: PipelineSpec, inputs: Inputs, positions: Positions | None 
     """Compute all stages on inputs of any format."""
     exact = inputs.in_float64()
     with np.errstate(invalid="ignore", over="ignore"):  # nan - nan and 0 * inf are results here
-        y = conv_and_bias(pipeline, exact.x, exact.weights.filters, exact.weights.bias, positions)
+        y = conv_and_bias(pipeline, exact, positions)
         if pipeline.pool is None:
             return y
         return (max_pool if pipeline.pool.op == "max" else avg_pool)(pipeline, y, positions)
 
 
 def conv_and_bias(
-    pipeline: PipelineSpec,
-    x: Float64,
-    filters: Float64 | None,
-    bias: Float64 | None,
-    positions: Positions | None = None,
+    pipeline: PipelineSpec, inputs: Inputs, positions: Positions | None = None
 ) -> Float64:
-    """Compute the first two stages, as far as they are present."""
-    y = x
+    """Compute the first two stages, as far as they are present, on inputs in float64."""
+    y, weights = inputs.x, inputs.weights
     if positions is not None:
-        y = _sampled_conv(pipeline, x, filters, positions)
-    elif filters is not None:
-        y = convolve(pipeline, x, filters)
-    return y if bias is None else y + bias
+        y = _sampled_conv(pipeline, y, weights.filters, positions)
+    elif weights.filters is not None:
+        y = convolve(pipeline, y, weights.filters)
+    return y if weights.bias is None else y + weights.bias
 
 
 def convolve(pipeline: PipelineSpec, x: Float64, filters: Float64) -> Float64:
