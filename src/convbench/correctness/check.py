@@ -39,8 +39,6 @@ class Cause:
     ----------
     name : str
         A name in :data:`convbench.correctness.faults.FAULTS`.
-    what : str
-        In words.
     ratio : float
         Error over bound, if that is what was computed: at most 1.
     """
@@ -56,7 +54,6 @@ class Report:
 
     Attributes
     ----------
-    ok : bool
     reason : str
         Why it is wrong; empty if it is right.
     accuracy : Accuracy, optional
@@ -156,7 +153,7 @@ def check(
     arithmetic = f"{fmt.name}, added in {added}"
     if got.shape != pipeline.output_shape:
         reason = f"the shape is {got.shape}; expected {pipeline.output_shape}"
-        return Report(ok=False, reason=reason, accuracy=None, arithmetic=arithmetic)
+        return Report(False, reason, None, arithmetic)
     if got.dtype.newbyteorder("=") != np.dtype(fmt.storage):
         reason = f"the dtype is {got.dtype.name}; expected {fmt.storage}"
         return Report(ok=False, reason=reason, accuracy=None, arithmetic=arithmetic)

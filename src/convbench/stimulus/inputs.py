@@ -42,10 +42,8 @@ def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int)
 
     Parameters
     ----------
-    pipeline : PipelineSpec
     dtype : str
         A name in :data:`.formats.FORMATS`. Reals are drawn in float64 and rounded.
-    fill : Fill
     seed : int
         At least 0 and below 2**32. The input, the filters and the bias have streams of their own.
     """

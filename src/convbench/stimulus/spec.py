@@ -305,19 +305,9 @@ class PipelineSpec:
         return max(taps * self.conv_shape[3] * (2 * self.reduction + 2), 1)
 
     def bytes(self, itemsize: int) -> int:
-        """Compulsory traffic: input, filters and bias read once, output written once.
-
-        Parameters
-        ----------
-        itemsize : int
-            Bytes of one element.
-        """
-        elements = math.prod(self.input_shape) + math.prod(self.output_shape)
-        if self.filter_shape is not None:
-            elements += math.prod(self.filter_shape)
-        if self.bias_shape is not None:
-            elements += self.bias_shape[0]
-        return elements * itemsize
+        """Compulsory traffic: input, filters and bias read once, output written once."""
+        shapes = (self.input_shape, self.filter_shape, self.bias_shape, self.output_shape)
+        return itemsize * sum(math.prod(shape) for shape in shapes if shape is not None)
 
     # -- parts -------------------------------------------------------------------------------
 
