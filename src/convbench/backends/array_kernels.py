@@ -74,9 +74,7 @@ def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
 def _pointwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """1x1 filters: the pixels are the rows of a matrix already."""
     assert weights.filters is not None
-    rows, columns = (
-        slice(None, (w.out - 1) * w.stride + 1, w.stride) for w in pipeline.conv_windows
-    )
+    rows, columns = (_taken(window, 0, 0, window.out) for window in pipeline.conv_windows)
     matrix = xp.ascontiguousarray(weights.filters.reshape(pipeline.c, -1))
     pixels = math.prod(pipeline.conv_shape[:3])
     line_bytes = (pipeline.c + matrix.shape[1]) * matrix.itemsize
@@ -162,8 +160,7 @@ def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: i
             out = y[n0:n1, p0:p1]
             for r in range(conv.r):
                 for s in range(conv.s):
-                    row = _rows(padded[n0:n1], rows, r, p0, p1)
-                    tap = row[:, :, _taken(columns, s, 0, q)]
+                    tap = padded[n0:n1, _taken(rows, r, p0, p1), _taken(columns, s, 0, q)]
                     if (r, s) == (0, 0):
                         xp.multiply(tap, taps[r, s], out=out)
                     else:
@@ -197,7 +194,9 @@ def _pool(xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_byt
         y = xp.empty(pipeline.output_shape, dtype)
         padded = pad(x)
         for n0, n1, p0, p1 in blocks:
-            part = _fold(combine, [_rows(padded[n0:n1], rows, r, p0, p1) for r in range(rows.taps)])
+            part = _fold(
+                combine, [padded[n0:n1, _taken(rows, r, p0, p1)] for r in range(rows.taps)]
+            )
             taps = [part[:, :, _taken(columns, s, 0, q)] for s in range(columns.taps)]
             out = y[n0:n1, p0:p1]
             if len(taps) == 1:
@@ -270,10 +269,6 @@ def _window_view(xp: Any, padded: Any, windows: Windows) -> Any:
         (padded.shape[0], rows.out, columns.out, rows.taps, columns.taps, padded.shape[3]),
         (sn, sh * rows.stride, sw * columns.stride, sh * rows.dilation, sw * columns.dilation, sc),
     )
-
-
-def _rows(padded: Any, rows: Window, r: int, p0: int, p1: int) -> Any:
-    return padded[:, _taken(rows, r, p0, p1)]
 
 
 def _taken(window: Window, tap: int, first: int, end: int) -> slice:

@@ -85,9 +85,7 @@ class TensorFlowBackend(Backend):
         },
         holes=(
             _on_cpu(
-                "tf32 on a CPU",
-                "it is an arithmetic of NVIDIA's tensor cores",
-                dtypes=("tf32",),
+                "tf32 on a CPU", "it is an arithmetic of NVIDIA's tensor cores", dtypes=("tf32",)
             ),
             _on_cpu(
                 "denormal numbers",

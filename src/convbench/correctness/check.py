@@ -179,14 +179,9 @@ def render(report: Report) -> RenderableType:
         return stacked(remark("WRONG", f"{assumed}: {report.reason}", (), "bold red"))
     ratio = f"error / bound is {report.accuracy.ratio:.3g}"
     if report.ok:
-        return stacked(
-            remark(
-                "right", f"{assumed}: {ratio} at most, {report.accuracy}", _notes(report), "green"
-            )
-        )
-    causes = [
-        f"fits: {cause.what} (error / bound would be {cause.ratio:.3g})" for cause in report.causes
-    ]
+        where = f"{assumed}: {ratio} at most, {report.accuracy}"
+        return stacked(remark("right", where, _notes(report), "green"))
+    causes = [f"fits: {c.what} (error / bound would be {c.ratio:.3g})" for c in report.causes]
     said = (*(causes or ["none of the known causes fits"]), *_notes(report))
     return stacked(remark("WRONG", f"{assumed}: {ratio}, {report.reason}", said, "bold red"))
 
