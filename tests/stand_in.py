@@ -25,6 +25,8 @@ import pytest
 from convbench.backends import cuda_kernels
 from convbench.backends.cupy import CupyBackend
 from convbench.correctness import oracle
+from convbench.stimulus.arrays import Weights
+from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import ConvSpec, PipelineSpec
 
 _MAIN = """
@@ -275,10 +277,8 @@ class _Graph:
         wide = wide.replace("double", "float64")
         pipeline = PipelineSpec(n, h, w, c, conv, "bias" in arrays)
         bias = arrays.get("bias")
-        computed = oracle.conv_and_bias(
-            pipeline, arrays["x"].astype("f8"), filters.astype("f8"),
-            None if bias is None else bias.reshape(-1).astype("f8"),
-        )  # fmt: skip
+        weights = Weights(wide, filters, None if bias is None else bias.reshape(-1))
+        computed = oracle.compute(pipeline, Inputs(arrays["x"], weights))
         arrays["y"][...] = computed.astype(wide)
 
 

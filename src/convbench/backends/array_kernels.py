@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from convbench.backends.base import Run
 from convbench.stimulus.arrays import Weights
-from convbench.stimulus.spec import PipelineSpec, PoolSpec, Shape, Window
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Shape, Window, Windows
 
 Step = Callable[[Any], Any]
-Windows = tuple[Window, Window]
+Stage = tuple[str, Step]
 
 
 def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Run:
@@ -36,16 +37,13 @@ def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
     """
     if (dtype := weights.dtype) in {"float32", "float64"}:
         return _build(xp, pipeline, weights, block_bytes)
-    filters, bias = (
-        None if array is None else array.astype("float32")
-        for array in (weights.filters, weights.bias)
-    )
-    run = _build(xp, pipeline, Weights("float32", filters, bias), block_bytes)
+    wide = replace(weights.each(lambda array: array.astype("float32")), dtype="float32")
+    run = _build(xp, pipeline, wide, block_bytes)
     return Run(lambda x: run(x.astype("float32")).astype(dtype), f"{run.algorithm} in float32")
 
 
 def _build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Run:
-    steps: list[tuple[str, Step]] = []
+    steps: list[Stage] = []
     if pipeline.conv is not None:
         steps.append(_conv(xp, pipeline, weights, block_bytes))
     elif pipeline.bias:
@@ -62,7 +60,7 @@ def _build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) 
 # -- convolution -----------------------------------------------------------------------------------
 
 
-def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> tuple[str, Step]:
+def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     conv = pipeline.conv
     assert conv is not None
     padded = any(w.before or w.after for w in pipeline.conv_windows)
@@ -73,14 +71,10 @@ def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
     return _im2col(xp, pipeline, weights, block_bytes)
 
 
-def _pointwise(
-    xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int
-) -> tuple[str, Step]:
+def _pointwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """1x1 filters: the pixels are the rows of a matrix already."""
     assert weights.filters is not None
-    rows, columns = (
-        slice(None, (w.out - 1) * w.stride + 1, w.stride) for w in pipeline.conv_windows
-    )
+    rows, columns = (_taken(window, 0, 0, window.out) for window in pipeline.conv_windows)
     matrix = xp.ascontiguousarray(weights.filters.reshape(pipeline.c, -1))
     pixels = math.prod(pipeline.conv_shape[:3])
     line_bytes = (pipeline.c + matrix.shape[1]) * matrix.itemsize
@@ -100,9 +94,7 @@ def _pointwise(
     return "1x1 GEMM", run
 
 
-def _im2col(
-    xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int
-) -> tuple[str, Step]:
+def _im2col(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """Copy the windows of a block of output rows into a matrix, and multiply it by the filters.
 
     With groups, the matrix has one slice a group, and the product is a batch of products.
@@ -141,14 +133,13 @@ def _im2col(
     return ("im2col" if groups == 1 else f"im2col in {groups} groups"), run
 
 
-def _depthwise(
-    xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int
-) -> tuple[str, Step]:
+def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """One filter a channel (or a few): multiply and add tap by tap; there is no matrix in it."""
     conv = pipeline.conv
     assert conv is not None
     assert weights.filters is not None
     n, p, q, k = pipeline.conv_shape
+    rows, columns = pipeline.conv_windows
     multiplier = k // pipeline.c
     pad = _pad(xp, pipeline.input_shape, pipeline.conv_windows, weights.dtype, 0.0)
     # Repeated along a row of the output: whole rows are then one long contiguous loop, instead of
@@ -169,7 +160,7 @@ def _depthwise(
             out = y[n0:n1, p0:p1]
             for r in range(conv.r):
                 for s in range(conv.s):
-                    tap = _tap(padded[n0:n1], pipeline.conv_windows, r, s, p0, p1)
+                    tap = padded[n0:n1, _taken(rows, r, p0, p1), _taken(columns, s, 0, q)]
                     if (r, s) == (0, 0):
                         xp.multiply(tap, taps[r, s], out=out)
                     else:
@@ -184,9 +175,7 @@ def _depthwise(
 # -- pooling ---------------------------------------------------------------------------------------
 
 
-def _pool(
-    xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_bytes: int
-) -> tuple[str, Step]:
+def _pool(xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_bytes: int) -> Stage:
     """Both poolings are separable: along the height first, then along the width."""
     n, p, q, k = pipeline.output_shape
     rows, columns = pipeline.pool_windows
@@ -205,7 +194,9 @@ def _pool(
         y = xp.empty(pipeline.output_shape, dtype)
         padded = pad(x)
         for n0, n1, p0, p1 in blocks:
-            part = _fold(combine, [_rows(padded[n0:n1], rows, r, p0, p1) for r in range(rows.taps)])
+            part = _fold(
+                combine, [padded[n0:n1, _taken(rows, r, p0, p1)] for r in range(rows.taps)]
+            )
             taps = [part[:, :, _taken(columns, s, 0, q)] for s in range(columns.taps)]
             out = y[n0:n1, p0:p1]
             if len(taps) == 1:
@@ -280,19 +271,7 @@ def _window_view(xp: Any, padded: Any, windows: Windows) -> Any:
     )
 
 
-def _tap(padded: Any, windows: Windows, r: int, s: int, p0: int, p1: int) -> Any:
-    """What tap (r, s) of the windows of output rows p0 to p1 reads, as a view."""
-    rows, columns = windows
-    return _rows(padded, rows, r, p0, p1)[:, :, _taken(columns, s, 0, columns.out)]
-
-
-def _rows(padded: Any, rows: Window, r: int, p0: int, p1: int) -> Any:
-    return padded[:, _taken(rows, r, p0, p1)]
-
-
 def _taken(window: Window, tap: int, first: int, end: int) -> slice:
     """The positions that a tap of the windows first to end reads, along one axis."""
-    start = tap * window.dilation
-    return slice(
-        start + first * window.stride, start + (end - 1) * window.stride + 1, window.stride
-    )
+    start, stride = tap * window.dilation, window.stride
+    return slice(start + first * stride, start + (end - 1) * stride + 1, stride)

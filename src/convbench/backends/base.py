@@ -93,7 +93,6 @@ class Hole:
         Why not, and what would change it.
     applies : callable
         ``(pipeline, dtype) -> bool``.
-    kind : HoleKind
     variants, devices, dtypes : tuple of str
         Where it is; empty means everywhere. Devices by kind: ``cpu``, ``gpu``.
     fills : tuple of str
@@ -148,7 +147,6 @@ class Capabilities:
     ----------
     devices : tuple of str
         The kinds of device: ``cpu``, ``gpu``.
-    dtypes : tuple of str
     variants : mapping of str to str
         Each name after the dot in a target, with one line about it; "" is the default.
     holes : tuple of Hole
@@ -284,11 +282,7 @@ class Backend(Gauges, ABC):
 
     def place(self, weights: Weights) -> Weights:
         """Copy weights to the device."""
-        filters, bias = (
-            None if array is None else self.to_device(array)
-            for array in (weights.filters, weights.bias)
-        )
-        return Weights(weights.dtype, filters, bias)
+        return weights.each(self.to_device)
 
     def check(self, pipeline: PipelineSpec, dtype: str) -> None:
         """Raise Unsupported if this pipeline is in one of the declared holes."""

@@ -67,25 +67,14 @@ def name_of(pipeline: PipelineSpec) -> str:
 
 
 class Kernels:
-    """The kernel, compiled when it is first used.
-
-    Parameters
-    ----------
-    cupy : module
-    """
+    """The kernel, compiled when it is first used."""
 
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
         self._module = cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"))
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Plan a pipeline as a single launch.
-
-        Parameters
-        ----------
-        weights : Weights
-            Holding arrays of the card, in the layouts of the contract.
-        """
+        """Plan a pipeline as a single launch, with weights on the card."""
         storage = format_of(weights.dtype).storage
         kernel = self._module.get_function(f"pipeline_{storage}")
         spec = self._cupy.asarray(spec_of(pipeline))

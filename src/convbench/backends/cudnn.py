@@ -62,7 +62,6 @@ class Plan:
         Its place among the engines of the graph.
     name : str
         As cuDNN calls it: the engine's number and its knobs.
-    workspace_bytes : int
     """
 
     graph: Any
@@ -80,13 +79,8 @@ def plans(frontend: Any, pipeline: PipelineSpec, dtype: str, **where: Any) -> It
         ``cudnn``.
     pipeline : PipelineSpec
         Without a pool.
-    dtype : str
     where
         What to plan for: ``handle``, or ``device_property`` where there is no card.
-
-    Yields
-    ------
-    Plan
 
     Raises
     ------

@@ -86,16 +86,15 @@ class CupyBackend(Backend):
     @classmethod
     def devices(cls) -> tuple[str, ...]:
         """Every GPU that the CUDA runtime counts."""
-        cupy: Any = cls.library()
+        library: Any = cls.library()
+        runtime = library.cuda.runtime
         try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
+            count = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError as error:
             raise BackendUnavailable(
                 Unavailability.NO_DEVICE,
                 f"CUDA counts no GPU ({error})",
-                _remedy(
-                    cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
-                ),
+                _remedy(runtime.driverGetVersion(), runtime.runtimeGetVersion()),
             ) from error
         if count == 0:
             raise BackendUnavailable(

@@ -30,11 +30,10 @@ import numpy as np
 from convbench.backends.base import Backend, Capabilities, Hole, HoleKind, Run
 from convbench.stimulus.arrays import Array, DeviceArray, Weights
 from convbench.stimulus.formats import format_of
-from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window, Windows
 
 Function = Callable[[Any], Any]
 Stage = tuple[str, Function]
-Windows = tuple[Window, Window]
 Pads = list[tuple[int, int]]
 Padding = str | Pads
 
@@ -86,9 +85,7 @@ class TensorFlowBackend(Backend):
         },
         holes=(
             _on_cpu(
-                "tf32 on a CPU",
-                "it is an arithmetic of NVIDIA's tensor cores",
-                dtypes=("tf32",),
+                "tf32 on a CPU", "it is an arithmetic of NVIDIA's tensor cores", dtypes=("tf32",)
             ),
             _on_cpu(
                 "denormal numbers",
@@ -351,10 +348,8 @@ def _conv(tf: Any, pipeline: PipelineSpec, filters: DeviceArray, *, onednn: bool
     if 1 < conv.groups == pipeline.c and plain and not onednn:
         depthwise = tf.reshape(filters, (conv.r, conv.s, pipeline.c, conv.k // pipeline.c))
         strides = (1, *conv.stride, 1)
-        return (
-            "tf.nn.depthwise_conv2d",
-            lambda x: tf.nn.depthwise_conv2d(x, depthwise, strides, padding),
-        )
+        separate = functools.partial(tf.nn.depthwise_conv2d, filter=depthwise, strides=strides)
+        return "tf.nn.depthwise_conv2d", lambda x: separate(x, padding=padding)
 
     def convolve(x: DeviceArray, padding: Padding) -> DeviceArray:
         return tf.nn.conv2d(x, filters, conv.stride, padding, dilations=conv.dilation)
@@ -408,32 +403,26 @@ def _sees_padding_only(pipeline: PipelineSpec) -> bool:
 def _max_pool(tf: Any, pool: PoolSpec, windows: Windows, *, xla: bool) -> Stage:
     padding = _padding(windows)
     pad = _pad(tf, windows, -np.inf)
+    largest = functools.partial(tf.nn.max_pool2d, ksize=pool.window, strides=pool.stride)
     if pool.dilation != (1, 1):
         return "tf.maximum over taps", lambda x: _over_taps(tf.maximum, pad(x), windows)
     if xla and not isinstance(padding, str):  # XLA "does not support [...] explicit padding"
-        return (
-            "tf.pad + tf.nn.max_pool2d",
-            lambda x: tf.nn.max_pool2d(pad(x), pool.window, pool.stride, "VALID"),
-        )
-    return "tf.nn.max_pool2d", lambda x: tf.nn.max_pool2d(x, pool.window, pool.stride, padding)
+        return "tf.pad + tf.nn.max_pool2d", lambda x: largest(pad(x), padding="VALID")
+    return "tf.nn.max_pool2d", lambda x: largest(x, padding=padding)
 
 
 def _avg_pool(tf: Any, pool: PoolSpec, windows: Windows, dtype: str) -> Stage:
     """tf.nn.avg_pool2d pads only for SAME, and never counts its padding."""
     padding = _padding(windows)
     pad = _pad(tf, windows, 0)
+    mean = functools.partial(tf.nn.avg_pool2d, ksize=pool.window, strides=pool.stride)
     rows, columns = (window.counts(include_pad=pool.count_include_pad) for window in windows)
     if pool.dilation == (1, 1):
         if {*rows} == {pool.window[0]} and {*columns} == {pool.window[1]}:
-            return (
-                "tf.nn.avg_pool2d" if padding == "VALID" else "tf.pad + tf.nn.avg_pool2d",
-                lambda x: tf.nn.avg_pool2d(pad(x), pool.window, pool.stride, "VALID"),
-            )
+            name = "tf.nn.avg_pool2d" if padding == "VALID" else "tf.pad + tf.nn.avg_pool2d"
+            return name, lambda x: mean(pad(x), padding="VALID")
         if padding == "SAME" and not pool.count_include_pad:
-            return (
-                "tf.nn.avg_pool2d",
-                lambda x: tf.nn.avg_pool2d(x, pool.window, pool.stride, "SAME"),
-            )
+            return "tf.nn.avg_pool2d", lambda x: mean(x, padding="SAME")
     counts = tf.constant(np.outer(rows, columns)[:, :, np.newaxis], dtype)
     return "tf.add over taps", lambda x: _over_taps(tf.add, pad(x), windows) / counts
 

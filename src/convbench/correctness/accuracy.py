@@ -35,7 +35,7 @@ from convbench.correctness.oracle import Float64
 from convbench.correctness.sample import Positions
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
+from convbench.stimulus.formats import FORMATS, Fill, format_of
 from convbench.stimulus.inputs import Inputs, exact_magnitude
 from convbench.stimulus.spec import PipelineSpec
 
@@ -150,33 +150,41 @@ def refer(
         The factor lambda before the root of n.
     """
     fmt = format_of(inputs.weights.dtype)
-    rule = _Rule.of(fmt, accumulation, confidence, strict=strict)
     sees = _sees(pipeline, positions)
     if exact:  # nobody asks how large the terms were
         y = oracle.compute(pipeline, inputs, positions)
         return Reference(y, np.zeros_like(y), pipeline.output_shape, positions, sees)
+    u_in = 2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0
+    u_acc, u_out = FORMATS[accumulation or fmt.accumulation].unit_roundoff, fmt.unit_roundoff
+    # A device may flush a result below the smallest normal number to zero.
+    slack = fmt.smallest if strict else fmt.tiny
+
+    def allowed(magnitude: Float64, terms: int, stores: int) -> Float64:
+        if u_out <= u_acc:
+            stores = 1  # a second store is one addition more, which the root covers
+        added = confidence * math.sqrt(terms) * u_acc
+        return (2 * u_in + added + stores * u_out) * magnitude + slack
+
     inputs = inputs.in_float64()
-    x, filters, bias = inputs.x, inputs.weights.filters, inputs.weights.bias
     with np.errstate(invalid="ignore", over="ignore"):  # nan - nan and 0 * inf are results here
-        y = oracle.conv_and_bias(pipeline, x, filters, bias, positions)
-        filters, bias = (None if array is None else np.abs(array) for array in (filters, bias))
-        magnitude = oracle.conv_and_bias(pipeline, np.abs(x), filters, bias, positions)
+        y = oracle.conv_and_bias(pipeline, inputs, positions)
+        magnitude = oracle.conv_and_bias(pipeline, inputs.each(np.abs), positions)
         bound = np.zeros_like(y)
         if pipeline.conv is not None or pipeline.bias:
             stores = (pipeline.conv is not None) + pipeline.bias
-            bound = rule.bound(magnitude, max(pipeline.reduction, 1), stores)
+            bound = allowed(magnitude, max(pipeline.reduction, 1), stores)
         if pipeline.pool is not None:
             if pipeline.pool.op == "max":
                 y = oracle.max_pool(pipeline, y, positions)
                 bound = oracle.max_pool(pipeline, bound, positions)
                 if not strict:
-                    bound = np.where(np.abs(y) < rule.slack, rule.slack, bound)
+                    bound = np.where(np.abs(y) < slack, slack, bound)
             else:
                 taps = math.prod(pipeline.pool.window)
                 magnitude = oracle.avg_pool(pipeline, np.abs(y), positions)
                 y = oracle.avg_pool(pipeline, y, positions)
                 bound = oracle.avg_pool(pipeline, bound, positions)
-                bound = bound + rule.bound(magnitude, taps, stores=1)
+                bound = bound + allowed(magnitude, taps, stores=1)
     return Reference(y, bound, pipeline.output_shape, positions, sees)
 
 
@@ -273,34 +281,3 @@ def digest(output: Array) -> str:
     text = hashlib.sha256(f"{plain.shape} {plain.dtype.name} ".encode())
     text.update(plain.view(np.uint8).data if plain.size else b"")
     return text.hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """The unit roundoffs of the bound, and what is allowed where everything is tiny."""
-
-    u_in: float
-    u_acc: float
-    u_out: float
-    slack: float
-    confidence: float
-
-    @classmethod
-    def of(cls, fmt: Format, accumulation: str | None, confidence: float, *, strict: bool) -> _Rule:
-        acc = FORMATS[accumulation or fmt.accumulation]
-        return cls(
-            u_in=2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0,
-            u_acc=acc.unit_roundoff,
-            u_out=fmt.unit_roundoff,
-            # A device may flush a result below the smallest normal number to zero.
-            slack=fmt.smallest if strict else fmt.tiny,
-            confidence=confidence,
-        )
-
-    def bound(self, magnitude: Float64, terms: int, stores: int) -> Float64:
-        if self.u_out <= self.u_acc:
-            stores = 1  # a second store is one addition more, which the root covers
-        added = self.confidence * math.sqrt(terms) * self.u_acc
-        factor = 2 * self.u_in + added + stores * self.u_out
-        bound: Float64 = factor * magnitude + self.slack
-        return bound

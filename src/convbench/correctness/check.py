@@ -39,8 +39,6 @@ class Cause:
     ----------
     name : str
         A name in :data:`convbench.correctness.faults.FAULTS`.
-    what : str
-        In words.
     ratio : float
         Error over bound, if that is what was computed: at most 1.
     """
@@ -56,7 +54,6 @@ class Report:
 
     Attributes
     ----------
-    ok : bool
     reason : str
         Why it is wrong; empty if it is right.
     accuracy : Accuracy, optional
@@ -156,7 +153,7 @@ def check(
     arithmetic = f"{fmt.name}, added in {added}"
     if got.shape != pipeline.output_shape:
         reason = f"the shape is {got.shape}; expected {pipeline.output_shape}"
-        return Report(ok=False, reason=reason, accuracy=None, arithmetic=arithmetic)
+        return Report(False, reason, None, arithmetic)
     if got.dtype.newbyteorder("=") != np.dtype(fmt.storage):
         reason = f"the dtype is {got.dtype.name}; expected {fmt.storage}"
         return Report(ok=False, reason=reason, accuracy=None, arithmetic=arithmetic)
@@ -182,14 +179,9 @@ def render(report: Report) -> RenderableType:
         return stacked(remark("WRONG", f"{assumed}: {report.reason}", (), "bold red"))
     ratio = f"error / bound is {report.accuracy.ratio:.3g}"
     if report.ok:
-        return stacked(
-            remark(
-                "right", f"{assumed}: {ratio} at most, {report.accuracy}", _notes(report), "green"
-            )
-        )
-    causes = [
-        f"fits: {cause.what} (error / bound would be {cause.ratio:.3g})" for cause in report.causes
-    ]
+        where = f"{assumed}: {ratio} at most, {report.accuracy}"
+        return stacked(remark("right", where, _notes(report), "green"))
+    causes = [f"fits: {c.what} (error / bound would be {c.ratio:.3g})" for c in report.causes]
     said = (*(causes or ["none of the known causes fits"]), *_notes(report))
     return stacked(remark("WRONG", f"{assumed}: {ratio}, {report.reason}", said, "bold red"))
 

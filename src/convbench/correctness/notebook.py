@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
 
 from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
@@ -26,18 +25,14 @@ from convbench.words.table import Cell, Column, Table, line, remark, stacked
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-CONV = ConvSpec(k=6, r=5, s=5, stride=(2, 2))
 MAX_POOL = PoolSpec("max", window=(2, 2))
-AVG_POOL = PoolSpec("avg", window=(2, 2))
 
 PIPELINES = {
-    "convolution + bias": PipelineSpec(1, 5, 5, 3, conv=CONV, bias=True),
+    "convolution + bias": PipelineSpec(1, 5, 5, 3, ConvSpec(k=6, r=5, s=5, stride=(2, 2)), True),
     "max pool": PipelineSpec(1, 5, 5, 3, pool=MAX_POOL),
-    "average pool": PipelineSpec(1, 5, 5, 3, pool=AVG_POOL),
+    "average pool": PipelineSpec(1, 5, 5, 3, pool=PoolSpec("avg", window=(2, 2))),
 }
 """The notebook's two branches, and the other pooling that it speaks of."""
-
-_BIAS, _STDDEV = 0.1, 0.1
 
 
 def make_notebook_inputs(pipeline: PipelineSpec, seed: int) -> Inputs:
@@ -49,11 +44,10 @@ def make_notebook_inputs(pipeline: PipelineSpec, seed: int) -> Inputs:
     x = np.random.RandomState([seed, 0]).randint(-10, 10, size=pipeline.input_shape)
     filters = bias = None
     if pipeline.filter_shape is not None:
-        filters = _truncated_normal(np.random.RandomState([seed, 1]), pipeline.filter_shape)
-        filters = (_STDDEV * filters).astype(np.float32)
+        filters = 0.1 * _truncated_normal(np.random.RandomState([seed, 1]), pipeline.filter_shape)
     if pipeline.bias_shape is not None:
-        bias = np.full(pipeline.bias_shape, _BIAS, dtype=np.float32)
-    return Inputs(x.astype(np.float32), Weights("float32", filters, bias))
+        bias = np.full(pipeline.bias_shape, 0.1)
+    return Inputs(x, Weights("float32", filters, bias)).each(lambda a: a.astype(np.float32))
 
 
 def _truncated_normal(random: np.random.RandomState, shape: Shape) -> Array:

@@ -11,46 +11,44 @@ convolution is computed once for every tap of every pool window: the result is t
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convbench.stimulus.inputs import Inputs
-from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Window
+from convbench.stimulus.spec import PipelineSpec, Windows
 
 if TYPE_CHECKING:
     from convbench.correctness.sample import Positions
 
-
 Float64 = NDArray[np.float64]
-Windows = tuple[Window, Window]
 
 
 def compute(pipeline: PipelineSpec, inputs: Inputs, positions: Positions | None = None) -> Float64:
     """Compute all stages on inputs of any format."""
     exact = inputs.in_float64()
     with np.errstate(invalid="ignore", over="ignore"):  # nan - nan and 0 * inf are results here
-        y = conv_and_bias(pipeline, exact.x, exact.weights.filters, exact.weights.bias, positions)
+        y = conv_and_bias(pipeline, exact, positions)
         if pipeline.pool is None:
             return y
         return (max_pool if pipeline.pool.op == "max" else avg_pool)(pipeline, y, positions)
 
 
 def conv_and_bias(
-    pipeline: PipelineSpec,
-    x: Float64,
-    filters: Float64 | None,
-    bias: Float64 | None,
-    positions: Positions | None = None,
+    pipeline: PipelineSpec, inputs: Inputs, positions: Positions | None = None
 ) -> Float64:
-    """Compute the first two stages, as far as they are present."""
-    y = x
+    """Compute the first two stages, as far as they are present, on inputs in float64."""
+    y, weights = inputs.x, inputs.weights
     if positions is not None:
-        y = _sampled_conv(pipeline, x, filters, positions)
-    elif filters is not None:
-        y = convolve(pipeline, x, filters)
-    return y if bias is None else y + bias
+        y = _sampled_conv(pipeline, y, weights.filters, positions)
+    elif weights.filters is not None:
+        y = convolve(pipeline, y, weights.filters)
+    return y if weights.bias is None else y + weights.bias
 
 
 def convolve(pipeline: PipelineSpec, x: Float64, filters: Float64) -> Float64:
@@ -71,11 +69,10 @@ def convolve(pipeline: PipelineSpec, x: Float64, filters: Float64) -> Float64:
     depth = pipeline.c // groups
     padded = _pad(x, pipeline.conv_windows, 0.0)
     y = np.zeros((groups, n * p * q, k // groups))
-    for r in range(pipeline.conv.r):
-        for s in range(pipeline.conv.s):
-            tap = _tap(padded, pipeline.conv_windows, r, s).reshape(n * p * q, groups, depth)
-            weight = filters[r, s].reshape(depth, groups, k // groups)
-            y += tap.transpose(1, 0, 2) @ weight.transpose(1, 0, 2)
+    taps = _taps(padded, pipeline.conv_windows)
+    for tap, weight in zip(taps, filters.reshape(-1, depth, groups, k // groups), strict=True):
+        left = tap.reshape(n * p * q, groups, depth)
+        y += left.transpose(1, 0, 2) @ weight.transpose(1, 0, 2)
     return y.transpose(1, 0, 2).reshape(n, p, q, k)
 
 
@@ -85,13 +82,8 @@ def max_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = N
         valid = _valid(pipeline, positions)
         largest: Float64 = np.where(valid, y, -np.inf).max(axis=(1, 2), keepdims=True)
         return largest
-    assert pipeline.pool is not None
     padded = _pad(y, pipeline.pool_windows, -np.inf)
-    result = np.full(pipeline.output_shape, -np.inf)
-    for r in range(pipeline.pool.window[0]):
-        for s in range(pipeline.pool.window[1]):
-            result = np.maximum(result, _tap(padded, pipeline.pool_windows, r, s))
-    return result
+    return functools.reduce(np.maximum, _taps(padded, pipeline.pool_windows))
 
 
 def avg_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = None) -> Float64:
@@ -103,29 +95,19 @@ def avg_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = N
         counts = _counts(pipeline)[0, positions[1], positions[2]]
         mean: Float64 = total / counts[:, np.newaxis, np.newaxis]
         return mean
-    assert pipeline.pool is not None
     padded = _pad(y, pipeline.pool_windows, 0.0)
-    total = np.zeros(pipeline.output_shape)
-    for r in range(pipeline.pool.window[0]):
-        for s in range(pipeline.pool.window[1]):
-            total += _tap(padded, pipeline.pool_windows, r, s)
-    return total / _counts(pipeline)
+    return sum(_taps(padded, pipeline.pool_windows)) / _counts(pipeline)
 
 
 def _counts(pipeline: PipelineSpec) -> Float64:
     """How many elements each window counts, as (1, P, Q, 1): by pooling ones."""
-    pool, windows = pipeline.pool, pipeline.pool_windows
-    assert pool is not None
+    assert pipeline.pool is not None
+    windows = pipeline.pool_windows
     ones = np.ones((1, *pipeline.conv_shape[1:3], 1))
-    have = ((0, 0), (0, 0))
-    if pool.count_include_pad:
-        rows, columns = windows
-        have = ((rows.before, rows.counted_after), (columns.before, columns.counted_after))
-        ones = np.pad(ones, ((0, 0), *have, (0, 0)), constant_values=1.0)
-    padded = _pad(ones, windows, 0.0, have)
-    taps = [(r, s) for r in range(pool.window[0]) for s in range(pool.window[1])]
-    counts: Float64 = np.sum([_tap(padded, windows, r, s) for r, s in taps], axis=0)
-    return counts
+    padded = _pad(ones, windows, 1.0 if pipeline.pool.count_include_pad else 0.0)
+    high, wide = (w.before + w.size + w.counted_after for w in windows)
+    padded[:, high:] = padded[:, :, wide:] = 0.0  # what ceil_mode adds is never counted
+    return functools.reduce(np.add, _taps(padded, windows))
 
 
 # -- at some positions -----------------------------------------------------------------------------
@@ -136,7 +118,6 @@ def _sampled_conv(
 ) -> Float64:
     """What the windows at these positions read: (samples, window height, window width, K)."""
     images, *indices = positions
-    pool = pipeline.pool or PoolSpec("max", (1, 1))
     # The first pixel that is read of each axis, and how many, convolution and pool together.
     starts, lengths, strides = [], [], []
     for axis, index in enumerate(indices):
@@ -154,20 +135,15 @@ def _sampled_conv(
     patches = _patches(x, images, starts, lengths)
     if (conv := pipeline.conv) is not None:
         assert filters is not None
-        alone = ConvSpec(
-            conv.k, conv.r, conv.s, (strides[0], strides[1]), conv.dilation, conv.groups
-        )
-        patches = convolve(
-            PipelineSpec(len(images), lengths[0], lengths[1], pipeline.c, alone), patches, filters
-        )
-    return patches[:, :: pool.dilation[0], :: pool.dilation[1]]
+        alone = replace(conv, stride=(strides[0], strides[1]), padding="VALID")
+        spec = PipelineSpec(len(images), lengths[0], lengths[1], pipeline.c, alone)
+        patches = convolve(spec, patches, filters)
+    down, across = (1, 1) if pipeline.pool is None else pipeline.pool.dilation
+    return patches[:, ::down, ::across]
 
 
 def _patches(
-    x: Float64,
-    images: NDArray[np.intp],
-    starts: list[NDArray[np.intp]],
-    lengths: list[int],
+    x: Float64, images: NDArray[np.intp], starts: list[NDArray[np.intp]], lengths: list[int]
 ) -> Float64:
     """Cut a patch out of an image for each sample; what lies outside is zero."""
     rows, columns = (
@@ -203,21 +179,20 @@ def _valid(pipeline: PipelineSpec, positions: Positions) -> NDArray[np.bool_]:
 # -- the whole -------------------------------------------------------------------------------------
 
 
-def _pad(
-    x: Float64,
-    windows: Windows,
-    value: float,
-    have: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
-) -> Float64:
-    """Pad height and width by what the windows read, less what is there already."""
-    pads = [(w.before - b, w.after - a) for w, (b, a) in zip(windows, have, strict=True)]
+def _pad(x: Float64, windows: Windows, value: float) -> Float64:
+    """Pad height and width by what the windows read."""
+    pads = [(window.before, window.after) for window in windows]
     return np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
 
 
-def _tap(padded: Float64, windows: Windows, r: int, s: int) -> Float64:
-    """What tap (r, s) of every window reads, as (N, P, Q, C)."""
+def _taps(padded: Float64, windows: Windows) -> Iterator[Float64]:
+    """What each tap of every window reads, row by row, as (N, P, Q, C)."""
     rows, columns = (
-        slice(tap * w.dilation, tap * w.dilation + (w.out - 1) * w.stride + 1, w.stride)
-        for w, tap in zip(windows, (r, s), strict=True)
+        [
+            slice(tap * w.dilation, tap * w.dilation + (w.out - 1) * w.stride + 1, w.stride)
+            for tap in range(w.taps)
+        ]
+        for w in windows
     )
-    return padded[:, rows, columns]
+    for row, column in itertools.product(rows, columns):
+        yield padded[:, row, column]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,18 +39,12 @@ def sample(
     if number >= whole // 2:
         return None
     random = np.random.RandomState([seed, 3])
-    corners = list(itertools.product({0, n - 1}, {0, p - 1}, {0, q - 1}))
-    drawn = (random.randint(0, size, number // 8) for size in (n, p, q))
-    edges = [
-        position
-        for image, row, column in zip(*drawn, strict=True)
-        for position in (
-            (image, 0, column), (image, p - 1, column), (image, row, 0), (image, row, q - 1),
-        )
-    ]  # fmt: skip
-    chosen = {int(np.ravel_multi_index(position, (n, p, q))) for position in corners + edges}
-    chosen.update(random.randint(0, whole, number).tolist())
-    first, second, third = np.unravel_index(np.array(sorted(chosen)), (n, p, q))
+    corners = np.ix_([0, n - 1], [0, p - 1], [0, q - 1])
+    image, row, column = (random.randint(0, size, number // 8) for size in (n, p, q))
+    edges = (image, 0, column), (image, p - 1, column), (image, row, 0), (image, row, q - 1)
+    chosen = [np.ravel_multi_index(positions, (n, p, q)).ravel() for positions in (corners, *edges)]
+    chosen.append(random.randint(0, whole, number))
+    first, second, third = np.unravel_index(np.unique(np.concatenate(chosen)), (n, p, q))
     return first, second, third
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,3 +28,10 @@ class Weights:
     dtype: str
     filters: DeviceArray | None = None
     bias: DeviceArray | None = None
+
+    def each(self, change: Callable[[DeviceArray], DeviceArray]) -> Weights:
+        """Change the arrays that there are; the format stays named."""
+        filters, bias = (
+            None if array is None else change(array) for array in (self.filters, self.bias)
+        )
+        return Weights(self.dtype, filters, bias)

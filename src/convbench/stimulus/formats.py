@@ -36,7 +36,6 @@ class Format:
 
     Attributes
     ----------
-    name : str
     storage : str
         The dtype of the input, the weights and the output, as NumPy (with ml_dtypes) calls it.
     digits : int
@@ -45,8 +44,6 @@ class Format:
         Bits that are left of a factor when it is multiplied: fewer than `digits` in TF32.
     accumulation : str
         The format in which products are added, unless a backend says otherwise.
-    itemsize : int
-        Bytes of one stored number.
     tiny, smallest : float
         The smallest normal and the smallest positive number of the storage.
     """
@@ -56,7 +53,6 @@ class Format:
     digits: int
     factor_digits: int
     accumulation: str
-    itemsize: int
     tiny: float
     smallest: float
 
@@ -71,24 +67,23 @@ class Format:
         return 1 << self.digits
 
 
-def _format(name: str, digits: int, exponent: int, itemsize: int, accumulation: str = "") -> Format:
+def _format(name: str, digits: int, exponent: int, accumulation: str = "") -> Format:
     return Format(
         name,
         storage=name,
         digits=digits,
         factor_digits=digits,
         accumulation=accumulation or name,
-        itemsize=itemsize,
         tiny=2.0**exponent,
         smallest=2.0 ** (exponent - digits + 1),
     )
 
 
-FLOAT64 = _format("float64", 53, -1022, 8)
-FLOAT32 = _format("float32", 24, -126, 4)
-FLOAT16 = _format("float16", 11, -14, 2, "float32")
-BFLOAT16 = _format("bfloat16", 8, -126, 2, "float32")
-TF32 = Format("tf32", "float32", 24, 11, "float32", 4, FLOAT32.tiny, FLOAT32.smallest)
+FLOAT64 = _format("float64", 53, -1022)
+FLOAT32 = _format("float32", 24, -126)
+FLOAT16 = _format("float16", 11, -14, "float32")
+BFLOAT16 = _format("bfloat16", 8, -126, "float32")
+TF32 = Format("tf32", "float32", 24, 11, "float32", FLOAT32.tiny, FLOAT32.smallest)
 """NVIDIA's: float32 arrays whose elements are rounded to 11 bits when they are multiplied."""
 
 FORMATS = {f.name: f for f in (FLOAT64, FLOAT32, TF32, FLOAT16, BFLOAT16)}

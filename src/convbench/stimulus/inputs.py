@@ -7,7 +7,8 @@ whose stream is frozen for good, and a result must stay comparable after NumPy i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
@@ -29,12 +30,11 @@ class Inputs:
 
     def in_float64(self) -> Inputs:
         """The same numbers as float64, for the oracle; the format that they came in stays named."""
-        filters, bias = (
-            None if array is None else array.astype(np.float64, copy=False)
-            for array in (self.weights.filters, self.weights.bias)
-        )
-        weights = replace(self.weights, filters=filters, bias=bias)
-        return Inputs(self.x.astype(np.float64, copy=False), weights)
+        return self.each(lambda array: array.astype(np.float64, copy=False))
+
+    def each(self, change: Callable[[Array], Array]) -> Inputs:
+        """Change the input and the weights that there are."""
+        return Inputs(change(self.x), self.weights.each(change))
 
 
 def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int) -> Inputs:
@@ -42,10 +42,8 @@ def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int)
 
     Parameters
     ----------
-    pipeline : PipelineSpec
     dtype : str
         A name in :data:`.formats.FORMATS`. Reals are drawn in float64 and rounded.
-    fill : Fill
     seed : int
         At least 0 and below 2**32. The input, the filters and the bias have streams of their own.
     """
@@ -74,11 +72,7 @@ def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int)
             bias = None if bias is None else bias * fmt.smallest
         case Fill.NONFINITE:
             x = _sprinkle(streams[0], x, (np.inf, -np.inf, np.nan), share=0.02)
-    x, filters, bias = (
-        None if array is None else array.astype(fmt.storage) for array in (x, filters, bias)
-    )
-    assert x is not None
-    return Inputs(x, Weights(dtype, filters, bias))
+    return Inputs(x, Weights(dtype, filters, bias)).each(lambda array: array.astype(fmt.storage))
 
 
 def exact_magnitude(pipeline: PipelineSpec, fmt: Format) -> int | None:

@@ -13,6 +13,12 @@ from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 _conv: Any = ConvSpec
 _pool: Any = PoolSpec
 
+_CEIL = _pool("avg", 3, stride=2, padding=(1, 1, 0, 1), count_include_pad=True, ceil_mode=True)
+_GROUPED = _conv(8, 3, 3, stride=(2, 1), dilation=(2, 1), groups=2, padding=(2, 1, 0, 3))
+_PADDED_MAX = _pool("max", 2, stride=(1, 2), padding=(1, 0, 1, 1))
+_PADDED_AVG = _pool("avg", 2, stride=(2, 1), padding=(1, 1, 0, 1))
+_COUNTING = _pool("avg", (2, 3), stride=1, padding=(1, 1, 0, 1), count_include_pad=True)
+
 PROBES = {
     "1x1 input": PipelineSpec(1, 1, 1, 3, _conv(5, 1, 1), True),
     "1x1 input, SAME": PipelineSpec(2, 1, 1, 3, _conv(5, 3, 2, padding="SAME")),
@@ -52,21 +58,9 @@ PROBES = {
         1, 5, 7, 3, pool=_pool("avg", 3, stride=2, padding="SAME")
     ),
     "average counts the edge": PipelineSpec(
-        1,
-        5,
-        7,
-        3,
-        pool=_pool("avg", 3, stride=2, padding=(1, 1, 2, 2), count_include_pad=True),
+        1, 5, 7, 3, pool=_pool("avg", 3, stride=2, padding=(1, 1, 2, 2), count_include_pad=True)
     ),
-    "ceil mode": PipelineSpec(
-        1,
-        6,
-        8,
-        3,
-        pool=_pool(
-            "avg", 3, stride=2, padding=(1, 1, 0, 1), count_include_pad=True, ceil_mode=True
-        ),
-    ),
+    "ceil mode": PipelineSpec(1, 6, 8, 3, pool=_CEIL),
     "dilated pool": PipelineSpec(
         1, 9, 8, 3, pool=_pool("max", (2, 3), stride=(1, 2), padding="SAME", dilation=(3, 2))
     ),
@@ -78,32 +72,9 @@ PROBES = {
 
 SENSITIVE = (
     PipelineSpec(2, 9, 8, 6, _conv(6, 3, 3, stride=(1, 2), padding="SAME"), True),
-    PipelineSpec(
-        2,
-        12,
-        9,
-        6,
-        _conv(8, 3, 3, stride=(2, 1), dilation=(2, 1), groups=2, padding=(2, 1, 0, 3)),
-        True,
-        _pool("max", 2, stride=(1, 2), padding=(1, 0, 1, 1)),
-    ),
-    PipelineSpec(
-        3,
-        9,
-        9,
-        6,
-        _conv(6, 3, 3, groups=6),
-        pool=_pool("avg", 2, stride=(2, 1), padding=(1, 1, 0, 1)),
-    ),
-    PipelineSpec(
-        2,
-        9,
-        9,
-        6,
-        _conv(6, 5, 2, stride=2, dilation=(1, 3)),
-        True,
-        _pool("avg", (2, 3), stride=1, padding=(1, 1, 0, 1), count_include_pad=True),
-    ),
+    PipelineSpec(2, 12, 9, 6, _GROUPED, True, _PADDED_MAX),
+    PipelineSpec(3, 9, 9, 6, _conv(6, 3, 3, groups=6), pool=_PADDED_AVG),
+    PipelineSpec(2, 9, 9, 6, _conv(6, 5, 2, stride=2, dilation=(1, 3)), True, _COUNTING),
     PipelineSpec(3, 9, 8, 6, pool=_pool("max", 3, stride=2, padding=(1, 1, 2, 1))),
 )
 """A few in which every fault of :mod:`convbench.correctness.faults` has room and shows."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from convbench.errors import SpecError
@@ -57,6 +57,11 @@ class ConvSpec:
         for name in ("stride", "dilation"):
             _set(self, name, _pair("conv", name, getattr(self, name)))
         _set(self, "padding", _padding("conv", self.padding))
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """(R, S), under the name that it has in a pool."""
+        return (self.r, self.s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,10 @@ class Window:
         )  # fmt: skip
 
 
+Windows = tuple[Window, Window]
+"""Over (height, width)."""
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineSpec:
     """A convolution, a bias and a pool, in that order, each of which may be absent.
@@ -232,14 +241,11 @@ class PipelineSpec:
         return (self.conv_shape[3],) if self.bias else None
 
     @property
-    def conv_windows(self) -> tuple[Window, Window]:
+    def conv_windows(self) -> Windows:
         """The convolution along (height, width). Only for a pipeline that has one."""
-        conv = self.conv
-        if conv is None:
+        if self.conv is None:
             raise ValueError("this pipeline has no convolution")
-        return _windows(
-            "conv", (self.h, self.w), (conv.r, conv.s), conv.stride, conv.dilation, conv.padding
-        )
+        return _windows("conv", self.conv, self.h, self.w)
 
     @property
     def conv_shape(self) -> Shape:
@@ -250,19 +256,14 @@ class PipelineSpec:
         return (self.n, rows.out, columns.out, self.conv.k)
 
     @property
-    def pool_windows(self) -> tuple[Window, Window]:
+    def pool_windows(self) -> Windows:
         """The pool along (height, width). Only for a pipeline that has one."""
-        pool = self.pool
-        if pool is None:
+        if self.pool is None:
             raise ValueError("this pipeline has no pool")
-        where = "pool"
+        where, (_, p, q, _) = "pool", self.conv_shape
         if self.conv is not None:
-            (_, h, w, _), (_, p, q, _) = self.input_shape, self.conv_shape
-            where = f"pool after conv (which turns {h}x{w} into {p}x{q})"
-        return _windows(
-            where, self.conv_shape[1:3], pool.window, pool.stride, pool.dilation, pool.padding,
-            pool=pool,
-        )  # fmt: skip
+            where = f"pool after conv (which turns {self.h}x{self.w} into {p}x{q})"
+        return _windows(where, self.pool, p, q)
 
     @property
     def output_shape(self) -> Shape:
@@ -304,19 +305,9 @@ class PipelineSpec:
         return max(taps * self.conv_shape[3] * (2 * self.reduction + 2), 1)
 
     def bytes(self, itemsize: int) -> int:
-        """Compulsory traffic: input, filters and bias read once, output written once.
-
-        Parameters
-        ----------
-        itemsize : int
-            Bytes of one element.
-        """
-        elements = math.prod(self.input_shape) + math.prod(self.output_shape)
-        if self.filter_shape is not None:
-            elements += math.prod(self.filter_shape)
-        if self.bias_shape is not None:
-            elements += self.bias_shape[0]
-        return elements * itemsize
+        """Compulsory traffic: input, filters and bias read once, output written once."""
+        shapes = (self.input_shape, self.filter_shape, self.bias_shape, self.output_shape)
+        return itemsize * sum(math.prod(shape) for shape in shapes if shape is not None)
 
     # -- parts -------------------------------------------------------------------------------
 
@@ -340,24 +331,7 @@ class PipelineSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary of everything that differs from the defaults; see :meth:`from_dict`."""
-        out: dict[str, Any] = {"n": self.n, "h": self.h, "w": self.w, "c": self.c}
-        if (conv := self.conv) is not None:
-            stage: dict[str, Any] = {"k": conv.k, "r": conv.r, "s": conv.s}
-            _put(stage, "stride", _plain(conv.stride), 1)
-            _put(stage, "dilation", _plain(conv.dilation), 1)
-            _put(stage, "groups", conv.groups, 1)
-            _put(stage, "padding", _plain(conv.padding), "VALID")
-            out["conv"] = stage
-        _put(out, "bias", self.bias, False)
-        if (pool := self.pool) is not None:
-            stage = {"op": pool.op, "window": _plain(pool.window)}
-            _put(stage, "stride", _plain(pool.stride), stage["window"])
-            _put(stage, "padding", _plain(pool.padding), "VALID")
-            _put(stage, "dilation", _plain(pool.dilation), 1)
-            _put(stage, "count_include_pad", pool.count_include_pad, False)
-            _put(stage, "ceil_mode", pool.ceil_mode, False)
-            out["pool"] = stage
-        return out
+        return _differing(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PipelineSpec:
@@ -402,49 +376,33 @@ class PipelineSpec:
         return " -> ".join(parts)
 
 
-def _windows(
-    where: str,
-    sizes: tuple[int, int],
-    taps: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    padding: Padding,
-    pool: PoolSpec | None = None,
-) -> tuple[Window, Window]:
-    rows, columns = (
-        _window(f"{where}, {axis}", sizes[i], taps[i], stride[i], dilation[i],
-                padding if isinstance(padding, str) else (padding[2 * i], padding[2 * i + 1]),
-                pool)
-        for i, axis in enumerate(("height", "width"))
-    )  # fmt: skip
-    return rows, columns
+def _windows(where: str, spec: ConvSpec | PoolSpec, height: int, width: int) -> Windows:
+    return (
+        _window(f"{where}, height", spec, 0, height),
+        _window(f"{where}, width", spec, 1, width),
+    )
 
 
-def _window(
-    where: str,
-    size: int,
-    taps: int,
-    stride: int,
-    dilation: int,
-    padding: str | tuple[int, int],
-    pool: PoolSpec | None,
-) -> Window:
+def _window(where: str, spec: ConvSpec | PoolSpec, axis: int, size: int) -> Window:
+    pool = spec if isinstance(spec, PoolSpec) else None
+    taps, stride, dilation = spec.window[axis], spec.stride[axis], spec.dilation[axis]
     extent = (taps - 1) * dilation + 1
-    what = "the filter" if pool is None else "the window"
-    if dilation > 1:
-        what += f" (dilated by {dilation})"
-    if padding == "SAME":
+    if spec.padding == "SAME":
         out = -(-size // stride)
         total = max((out - 1) * stride + extent - size, 0)
         before, after = total // 2, total - total // 2
     else:
-        before, after = (0, 0) if isinstance(padding, str) else padding
+        pads = (0, 0, 0, 0) if spec.padding == "VALID" else spec.padding
+        before, after = pads[2 * axis : 2 * axis + 2]
         spare = size + before + after - extent
         out = spare // stride + 1
         ceil_mode = pool is not None and pool.ceil_mode
         if ceil_mode and spare % stride and out * stride < size + before:
             out += 1
         if out < 1:
+            what = "the filter" if pool is None else "the window"
+            if dilation > 1:
+                what += f" (dilated by {dilation})"
             padded = f"the {size} there are" + (f" plus {before} + {after}" * (before + after > 0))
             padded += f" plus {stride - 1} for ceil_mode" * ceil_mode
             raise SpecError(
@@ -530,15 +488,24 @@ def _fields(where: str, kind: type, data: object) -> dict[str, Any]:
     return dict(data)
 
 
+def _differing(spec: PipelineSpec | ConvSpec | PoolSpec) -> dict[str, Any]:
+    out = {}
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        default = field.default
+        if isinstance(spec, PoolSpec) and field.name == "stride":
+            default = spec.window
+        if value != default:
+            out[field.name] = _plain(value)
+    return out
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, ConvSpec | PoolSpec):
+        return _differing(value)
     if isinstance(value, tuple):
         return value[0] if len(value) == 2 and value[0] == value[1] else list(value)
     return value
-
-
-def _put(out: dict[str, Any], name: str, value: Any, default: Any) -> None:
-    if value != default:
-        out[name] = value
 
 
 def _text(value: Any) -> str:

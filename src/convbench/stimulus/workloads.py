@@ -36,7 +36,6 @@ class Workload:
     ----------
     name : str
         ``network.layer``. Results are stored under it, so it always means the same pipeline.
-    pipeline : PipelineSpec
     tier : str
         The smallest of the lists in `TIERS` that has the row.
     source : str
