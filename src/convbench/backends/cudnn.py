@@ -105,12 +105,8 @@ def plans(frontend: Any, pipeline: PipelineSpec, dtype: str, **where: Any) -> It
             graph.build_plan_at_index(index)
         except (unsupported, ValueError):  # a barred one is refused by either
             continue
-        yield Plan(
-            graph,
-            index,
-            graph.get_plan_name_at_index(index),
-            graph.get_workspace_size_plan_at_index(index),
-        )
+        name = graph.get_plan_name_at_index(index)
+        yield Plan(graph, index, name, graph.get_workspace_size_plan_at_index(index))
 
 
 def _graph(frontend: Any, pipeline: PipelineSpec, dtype: str, where: Mapping[str, Any]) -> Any:

@@ -156,20 +156,18 @@ def check(
         return Report(False, reason, None, arithmetic)
     if got.dtype.newbyteorder("=") != np.dtype(fmt.storage):
         reason = f"the dtype is {got.dtype.name}; expected {fmt.storage}"
-        return Report(ok=False, reason=reason, accuracy=None, arithmetic=arithmetic)
+        return Report(False, reason, None, arithmetic)
     positions = sample(pipeline, seed)
     expected = refer(pipeline, inputs, accumulation=added, positions=positions)
     accuracy = accuracy_of(got, expected)
     relative, there = _relative(got, expected)
-    report = Report(
-        ok=accuracy.ok, reason="", accuracy=accuracy, arithmetic=arithmetic, relative=relative,
-        worst_relative=there, sampled=0 if positions is None else len(positions[0]),
-    )  # fmt: skip
-    if accuracy.ok:
-        return report
-    reason = f"{accuracy.wrong} of {accuracy.of} elements are wrong; the worst is {accuracy}"
-    causes = tuple(_causes(got, pipeline, inputs, added, positions, accuracy))
-    return replace(report, reason=reason, causes=causes)
+    reason = ""
+    causes: tuple[Cause, ...] = ()
+    if not accuracy.ok:
+        reason = f"{accuracy.wrong} of {accuracy.of} elements are wrong; the worst is {accuracy}"
+        causes = tuple(_causes(got, pipeline, inputs, added, positions, accuracy))
+    sampled = 0 if positions is None else len(positions[0])
+    return Report(accuracy.ok, reason, accuracy, arithmetic, relative, there, causes, sampled)
 
 
 def render(report: Report) -> RenderableType:

@@ -40,8 +40,11 @@ def render(checks: Sequence[Check]) -> RenderableType:
         parts += remark(status.upper(), f"{where}: {reason}", said, "bold red")
     parts += [_table(checks)]
     for status in (Status.DEVIATES, Status.SKIPPED):
-        found = [check for check in checks if check.status is status]
-        for (reason, remedy), targets in _reasons(found).items():
+        reasons: dict[tuple[str, str], dict[str, None]] = {}  # so that each is said once
+        for check in checks:
+            if check.status is status:
+                reasons.setdefault((check.reason, check.remedy), {})[str(check.target)] = None
+        for (reason, remedy), targets in reasons.items():
             parts += remark(status, f"{', '.join(targets)}: {reason}", [remedy], "yellow")
     return stacked([*parts, *_summary(checks)])
 
@@ -111,14 +114,6 @@ def _least_alike(checks: Iterable[Check]) -> str:
     order = list(Determinism)
     found = [check.determinism for check in checks if check.determinism]
     return max(found, key=order.index) if found else ""
-
-
-def _reasons(checks: Iterable[Check]) -> dict[tuple[str, str], dict[str, None]]:
-    """Group targets by reason, so that each is said once."""
-    reasons: dict[tuple[str, str], dict[str, None]] = {}
-    for check in checks:
-        reasons.setdefault((check.reason, check.remedy), {})[str(check.target)] = None
-    return reasons
 
 
 def _summary(checks: Sequence[Check]) -> Iterator[RenderableType]:

@@ -5,7 +5,7 @@ Nothing here needs NumPy: the command line offers these names before it is loade
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -44,8 +44,8 @@ class Format:
         Bits that are left of a factor when it is multiplied: fewer than `digits` in TF32.
     accumulation : str
         The format in which products are added, unless a backend says otherwise.
-    tiny, smallest : float
-        The smallest normal and the smallest positive number of the storage.
+    tiny : float
+        The smallest normal number of the storage.
     """
 
     name: str
@@ -54,7 +54,11 @@ class Format:
     factor_digits: int
     accumulation: str
     tiny: float
-    smallest: float
+
+    @property
+    def smallest(self) -> float:
+        """The smallest positive number of the storage."""
+        return self.tiny * 2.0 ** (1 - self.digits)
 
     @property
     def unit_roundoff(self) -> float:
@@ -67,23 +71,11 @@ class Format:
         return 1 << self.digits
 
 
-def _format(name: str, digits: int, exponent: int, accumulation: str = "") -> Format:
-    return Format(
-        name,
-        storage=name,
-        digits=digits,
-        factor_digits=digits,
-        accumulation=accumulation or name,
-        tiny=2.0**exponent,
-        smallest=2.0 ** (exponent - digits + 1),
-    )
-
-
-FLOAT64 = _format("float64", 53, -1022)
-FLOAT32 = _format("float32", 24, -126)
-FLOAT16 = _format("float16", 11, -14, "float32")
-BFLOAT16 = _format("bfloat16", 8, -126, "float32")
-TF32 = Format("tf32", "float32", 24, 11, "float32", FLOAT32.tiny, FLOAT32.smallest)
+FLOAT64 = Format("float64", "float64", 53, 53, "float64", 2.0**-1022)
+FLOAT32 = Format("float32", "float32", 24, 24, "float32", 2.0**-126)
+FLOAT16 = Format("float16", "float16", 11, 11, "float32", 2.0**-14)
+BFLOAT16 = Format("bfloat16", "bfloat16", 8, 8, "float32", 2.0**-126)
+TF32 = replace(FLOAT32, name="tf32", factor_digits=11)
 """NVIDIA's: float32 arrays whose elements are rounded to 11 bits when they are multiplied."""
 
 FORMATS = {f.name: f for f in (FLOAT64, FLOAT32, TF32, FLOAT16, BFLOAT16)}

@@ -147,11 +147,9 @@ class Window:
         """How many taps of each output position average pooling divides by."""
         low = -self.before if include_pad else 0
         high = self.size + (self.counted_after if include_pad else 0)
-        return tuple(
-            sum(low <= i * self.stride - self.before + t * self.dilation < high
-                for t in range(self.taps))
-            for i in range(self.out)
-        )  # fmt: skip
+        starts = (i * self.stride - self.before for i in range(self.out))
+        taps = range(0, self.extent, self.dilation)
+        return tuple(sum(low <= start + tap < high for tap in taps) for start in starts)
 
 
 Windows = tuple[Window, Window]
