@@ -25,13 +25,12 @@ def split(
     comparison: Comparison, *, everything: bool = False
 ) -> tuple[list[ComparedCell], list[ComparedCell]]:
     """Cells to be shown, and cells of which their number is enough."""
-    equal = [
-        cell
-        for cell in comparison.cells
-        if cell.verdict in QUIET and not cell.moved and not cell.notes and not everything
-    ]
-    names = set(map(id, equal))
-    return [cell for cell in comparison.cells if id(cell) not in names], equal
+    shown: list[ComparedCell] = []
+    equal: list[ComparedCell] = []
+    for cell in comparison.cells:
+        quiet = cell.verdict in QUIET and not cell.moved and not cell.notes
+        (equal if quiet and not everything else shown).append(cell)
+    return shown, equal
 
 
 def folded(cells: Iterable[ComparedCell]) -> str:
@@ -61,16 +60,10 @@ def span(found: Mean | Effect) -> str:
 def bits(comparison: Comparison) -> Iterator[str]:
     """In how many cells the outputs are the same; nothing if they are in all."""
     counts = Counter(cell.bits for cell in comparison.cells if cell.bits)
+    varying = "different from process to process"
+    words = {"same": "the same", "different": "different", "vary": varying}
     if counts["different"] or counts["vary"]:
-        yield ", ".join(
-            f"{counts[bits]} {words}"
-            for bits, words in (
-                ("same", "the same"),
-                ("different", "different"),
-                ("vary", "different from process to process"),
-            )
-            if counts[bits]
-        )
+        yield ", ".join(f"{counts[key]} {words[key]}" for key in words if counts[key])
 
 
 # -- Numbers ---------------------------------------------------------------------------------------
