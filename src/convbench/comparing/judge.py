@@ -81,16 +81,13 @@ def compare(
         If it is not a regular expression.
     """
     rule = rule or Rule()
-    missing = [name for name, side in (("base", base), ("head", head)) if not side.records]
+    missing = [(name, side) for name, side in (("base", base), ("head", head)) if not side.records]
     if missing:
-        sides = {"base": base, "head": head}
-        if len(missing) == 1:
-            (name,) = missing
-            warning = f"nothing was measured of {name}, {short(sides[name].commit)}"
-        else:  # of the one that was measured there is nothing to choose either
-            warning = f"{short(base.commit)} and {short(head.commit)} were not both measured"
-        warnings = (warning,)
-        return Comparison(base, head, rule, (), warnings=warnings)
+        warning = f"{short(base.commit)} and {short(head.commit)} were not both measured"
+        if len(missing) == 1:  # else one of them may have been, but there was nothing to choose
+            ((name, side),) = missing
+            warning = f"nothing was measured of {name}, {short(side.commit)}"
+        return Comparison(base, head, rule, (), warnings=(warning,))
     pairs = _pair(base, head)
     if bench is not None:
         matches = _matcher(bench)
@@ -98,14 +95,19 @@ def compare(
     unlike = base.machine != head.machine
     judged = [_judge(pair, unlike=unlike) for pair in pairs]
     cells, means = _judge_numbers(pairs, judged, rule)
+    warnings: list[str] = []
     if unlike:
         cells = [
             replace(cell, reason=f"{cell.reason} (unlike machines)") if cell.effect else cell
             for cell in cells
         ]
+        warnings.append(
+            f"unlike machines: base was measured on {base.machine} and head on {head.machine}, so"
+            " any difference may be theirs"
+        )
     return Comparison(
         base, head, rule, tuple(sorted(cells, key=_worst_first)), means, changes(base, head),
-        _warnings(base, head), skipped=judged.count(None),
+        tuple(warnings), skipped=judged.count(None),
     )  # fmt: skip
 
 
@@ -209,12 +211,9 @@ def _with_check(
 
 
 def _of_status(base: Record | None, head: Record | None, good: str) -> tuple[Verdict, str] | None:
-    """What follows from what became of a record; None where both sides have a number that is right.
+    """What follows from what became of a record, of which one that is ok is called `good`.
 
-    Parameters
-    ----------
-    good : str
-        What one that is ok is called.
+    None where both sides have a number that is right.
     """
     before = base.status if base else None
     was = f"base was {_word(base, good)}"
@@ -246,10 +245,10 @@ def _of_status(base: Record | None, head: Record | None, good: str) -> tuple[Ver
 def _word(record: Record | None, good: str) -> str:
     if record is None:
         return "not measured"
+    word = good if record.status is Status.OK else str(record.status)
     if record.kind == "accuracy" and record.value is not None:
-        word = good if record.status is Status.OK else str(record.status)
-        return f"{word} (error / bound {record.value:.3g})"
-    return good if record.status is Status.OK else str(record.status)
+        word += f" (error / bound {record.value:.3g})"
+    return word
 
 
 def _why(record: Record | None) -> str:
@@ -383,9 +382,7 @@ def _judge_numbers(
 
 
 def _means(
-    processes: Sequence[tuple[Draws, Draws]],
-    cells: Sequence[ComparedCell],
-    rule: Rule,
+    processes: Sequence[tuple[Draws, Draws]], cells: Sequence[ComparedCell], rule: Rule
 ) -> tuple[Mean, ...]:
     """Of each target, over the times of whole pipelines, by name."""
     by_target: dict[str, list[tuple[Draws, Draws]]] = {}
@@ -455,12 +452,3 @@ def _worst_first(cell: ComparedCell) -> tuple[Any, ...]:
     distance = abs(math.log(cell.effect.ratio)) if cell.effect else 0.0
     name = (cell.target, cell.workload, cell.stage, cell.suite)
     return ORDER[cell.verdict], not cell.moved, -distance, name
-
-
-def _warnings(base: Side, head: Side) -> tuple[str, ...]:
-    if base.machine == head.machine:
-        return ()
-    return (
-        f"unlike machines: base was measured on {base.machine} and head on {head.machine}, so any"
-        " difference may be theirs",
-    )
