@@ -45,24 +45,12 @@ class Verdict(StrEnum):
 
 
 BAD = frozenset(
-    {
-        Verdict.WRONG,
-        Verdict.FAILED,
-        Verdict.SKIPPED,
-        Verdict.STILL_WRONG,
-        Verdict.STILL_FAILED,
-    }
+    {Verdict.WRONG, Verdict.FAILED, Verdict.SKIPPED, Verdict.STILL_WRONG, Verdict.STILL_FAILED}
 )
 """Head does not compute this rightly: exit code 2."""
 
 _COMPARED = frozenset(
-    {
-        Verdict.REGRESSED,
-        Verdict.UNDECIDED,
-        Verdict.IMPROVED,
-        Verdict.FIXED,
-        Verdict.EQUIVALENT,
-    }
+    {Verdict.REGRESSED, Verdict.UNDECIDED, Verdict.IMPROVED, Verdict.FIXED, Verdict.EQUIVALENT}
 )
 
 ORDER = {verdict: place for place, verdict in enumerate(Verdict)}
@@ -127,7 +115,6 @@ class Measured:
         More than 1 is wrong.
     digests : tuple of str
         Names of the bits of the outputs, each once.
-    algorithm : str
     """
 
     status: Status | None = None
@@ -181,11 +168,6 @@ class ComparedCell:
         Accuracy belongs to the time of the same cell; by itself only where there is no time.
     suite : str
         "pipeline", "stages", "cold", ...; see :attr:`convbench.results.records.Record.suite`.
-    target, workload, stage : str
-    verdict : Verdict
-    reason : str
-        One sentence.
-    base, head : Measured
     effect : Effect, optional
         None unless both sides have a comparable number and neither is known to be wrong.
     bits : str
@@ -217,13 +199,6 @@ class ComparedCell:
         parts = [self.stage, "" if plain else f"({self.suite})"]
         return " ".join((self.workload, *filter(None, parts)))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        plain = asdict(self) | {"notes": list(self.notes)}
-        for side in ("base", "head"):
-            plain[side]["digests"] = list(plain[side]["digests"])
-        return plain
-
 
 @dataclass(frozen=True, slots=True)
 class Mean:
@@ -231,10 +206,8 @@ class Mean:
 
     Attributes
     ----------
-    target : str
     cells : int
         How many it is over: those with an interval, if any has one.
-    ratio : float
     low, high : float, optional
         The interval, as far as the noise of the measuring goes; None if no cell has one.
     """
@@ -270,11 +243,6 @@ class Comparison:
 
     Attributes
     ----------
-    base, head : Side
-    rule : Rule
-    cells : tuple of ComparedCell
-    means : tuple of Mean
-    changes : tuple of Change
     warnings : tuple of str
         What has to be known before any of it is believed.
     skipped : int
@@ -304,13 +272,9 @@ class Comparison:
     @property
     def undecided_everywhere(self) -> bool:
         """There were times to compare, and about none of them anything can be said."""
-        timed = [cell for cell in self.cells if cell.kind == "time" and cell.effect is not None]
-        numbers = {cell.verdict for cell in timed}
-        return Verdict.UNDECIDED in numbers and not numbers & {
-            Verdict.REGRESSED,
-            Verdict.IMPROVED,
-            Verdict.EQUIVALENT,
-        }
+        timed = {cell.verdict for cell in self.cells if cell.kind == "time" and cell.effect}
+        decided = {Verdict.REGRESSED, Verdict.IMPROVED, Verdict.EQUIVALENT}
+        return Verdict.UNDECIDED in timed and not timed & decided
 
     @property
     def compared(self) -> bool:
@@ -353,12 +317,13 @@ class Comparison:
         else:
             outcome = "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in counts else "FINE"
         listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        moved = sum(cell.moved for cell in self.cells)
-        within = f"; {moved} of the equivalent ones surely moved within" if moved else ""
-        within += f" {100 * self.rule.delta:g} %" if moved else ""
-        unlike = f"; UNLIKE MACHINES {self.base.machine} and {self.head.machine}"
-        unlike = unlike if self.unlike_machines else ""
-        return f"{outcome}: {listed}, of {count(len(self.cells), 'cell')}{within}{unlike}"
+        said = f"{outcome}: {listed}, of {count(len(self.cells), 'cell')}"
+        if moved := sum(cell.moved for cell in self.cells):
+            delta = f"{100 * self.rule.delta:g} %"
+            said += f"; {moved} of the equivalent ones surely moved within {delta}"
+        if self.unlike_machines:
+            said += f"; UNLIKE MACHINES {self.base.machine} and {self.head.machine}"
+        return said
 
     def to_dict(self, *, strict: bool = False) -> dict[str, Any]:
         """Plain values, for JSON; docs/comparing.md describes them."""
@@ -373,9 +338,7 @@ class Comparison:
             "counts": {str(verdict): count for verdict, count in self.counts.items()},
             "skipped_on_both_sides": self.skipped,
             "warnings": list(self.warnings),
-            "cells": [cell.to_dict() for cell in self.cells],
+            "cells": [asdict(cell) for cell in self.cells],
             "geometric_means": [asdict(mean) for mean in self.means],
-            "changes": [
-                asdict(change) | {"targets": list(change.targets)} for change in self.changes
-            ],
+            "changes": [asdict(change) for change in self.changes],
         }
