@@ -25,6 +25,9 @@ from convbench.results.journal import (
 )
 from convbench.words.status import Status
 
+Place = tuple[str, str]
+"""Machine and environment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -82,6 +85,11 @@ class Record:
     def origin(self) -> tuple[str, str, str]:
         """Where and what it was measured on: machine, commit and environment."""
         return self.machine, self.commit, self.environment
+
+    @property
+    def place(self) -> Place:
+        """Where it was measured."""
+        return self.machine, self.environment
 
     @property
     def device(self) -> str:
