@@ -48,7 +48,6 @@ class Filed:
 
     Attributes
     ----------
-    machine : str
     commit : str
         The first eight digits of its hash.
     environment : str
@@ -70,13 +69,7 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where asv keeps its results, and we the evidence.
-
-    Attributes
-    ----------
-    results : Path
-        asv's ``results_dir``, usually ``.asv/results``.
-    """
+    """Where asv keeps its results, usually ``.asv/results``, and we the evidence."""
 
     results: Path
 
@@ -140,8 +133,8 @@ class Column:
 
     Attributes
     ----------
-    machine, commit, environment, benchmark, version : str
-        As asv calls them; the full hash.
+    commit : str
+        The full hash.
     commit_time_s, measured_at_s : float
         When the commit was made and the benchmark started, in seconds since 1970; 0 if unknown.
     cells : tuple of tuple of str

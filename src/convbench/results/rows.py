@@ -30,15 +30,12 @@ class Row:
 
     Attributes
     ----------
-    machine, commit, environment, workload, target : str
     suite : str
         "layers", or the suite that the row is of.
     status : Status
         Wrong if the accuracy is, failed if any part is, skipped if there is no number at all.
-    time_s : float, optional
-        Of a call.
     processes : int
-        How many fresh processes that was measured in.
+        How many fresh processes the time was measured in.
     spread : float, optional
         Half the distance between the fastest and the slowest of them, as a share of the time.
     device_s : float, optional
@@ -57,7 +54,6 @@ class Row:
         Memory beyond the input.
     stages_s : mapping of str to float
         Time of a call of each stage by itself; or of what else the suite tells apart.
-    algorithm : str
     outcomes : tuple of (str, Outcome)
         Of each part that is not ok: "pipeline", "accuracy", "stage conv".
     """
@@ -175,17 +171,16 @@ def exit_code(rows: Sequence[Row]) -> Exit:
 
 def to_dict(rows: Iterable[Row], problems: Iterable[str] = ()) -> dict[str, Any]:
     """Everything as plain values, the rows of absent targets included."""
-    return {"rows": [_plain(row) for row in rows], "problems": list(problems)}
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    plain = asdict(row)
-    del plain["outcomes"]
-    plain["causes"] = [
-        {"part": part, "status": of.status, "reason": of.reason, "remedy": of.remedy}
-        for part, of in row.outcomes
-    ]
-    return plain
+    listed = []
+    for row in rows:
+        plain = asdict(row)
+        del plain["outcomes"]
+        plain["causes"] = [
+            {"part": part, "status": of.status, "reason": of.reason, "remedy": of.remedy}
+            for part, of in row.outcomes
+        ]
+        listed.append(plain)
+    return {"rows": listed, "problems": list(problems)}
 
 
 def causes_in_words(rows: Iterable[Row]) -> dict[tuple[Status, str, str], str]:
