@@ -276,47 +276,34 @@ class Comparison:
         decided = {Verdict.REGRESSED, Verdict.IMPROVED, Verdict.EQUIVALENT}
         return Verdict.UNDECIDED in timed and not timed & decided
 
-    @property
-    def compared(self) -> bool:
-        """Whether any cell of head was held against base's."""
-        return any(cell.verdict in _COMPARED for cell in self.cells)
+    def _outcome(self) -> tuple[Exit, str]:
+        """Wrong, slower, not measured or not comparable, fine; in this order."""
+        found = self.counts.keys()
+        if bad := [verdict for verdict in found if verdict in BAD]:
+            return Exit.WRONG, " and ".join(bad).upper()
+        if Verdict.REGRESSED in found:
+            return Exit.SLOWER, "REGRESSED"
+        if not found & _COMPARED:
+            measured = Verdict.NOT_COMPARABLE in found
+            return Exit.NOTHING, f"NOTHING {'COMPARABLE' if measured else 'MEASURED ON BOTH SIDES'}"
+        if Verdict.VANISHED in found:
+            return Exit.NOTHING, "NOT ALL MEASURED"
+        if self.undecided_everywhere:
+            return Exit.OK, "UNDECIDED: this does not say that nothing is slower"
+        return Exit.OK, "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in found else "FINE"
 
     def exit_code(self, *, strict: bool = False) -> Exit:
-        """Wrong, slower, not measured or not comparable, fine; in this order.
-
-        Parameters
-        ----------
-        strict : bool
-            NOTHING if all times are undecided, too.
-        """
-        found = self.counts.keys()
-        if found & BAD:
-            return Exit.WRONG
-        if Verdict.REGRESSED in found:
-            return Exit.SLOWER
-        if Verdict.VANISHED in found or not self.compared:
-            return Exit.NOTHING
-        return Exit.NOTHING if strict and self.undecided_everywhere else Exit.OK
+        """What to exit with; if strict, NOTHING if all times are undecided, too."""
+        code, _ = self._outcome()
+        undecided = code is Exit.OK and self.undecided_everywhere
+        return Exit.NOTHING if strict and undecided else code
 
     def summary(self) -> str:
         """One line: the outcome in words, and how many cells have which verdict."""
-        counts = self.counts
         if not self.cells:
             return "NOTHING MEASURED: there is no cell to compare"
-        if found := [verdict for verdict in counts if verdict in BAD]:
-            outcome = " and ".join(found).upper()
-        elif Verdict.REGRESSED in counts:
-            outcome = "REGRESSED"
-        elif not self.compared:
-            measured = Verdict.NOT_COMPARABLE in counts
-            outcome = "NOTHING COMPARABLE" if measured else "NOTHING MEASURED ON BOTH SIDES"
-        elif Verdict.VANISHED in counts:
-            outcome = "NOT ALL MEASURED"
-        elif self.undecided_everywhere:
-            outcome = "UNDECIDED: this does not say that nothing is slower"
-        else:
-            outcome = "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in counts else "FINE"
-        listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        _, outcome = self._outcome()
+        listed = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items())
         said = f"{outcome}: {listed}, of {count(len(self.cells), 'cell')}"
         if moved := sum(cell.moved for cell in self.cells):
             delta = f"{100 * self.rule.delta:g} %"

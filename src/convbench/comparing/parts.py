@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from convbench.comparing.comparison import ComparedCell, Comparison, Effect, Mean, Verdict
 from convbench.comparing.sides import Side
 from convbench.results.folder import environment_in_words
-from convbench.words.numbers import count, duration, share, size, times
+from convbench.words.numbers import count, duration, size, times
 from convbench.words.text import clean
 
 QUIET = frozenset({Verdict.NEW, Verdict.EQUIVALENT, Verdict.NOT_MEASURED})
@@ -66,9 +66,6 @@ def bits(comparison: Comparison) -> Iterator[str]:
         yield ", ".join(f"{counts[key]} {words[key]}" for key in words if counts[key])
 
 
-# -- Numbers ---------------------------------------------------------------------------------------
-
-
 def value(cell: ComparedCell, value: float | None) -> str:
     """A side's time or memory, in the unit that fits both."""
     least = min((side for side in (cell.base.value, cell.head.value) if side), default=None)
@@ -83,11 +80,6 @@ def effect(cell: ComparedCell) -> str:
 def interval(cell: ComparedCell) -> str:
     """Of Head / base."""
     return span(cell.effect) if cell.effect and cell.effect.low is not None else ""
-
-
-def seen(cell: ComparedCell) -> str:
-    """The slow-down that would have been seen."""
-    return share(cell.effect.seen) if cell.effect and cell.effect.seen else ""
 
 
 def error(cell: ComparedCell) -> str:

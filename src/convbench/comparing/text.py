@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convbench.comparing import parts
 from convbench.comparing.comparison import Change, ComparedCell, Comparison, Mean, Verdict
 from convbench.results.folder import short
-from convbench.words.numbers import count, times
+from convbench.words.numbers import count, share, times
 from convbench.words.status import Exit
 from convbench.words.table import Column, Table, line, remark, stacked
 
@@ -78,7 +78,7 @@ def _table(cells: Sequence[ComparedCell]) -> Table:
         Column("head", [parts.value(cell, cell.head.value) for cell in cells]),
         Column("head / base", [parts.effect(cell) for cell in cells]),
         Column("interval", [parts.interval(cell) for cell in cells]),
-        Column("would see", [parts.seen(cell) for cell in cells]),
+        Column("would see", [share(cell.effect.seen) if cell.effect else "" for cell in cells]),
         Column("error/bound", [parts.error(cell) for cell in cells]),
     ]
     return Table(columns, ("would see", "error/bound", "base", "head", "interval"))
