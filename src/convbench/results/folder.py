@@ -85,7 +85,7 @@ class Folder:
             text = ""
         text = _COMMENT.sub(lambda match: match[1] or " ", text)
         found = _RESULTS_DIR.search(text)
-        return cls(config.parent / (found[2] if found else _USUAL))
+        return cls(config.parent / (found[2] if found else ".asv/results"))
 
     @property
     def evidence(self) -> Path:
@@ -111,13 +111,10 @@ class Folder:
 
     def measured_commits(self) -> list[str]:
         """The starts of the hashes of all commits that have results, the latest file first."""
-        latest: dict[str, float] = {}
-        for filed, time_s in self.files().items():
-            latest[filed.commit] = max(latest.get(filed.commit, 0.0), time_s)
-        return sorted(latest, key=lambda commit: -latest[commit])
+        latest_first = sorted(self.files().items(), key=lambda item: -item[1])
+        return [*dict.fromkeys(filed.commit for filed, _ in latest_first)]
 
 
-_USUAL = ".asv/results"
 _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _RESULTS_DIR = re.compile(r"""\bresults_dir\b["']?\s*:\s*(["'])(.*?)\1""")
 

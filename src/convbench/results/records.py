@@ -110,19 +110,17 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
         Hashes, or their starts of eight digits or more. Files of other commits are not opened.
     """
     folder = Folder(Path(results_dir))
-    starts = None if commits is None else {short(commit) for commit in commits}
-    found = [
-        _of_commit(folder, filed)
-        for filed in folder.files()
-        if starts is None or filed.commit in starts
-    ]
-    return Loaded(
-        tuple(
-            record for one in found for record in one.records
-            if commits is None or record.commit.startswith(tuple(commits))
-        ),
-        tuple(problem for one in found for problem in one.problems),
-    )  # fmt: skip
+    starts = set(map(short, commits or ()))
+    records: list[Record] = []
+    problems: list[str] = []
+    for filed in folder.files():
+        if commits is None or filed.commit in starts:
+            found = _of_commit(folder, filed)
+            records += found.records
+            problems += found.problems
+    if commits is not None:
+        records = [record for record in records if record.commit.startswith(tuple(commits))]
+    return Loaded(tuple(records), tuple(problems))
 
 
 _Outcome = dict[str, Any]

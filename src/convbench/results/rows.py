@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from convbench.results.ceilings import Ceiling, Ceilings, find_ceilings, impossible
+from convbench.results.ceilings import Ceiling, find_ceilings, impossible
 from convbench.results.records import Record
 from convbench.words.status import Exit, Outcome, Status
 
@@ -91,24 +91,24 @@ def summarise(records: Iterable[Record]) -> list[Row]:
     order: dict[str, int] = {}
     for record in records:
         suite = "layers" if record.suite in LAYERS else record.suite
-        groups.setdefault((*record.origin, suite, record.workload, record.target), []).append(
-            record
-        )
+        key = (suite, *record.origin, record.workload, record.target)
+        groups.setdefault(key, []).append(record)
         for name in (record.workload, record.target):
             order.setdefault(name, len(order))
     return sorted(
-        (_row(suite, parts, ceilings) for (_, _, _, suite, *_), parts in groups.items()),
+        (_row(suite, parts, ceilings) for (suite, *_), parts in groups.items()),
         key=lambda row: (row.status is not Status.WRONG, order[row.workload], order[row.target]),
     )
 
 
-def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
+def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...], Ceiling]) -> Row:
     any_part = parts[0]
     whole = {part.suite if part.suite in LAYERS else "pipeline": part
              for part in parts if not part.stage}  # fmt: skip
     time, accuracy = whole.get("pipeline"), whole.get("accuracy")
-    time_s = time.value if time else None
-    flops, traffic = (float(time.facts.get(n) or 0) if time else 0 for n in ("flops", "bytes"))
+    time_s, processes, facts = (time.value, time.processes, time.facts) if time else (None, (), {})
+    flops, traffic = (float(facts.get(name) or 0) for name in ("flops", "bytes"))
+    apart = max(processes) - min(processes) if len(processes) > 1 else None
     gflops = flops / time_s / 1e9 if flops and time_s else None
     ceiling = ceilings.get((*any_part.origin, any_part.device), Ceiling())
     attainable = ceiling.attainable_gflops(flops, traffic)
@@ -126,17 +126,15 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
     ):
         present = {Status.SKIPPED}  # of the whole pipeline there is neither a time nor a check
     return Row(
-        machine=any_part.machine,
-        commit=any_part.commit,
-        environment=any_part.environment,
-        workload=any_part.workload,
-        target=any_part.target,
+        *any_part.origin,
+        any_part.workload,
+        any_part.target,
         suite=suite,
         status=next(status for status in Status if status in present),
         time_s=time_s,
-        processes=len(time.processes) if time else 0,
-        spread=_spread(time.processes, time_s) if time else None,
-        device_s=time.facts.get("device_s") if time else None,
+        processes=len(processes),
+        spread=apart / 2 / time_s if apart is not None and time_s else None,
+        device_s=facts.get("device_s"),
         gflops=gflops,
         gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
         of_roofline=gflops / attainable if gflops and attainable else None,
@@ -147,12 +145,6 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
         algorithm=str((time or any_part).facts.get("algorithm", "")),
         outcomes=tuple(outcomes),
     )
-
-
-def _spread(processes: Sequence[float], time_s: float | None) -> float | None:
-    if len(processes) < 2 or not time_s:
-        return None
-    return (max(processes) - min(processes)) / 2 / time_s
 
 
 def _part(record: Record) -> str:
