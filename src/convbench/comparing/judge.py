@@ -40,6 +40,9 @@ Draws = tuple[float, ...]
 _Name = tuple[str, str, str]
 """Target, workload and stage."""
 
+_Both = list[Record | None]
+"""Base's and head's."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
@@ -48,17 +51,14 @@ class _Pair:
     kind: str
     suite: str
     name: _Name
-    base: Record | None
-    head: Record | None
-    base_check: Record | None
-    head_check: Record | None
+    numbers: _Both
+    checks: _Both
     own_check: bool
 
     @property
     def records(self) -> Iterator[Record]:
         """Those that the cell is made of."""
-        checks = (self.base_check, self.head_check) if self.own_check else ()
-        return filter(None, (self.base, self.head, *checks))
+        return filter(None, [*self.numbers, *(self.checks if self.own_check else ())])
 
 
 def compare(
@@ -128,8 +128,8 @@ def _matcher(bench: str) -> Callable[[Record], bool]:
 
 def _pair(base: Side, head: Side) -> list[_Pair]:
     """Put the records of both sides together."""
-    numbers: dict[tuple[str, str, _Name], list[Record | None]] = {}
-    checks: dict[_Name, list[Record | None]] = {}
+    numbers: dict[tuple[str, str, _Name], _Both] = {}
+    checks: dict[_Name, _Both] = {}
     for i, side in enumerate((base, head)):
         # Whichever suite a workload stands in; what was measured last counts.
         for record in sorted(side.records, key=lambda record: record.measured_at_s):
@@ -141,19 +141,17 @@ def _pair(base: Side, head: Side) -> list[_Pair]:
             both[i] = record
     pairs = []
     owned: set[_Name] = set()
-    nothing: list[Record | None] = [None, None]
+    nothing: _Both = [None, None]
     for (kind, suite, name), both in numbers.items():
         whole = (*name[:2], "")
-        check = checks.get(name) or checks.get(whole) or nothing
         own = kind == "time" and suite == "pipeline" and name in checks
         if own:
             owned.add(name)
-        pairs.append(_Pair(kind, suite, name, both[0], both[1], check[0], check[1], own))
-    pairs += [
-        _Pair("accuracy", "accuracy", name, None, None, check[0], check[1], own_check=True)
-        for name, check in checks.items()
-        if name not in owned
-    ]
+        check = checks.get(name) or checks.get(whole) or nothing
+        pairs.append(_Pair(kind, suite, name, both, check, own))
+    for name, check in checks.items():
+        if name not in owned:
+            pairs.append(_Pair("accuracy", "accuracy", name, nothing, check, own_check=True))
     return pairs
 
 
@@ -166,17 +164,16 @@ def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
         return None
     parts: list[tuple[Verdict, str]] = []
     if pair.kind != "accuracy":
-        part = _of_status(pair.base, pair.head, "measured")
+        part = _of_status("measured", *pair.numbers)
         if part is None:
             why = _incomparable(pair, unlike=unlike)
             part = (Verdict.NOT_COMPARABLE, why) if why else (Verdict.UNDECIDED, "")
         parts.append(part)
     if pair.own_check:
-        parts = _with_check(parts, pair.base_check, pair.head_check)
+        parts = _with_check(parts, *pair.checks)
     (verdict, reason), *others = sorted(parts, key=lambda part: ORDER[part[0]])
     target, workload, stage = pair.name
-    base = _measured(pair.base, pair.base_check if pair.own_check else None)
-    head = _measured(pair.head, pair.head_check if pair.own_check else None)
+    base, head = map(_measured, pair.numbers, pair.checks if pair.own_check else [None, None])
     notes = [
         f"{other}: {why}" for other, why in others if ORDER[other] < ORDER[Verdict.NOT_COMPARABLE]
     ]
@@ -192,7 +189,7 @@ def _with_check(
     parts: Sequence[tuple[Verdict, str]], base: Record | None, head: Record | None
 ) -> list[tuple[Verdict, str]]:
     """Join what the number says, if there is one, and what the check of the output says."""
-    verdict, reason = _of_status(base, head, "right") or (
+    verdict, reason = _of_status("right", base, head) or (
         Verdict.EQUIVALENT, f"{_word(base, 'right')} in base, {_word(head, 'right')} in head",
     )  # fmt: skip
     number = [part for part in parts if part[0] is not Verdict.NOT_MEASURED]
@@ -210,7 +207,7 @@ def _with_check(
     return [*number, (verdict, f"the check of its output: {reason}")]
 
 
-def _of_status(base: Record | None, head: Record | None, good: str) -> tuple[Verdict, str] | None:
+def _of_status(good: str, base: Record | None, head: Record | None) -> tuple[Verdict, str] | None:
     """What follows from what became of a record, of which one that is ok is called `good`.
 
     None where both sides have a number that is right.
@@ -288,8 +285,8 @@ def _bits(base: Collection[str], head: Collection[str]) -> str:
 
 def _incomparable(pair: _Pair, *, unlike: bool) -> str:
     """Why two numbers are not of the same thing, with both values; "" if they are."""
-    base, head = pair.base, pair.head
-    for side, check in (("base", pair.base_check), ("head", pair.head_check)):
+    base, head = pair.numbers
+    for side, check in zip(("base", "head"), pair.checks, strict=True):
         if check is not None and check.status in {Status.WRONG, Status.DEVIATES}:
             return f"the output of {side} is wrong, and the time of a wrong result means nothing"
         if check is not None and check.status is Status.FAILED:
@@ -351,7 +348,7 @@ def _judge_numbers(
     for pair, cell in zip(pairs, judged, strict=True):
         if cell is None:
             continue
-        both = _draws(pair.base), _draws(pair.head)
+        both = _draws(pair.numbers[0]), _draws(pair.numbers[1])
         if cell.verdict is not Verdict.UNDECIDED:
             done.append(cell)
         elif all(map(_positive, both)):
