@@ -223,12 +223,7 @@ class Mean:
 class Change:
     """A version, setting or part of the machine that the sides do not have in common.
 
-    Attributes
-    ----------
-    name, base, head : str
-        "" for what is absent.
-    targets : tuple of str
-        Those that were measured so on both sides.
+    What is absent is "", and the targets are those that were measured so on both sides.
     """
 
     name: str

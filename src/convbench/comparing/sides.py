@@ -54,13 +54,7 @@ class Coordinate:
 class Side:
     """Where one side of a comparison was measured, and what.
 
-    Attributes
-    ----------
-    commit : str
-        The hash, in full if any of it was measured.
-    environment, machine : str
-        "" if nothing was measured.
-    records : tuple of Record
+    The hash is in full if any of it was measured; if not, environment and machine are "".
     """
 
     commit: str
@@ -90,14 +84,9 @@ def find_commit(
     measured : sequence of str
         See :meth:`~convbench.results.folder.Folder.measured_commits`.
     full_hash : callable
-        What git makes of a revision; None if it cannot.
+        What git makes of a revision; None if it cannot. What it knows need not be measured.
     command : str
         Which one was run: the message begins with it.
-
-    Returns
-    -------
-    str
-        That git knows it does not mean that it was measured.
 
     Raises
     ------
@@ -108,9 +97,8 @@ def find_commit(
     if full is not None and short(full) in measured:
         return full
     start = revision.lower()
-    matches = [prefix for prefix in measured if prefix.startswith(short(start))]
-    if not re.fullmatch(r"[0-9a-f]{1,40}", start):
-        matches = []
+    hexadecimal = re.fullmatch(r"[0-9a-f]{1,40}", start)
+    matches = [prefix for prefix in measured if hexadecimal and prefix.startswith(short(start))]
     if len(matches) == 1:
         return start if len(start) > SHORT else matches[0]
     if full is not None:
@@ -146,16 +134,9 @@ def choose_sides(
     commits : (str, str)
         What :func:`find_commit` found for either.
     records : iterable of Record
-        Of those commits, and perhaps of others.
+        Of those commits, and perhaps of others. Where one has none, neither side has any.
     here : str
         This machine's name.
-    command : str
-        Which one was run: the message begins with it.
-
-    Returns
-    -------
-    base, head : Side
-        A commit without any records has none in its side, and no environment and machine.
 
     Raises
     ------

@@ -36,9 +36,7 @@ class Data:
     Attributes
     ----------
     head : Side
-        What was measured of the commit; without records if nothing was.
-    rows : tuple of Row
-        Its records, summed up.
+        Without records if nothing was measured of the commit.
     comparison : Comparison, optional
         With the base, if there is one.
     baseline : str
@@ -49,8 +47,6 @@ class Data:
         What asv knows of each machine.
     remarks : tuple of str
         What was chosen, or not found, where the request left it open.
-    problems : tuple of str
-        Files and lines that could not be read.
     """
 
     head: Side
@@ -134,8 +130,6 @@ def gather(
     ----------
     full_hash : callable
         What git makes of a revision; None if it does not know it.
-    say : callable
-        Is told what is being done.
 
     Raises
     ------

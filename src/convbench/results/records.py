@@ -39,8 +39,6 @@ class Record:
     processes : tuple of float
         The median of each fresh process, in the order in which they ran: these are independent.
         Empty where only asv's numbers are known.
-    reason, remedy : str
-        Why there is no number or a wrong one, and what to do.
     facts : mapping of str to JSON values
         The rest of the evidence: algorithm, versions, method, flops, digests, ...
     """
@@ -104,10 +102,7 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
     is: what only the evidence has is read from there. Nothing in the files is fatal: a file or a
     part of one that cannot be read becomes a problem, named with the reason, and the rest is read.
 
-    Parameters
-    ----------
-    commits : collection of str, optional
-        Hashes, or their starts of eight digits or more. Files of other commits are not opened.
+    With `commits`, hashes or their starts of eight digits or more, only their files are opened.
     """
     folder = Folder(Path(results_dir))
     starts = set(map(short, commits or ()))

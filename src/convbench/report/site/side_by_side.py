@@ -30,8 +30,6 @@ class Entry:
         To be read: the time of a call, and the largest error over its bound. "" if there is none.
     counts : bool
         Whether the time means something: it was measured, and nothing is known against it.
-    reasons : tuple of str
-        Why it is not ok.
     """
 
     status: str
@@ -113,11 +111,7 @@ class Section:
 def sections(records: Iterable[Record], age: Mapping[str, int]) -> tuple[Section, ...]:
     """Sum up the newest commit of each machine and environment, the newest of all first.
 
-    Parameters
-    ----------
-    records : iterable of Record
-    age : mapping of str to int
-        The place of each commit in the history; what is not in it is left out.
+    `age` is the place of each commit in the history; what is not in it is left out.
     """
     places: dict[Place, dict[str, list[Record]]] = {}
     for record in records:
