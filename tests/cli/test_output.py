@@ -13,8 +13,8 @@ from convbench.cli import backends, output, workloads
 from convbench.correctness import check, notebook, selftest, verify_text
 from convbench.correctness.accuracy import Accuracy
 from convbench.correctness.verify import Check
-from convbench.results import table as results_table
 from convbench.results.rows import Row
+from convbench.results.rows import render as table
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.spec import ConvSpec, PipelineSpec
 from convbench.stimulus.targets import Target
@@ -56,7 +56,7 @@ def test_of_results() -> None:
         stages_s={"[red]conv": 1.0}, suite="[/]",
         outcomes=(("pipeline", Outcome(Status.FAILED, WORKLOAD, ALGORITHM)),),
     )  # fmt: skip
-    text = drawn(results_table.render([row]))
+    text = drawn(table([row]))
     assert text.count(SHOWN) == 4
     assert text.count(ALGORITHM) == 3
     assert "[red]conv" in text
@@ -107,7 +107,7 @@ def test_of_the_self_test_and_the_notebook() -> None:
 
 def test_a_picture_has_every_word_and_asks_nobody_for_a_font() -> None:
     row = Row("m", "c" * 40, "e", WORKLOAD, ALGORITHM, Status.WRONG, time_s=1.0)
-    svg = output.picture(results_table.render([row]), "a <title>")
+    svg = output.picture(table([row]), "a <title>")
     words = " ".join("".join(ET.fromstring(svg).itertext()).replace("\xa0", " ").split())
     for said in (SHOWN, ALGORITHM, "wrong", "a <title>"):
         assert said in words

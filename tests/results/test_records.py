@@ -15,8 +15,7 @@ from asv.runner import BenchmarkResult
 from convbench.measuring.asv_store import outcome
 from convbench.results import history, journal
 from convbench.results.records import Loaded, load
-from convbench.results.rows import summarise, to_dict
-from convbench.results.table import render
+from convbench.results.rows import render, summarise, to_dict
 from convbench.words.status import Status
 
 from ..terminal import drawn

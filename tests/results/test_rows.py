@@ -11,7 +11,7 @@ import pytest
 from convbench.results.ceilings import Ceiling, find_ceilings
 from convbench.results.records import Record
 from convbench.results.rows import Row, exit_code, summarise, to_dict
-from convbench.results.table import render as laid_out
+from convbench.results.rows import render as laid_out
 from convbench.words.status import Status
 
 from ..terminal import drawn

@@ -84,7 +84,7 @@ def test_nothing_in_a_cell_comes_alive(name: str, title: str) -> None:
 
 ROOMS = (
     "convbench.comparing.judge", "convbench.comparing.text", "convbench.comparing.markdown",
-    "convbench.results.records", "convbench.results.table", "convbench.correctness.check",
+    "convbench.results.records", "convbench.results.rows", "convbench.correctness.check",
     "convbench.correctness.notebook", "convbench.correctness.selftest",
     "convbench.correctness.verify_text", "convbench.measuring.doctor.show",
 )  # fmt: skip

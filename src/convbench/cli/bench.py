@@ -59,8 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.results.records import load
-    from convbench.results.rows import exit_code, summarise, to_dict
-    from convbench.results.table import render
+    from convbench.results.rows import exit_code, render, summarise, to_dict
 
     bench = _prepare(arguments)
     left = len(bench.left())

@@ -34,8 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.comparing.sides import find_commit, listed
     from convbench.results.records import load
-    from convbench.results.rows import exit_code, summarise, to_dict
-    from convbench.results.table import render
+    from convbench.results.rows import exit_code, render, summarise, to_dict
 
     folder = chosen_folder(arguments)
     measured = folder.measured_commits()

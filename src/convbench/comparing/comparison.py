@@ -45,24 +45,12 @@ class Verdict(StrEnum):
 
 
 BAD = frozenset(
-    {
-        Verdict.WRONG,
-        Verdict.FAILED,
-        Verdict.SKIPPED,
-        Verdict.STILL_WRONG,
-        Verdict.STILL_FAILED,
-    }
+    {Verdict.WRONG, Verdict.FAILED, Verdict.SKIPPED, Verdict.STILL_WRONG, Verdict.STILL_FAILED}
 )
 """Head does not compute this rightly: exit code 2."""
 
 _COMPARED = frozenset(
-    {
-        Verdict.REGRESSED,
-        Verdict.UNDECIDED,
-        Verdict.IMPROVED,
-        Verdict.FIXED,
-        Verdict.EQUIVALENT,
-    }
+    {Verdict.REGRESSED, Verdict.UNDECIDED, Verdict.IMPROVED, Verdict.FIXED, Verdict.EQUIVALENT}
 )
 
 ORDER = {verdict: place for place, verdict in enumerate(Verdict)}
@@ -127,7 +115,6 @@ class Measured:
         More than 1 is wrong.
     digests : tuple of str
         Names of the bits of the outputs, each once.
-    algorithm : str
     """
 
     status: Status | None = None
@@ -181,11 +168,6 @@ class ComparedCell:
         Accuracy belongs to the time of the same cell; by itself only where there is no time.
     suite : str
         "pipeline", "stages", "cold", ...; see :attr:`convbench.results.records.Record.suite`.
-    target, workload, stage : str
-    verdict : Verdict
-    reason : str
-        One sentence.
-    base, head : Measured
     effect : Effect, optional
         None unless both sides have a comparable number and neither is known to be wrong.
     bits : str
@@ -217,13 +199,6 @@ class ComparedCell:
         parts = [self.stage, "" if plain else f"({self.suite})"]
         return " ".join((self.workload, *filter(None, parts)))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        plain = asdict(self) | {"notes": list(self.notes)}
-        for side in ("base", "head"):
-            plain[side]["digests"] = list(plain[side]["digests"])
-        return plain
-
 
 @dataclass(frozen=True, slots=True)
 class Mean:
@@ -231,10 +206,8 @@ class Mean:
 
     Attributes
     ----------
-    target : str
     cells : int
         How many it is over: those with an interval, if any has one.
-    ratio : float
     low, high : float, optional
         The interval, as far as the noise of the measuring goes; None if no cell has one.
     """
@@ -250,12 +223,7 @@ class Mean:
 class Change:
     """A version, setting or part of the machine that the sides do not have in common.
 
-    Attributes
-    ----------
-    name, base, head : str
-        "" for what is absent.
-    targets : tuple of str
-        Those that were measured so on both sides.
+    What is absent is "", and the targets are those that were measured so on both sides.
     """
 
     name: str
@@ -270,11 +238,6 @@ class Comparison:
 
     Attributes
     ----------
-    base, head : Side
-    rule : Rule
-    cells : tuple of ComparedCell
-    means : tuple of Mean
-    changes : tuple of Change
     warnings : tuple of str
         What has to be known before any of it is believed.
     skipped : int
@@ -304,61 +267,45 @@ class Comparison:
     @property
     def undecided_everywhere(self) -> bool:
         """There were times to compare, and about none of them anything can be said."""
-        timed = [cell for cell in self.cells if cell.kind == "time" and cell.effect is not None]
-        numbers = {cell.verdict for cell in timed}
-        return Verdict.UNDECIDED in numbers and not numbers & {
-            Verdict.REGRESSED,
-            Verdict.IMPROVED,
-            Verdict.EQUIVALENT,
-        }
+        timed = {cell.verdict for cell in self.cells if cell.kind == "time" and cell.effect}
+        decided = {Verdict.REGRESSED, Verdict.IMPROVED, Verdict.EQUIVALENT}
+        return Verdict.UNDECIDED in timed and not timed & decided
 
-    @property
-    def compared(self) -> bool:
-        """Whether any cell of head was held against base's."""
-        return any(cell.verdict in _COMPARED for cell in self.cells)
+    def _outcome(self) -> tuple[Exit, str]:
+        """Wrong, slower, not measured or not comparable, fine; in this order."""
+        found = self.counts.keys()
+        if bad := [verdict for verdict in found if verdict in BAD]:
+            return Exit.WRONG, " and ".join(bad).upper()
+        if Verdict.REGRESSED in found:
+            return Exit.SLOWER, "REGRESSED"
+        if not found & _COMPARED:
+            measured = Verdict.NOT_COMPARABLE in found
+            return Exit.NOTHING, f"NOTHING {'COMPARABLE' if measured else 'MEASURED ON BOTH SIDES'}"
+        if Verdict.VANISHED in found:
+            return Exit.NOTHING, "NOT ALL MEASURED"
+        if self.undecided_everywhere:
+            return Exit.OK, "UNDECIDED: this does not say that nothing is slower"
+        return Exit.OK, "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in found else "FINE"
 
     def exit_code(self, *, strict: bool = False) -> Exit:
-        """Wrong, slower, not measured or not comparable, fine; in this order.
-
-        Parameters
-        ----------
-        strict : bool
-            NOTHING if all times are undecided, too.
-        """
-        found = self.counts.keys()
-        if found & BAD:
-            return Exit.WRONG
-        if Verdict.REGRESSED in found:
-            return Exit.SLOWER
-        if Verdict.VANISHED in found or not self.compared:
-            return Exit.NOTHING
-        return Exit.NOTHING if strict and self.undecided_everywhere else Exit.OK
+        """What to exit with; if strict, NOTHING if all times are undecided, too."""
+        code, _ = self._outcome()
+        undecided = code is Exit.OK and self.undecided_everywhere
+        return Exit.NOTHING if strict and undecided else code
 
     def summary(self) -> str:
         """One line: the outcome in words, and how many cells have which verdict."""
-        counts = self.counts
         if not self.cells:
             return "NOTHING MEASURED: there is no cell to compare"
-        if found := [verdict for verdict in counts if verdict in BAD]:
-            outcome = " and ".join(found).upper()
-        elif Verdict.REGRESSED in counts:
-            outcome = "REGRESSED"
-        elif not self.compared:
-            measured = Verdict.NOT_COMPARABLE in counts
-            outcome = "NOTHING COMPARABLE" if measured else "NOTHING MEASURED ON BOTH SIDES"
-        elif Verdict.VANISHED in counts:
-            outcome = "NOT ALL MEASURED"
-        elif self.undecided_everywhere:
-            outcome = "UNDECIDED: this does not say that nothing is slower"
-        else:
-            outcome = "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in counts else "FINE"
-        listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        moved = sum(cell.moved for cell in self.cells)
-        within = f"; {moved} of the equivalent ones surely moved within" if moved else ""
-        within += f" {100 * self.rule.delta:g} %" if moved else ""
-        unlike = f"; UNLIKE MACHINES {self.base.machine} and {self.head.machine}"
-        unlike = unlike if self.unlike_machines else ""
-        return f"{outcome}: {listed}, of {count(len(self.cells), 'cell')}{within}{unlike}"
+        _, outcome = self._outcome()
+        listed = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items())
+        said = f"{outcome}: {listed}, of {count(len(self.cells), 'cell')}"
+        if moved := sum(cell.moved for cell in self.cells):
+            delta = f"{100 * self.rule.delta:g} %"
+            said += f"; {moved} of the equivalent ones surely moved within {delta}"
+        if self.unlike_machines:
+            said += f"; UNLIKE MACHINES {self.base.machine} and {self.head.machine}"
+        return said
 
     def to_dict(self, *, strict: bool = False) -> dict[str, Any]:
         """Plain values, for JSON; docs/comparing.md describes them."""
@@ -373,9 +320,7 @@ class Comparison:
             "counts": {str(verdict): count for verdict, count in self.counts.items()},
             "skipped_on_both_sides": self.skipped,
             "warnings": list(self.warnings),
-            "cells": [cell.to_dict() for cell in self.cells],
+            "cells": [asdict(cell) for cell in self.cells],
             "geometric_means": [asdict(mean) for mean in self.means],
-            "changes": [
-                asdict(change) | {"targets": list(change.targets)} for change in self.changes
-            ],
+            "changes": [asdict(change) for change in self.changes],
         }

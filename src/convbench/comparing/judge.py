@@ -40,6 +40,9 @@ Draws = tuple[float, ...]
 _Name = tuple[str, str, str]
 """Target, workload and stage."""
 
+_Both = list[Record | None]
+"""Base's and head's."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
@@ -48,17 +51,14 @@ class _Pair:
     kind: str
     suite: str
     name: _Name
-    base: Record | None
-    head: Record | None
-    base_check: Record | None
-    head_check: Record | None
+    numbers: _Both
+    checks: _Both
     own_check: bool
 
     @property
     def records(self) -> Iterator[Record]:
         """Those that the cell is made of."""
-        checks = (self.base_check, self.head_check) if self.own_check else ()
-        return filter(None, (self.base, self.head, *checks))
+        return filter(None, [*self.numbers, *(self.checks if self.own_check else ())])
 
 
 def compare(
@@ -81,16 +81,13 @@ def compare(
         If it is not a regular expression.
     """
     rule = rule or Rule()
-    missing = [name for name, side in (("base", base), ("head", head)) if not side.records]
+    missing = [(name, side) for name, side in (("base", base), ("head", head)) if not side.records]
     if missing:
-        sides = {"base": base, "head": head}
-        if len(missing) == 1:
-            (name,) = missing
-            warning = f"nothing was measured of {name}, {short(sides[name].commit)}"
-        else:  # of the one that was measured there is nothing to choose either
-            warning = f"{short(base.commit)} and {short(head.commit)} were not both measured"
-        warnings = (warning,)
-        return Comparison(base, head, rule, (), warnings=warnings)
+        warning = f"{short(base.commit)} and {short(head.commit)} were not both measured"
+        if len(missing) == 1:  # else one of them may have been, but there was nothing to choose
+            ((name, side),) = missing
+            warning = f"nothing was measured of {name}, {short(side.commit)}"
+        return Comparison(base, head, rule, (), warnings=(warning,))
     pairs = _pair(base, head)
     if bench is not None:
         matches = _matcher(bench)
@@ -98,14 +95,19 @@ def compare(
     unlike = base.machine != head.machine
     judged = [_judge(pair, unlike=unlike) for pair in pairs]
     cells, means = _judge_numbers(pairs, judged, rule)
+    warnings: list[str] = []
     if unlike:
         cells = [
             replace(cell, reason=f"{cell.reason} (unlike machines)") if cell.effect else cell
             for cell in cells
         ]
+        warnings.append(
+            f"unlike machines: base was measured on {base.machine} and head on {head.machine}, so"
+            " any difference may be theirs"
+        )
     return Comparison(
         base, head, rule, tuple(sorted(cells, key=_worst_first)), means, changes(base, head),
-        _warnings(base, head), skipped=judged.count(None),
+        tuple(warnings), skipped=judged.count(None),
     )  # fmt: skip
 
 
@@ -126,8 +128,8 @@ def _matcher(bench: str) -> Callable[[Record], bool]:
 
 def _pair(base: Side, head: Side) -> list[_Pair]:
     """Put the records of both sides together."""
-    numbers: dict[tuple[str, str, _Name], list[Record | None]] = {}
-    checks: dict[_Name, list[Record | None]] = {}
+    numbers: dict[tuple[str, str, _Name], _Both] = {}
+    checks: dict[_Name, _Both] = {}
     for i, side in enumerate((base, head)):
         # Whichever suite a workload stands in; what was measured last counts.
         for record in sorted(side.records, key=lambda record: record.measured_at_s):
@@ -139,19 +141,17 @@ def _pair(base: Side, head: Side) -> list[_Pair]:
             both[i] = record
     pairs = []
     owned: set[_Name] = set()
-    nothing: list[Record | None] = [None, None]
+    nothing: _Both = [None, None]
     for (kind, suite, name), both in numbers.items():
         whole = (*name[:2], "")
-        check = checks.get(name) or checks.get(whole) or nothing
         own = kind == "time" and suite == "pipeline" and name in checks
         if own:
             owned.add(name)
-        pairs.append(_Pair(kind, suite, name, both[0], both[1], check[0], check[1], own))
-    pairs += [
-        _Pair("accuracy", "accuracy", name, None, None, check[0], check[1], own_check=True)
-        for name, check in checks.items()
-        if name not in owned
-    ]
+        check = checks.get(name) or checks.get(whole) or nothing
+        pairs.append(_Pair(kind, suite, name, both, check, own))
+    for name, check in checks.items():
+        if name not in owned:
+            pairs.append(_Pair("accuracy", "accuracy", name, nothing, check, own_check=True))
     return pairs
 
 
@@ -164,17 +164,16 @@ def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
         return None
     parts: list[tuple[Verdict, str]] = []
     if pair.kind != "accuracy":
-        part = _of_status(pair.base, pair.head, "measured")
+        part = _of_status("measured", *pair.numbers)
         if part is None:
             why = _incomparable(pair, unlike=unlike)
             part = (Verdict.NOT_COMPARABLE, why) if why else (Verdict.UNDECIDED, "")
         parts.append(part)
     if pair.own_check:
-        parts = _with_check(parts, pair.base_check, pair.head_check)
+        parts = _with_check(parts, *pair.checks)
     (verdict, reason), *others = sorted(parts, key=lambda part: ORDER[part[0]])
     target, workload, stage = pair.name
-    base = _measured(pair.base, pair.base_check if pair.own_check else None)
-    head = _measured(pair.head, pair.head_check if pair.own_check else None)
+    base, head = map(_measured, pair.numbers, pair.checks if pair.own_check else [None, None])
     notes = [
         f"{other}: {why}" for other, why in others if ORDER[other] < ORDER[Verdict.NOT_COMPARABLE]
     ]
@@ -190,7 +189,7 @@ def _with_check(
     parts: Sequence[tuple[Verdict, str]], base: Record | None, head: Record | None
 ) -> list[tuple[Verdict, str]]:
     """Join what the number says, if there is one, and what the check of the output says."""
-    verdict, reason = _of_status(base, head, "right") or (
+    verdict, reason = _of_status("right", base, head) or (
         Verdict.EQUIVALENT, f"{_word(base, 'right')} in base, {_word(head, 'right')} in head",
     )  # fmt: skip
     number = [part for part in parts if part[0] is not Verdict.NOT_MEASURED]
@@ -208,13 +207,10 @@ def _with_check(
     return [*number, (verdict, f"the check of its output: {reason}")]
 
 
-def _of_status(base: Record | None, head: Record | None, good: str) -> tuple[Verdict, str] | None:
-    """What follows from what became of a record; None where both sides have a number that is right.
+def _of_status(good: str, base: Record | None, head: Record | None) -> tuple[Verdict, str] | None:
+    """What follows from what became of a record, of which one that is ok is called `good`.
 
-    Parameters
-    ----------
-    good : str
-        What one that is ok is called.
+    None where both sides have a number that is right.
     """
     before = base.status if base else None
     was = f"base was {_word(base, good)}"
@@ -246,10 +242,10 @@ def _of_status(base: Record | None, head: Record | None, good: str) -> tuple[Ver
 def _word(record: Record | None, good: str) -> str:
     if record is None:
         return "not measured"
+    word = good if record.status is Status.OK else str(record.status)
     if record.kind == "accuracy" and record.value is not None:
-        word = good if record.status is Status.OK else str(record.status)
-        return f"{word} (error / bound {record.value:.3g})"
-    return good if record.status is Status.OK else str(record.status)
+        word += f" (error / bound {record.value:.3g})"
+    return word
 
 
 def _why(record: Record | None) -> str:
@@ -289,8 +285,8 @@ def _bits(base: Collection[str], head: Collection[str]) -> str:
 
 def _incomparable(pair: _Pair, *, unlike: bool) -> str:
     """Why two numbers are not of the same thing, with both values; "" if they are."""
-    base, head = pair.base, pair.head
-    for side, check in (("base", pair.base_check), ("head", pair.head_check)):
+    base, head = pair.numbers
+    for side, check in zip(("base", "head"), pair.checks, strict=True):
         if check is not None and check.status in {Status.WRONG, Status.DEVIATES}:
             return f"the output of {side} is wrong, and the time of a wrong result means nothing"
         if check is not None and check.status is Status.FAILED:
@@ -352,7 +348,7 @@ def _judge_numbers(
     for pair, cell in zip(pairs, judged, strict=True):
         if cell is None:
             continue
-        both = _draws(pair.base), _draws(pair.head)
+        both = _draws(pair.numbers[0]), _draws(pair.numbers[1])
         if cell.verdict is not Verdict.UNDECIDED:
             done.append(cell)
         elif all(map(_positive, both)):
@@ -383,9 +379,7 @@ def _judge_numbers(
 
 
 def _means(
-    processes: Sequence[tuple[Draws, Draws]],
-    cells: Sequence[ComparedCell],
-    rule: Rule,
+    processes: Sequence[tuple[Draws, Draws]], cells: Sequence[ComparedCell], rule: Rule
 ) -> tuple[Mean, ...]:
     """Of each target, over the times of whole pipelines, by name."""
     by_target: dict[str, list[tuple[Draws, Draws]]] = {}
@@ -455,12 +449,3 @@ def _worst_first(cell: ComparedCell) -> tuple[Any, ...]:
     distance = abs(math.log(cell.effect.ratio)) if cell.effect else 0.0
     name = (cell.target, cell.workload, cell.stage, cell.suite)
     return ORDER[cell.verdict], not cell.moved, -distance, name
-
-
-def _warnings(base: Side, head: Side) -> tuple[str, ...]:
-    if base.machine == head.machine:
-        return ()
-    return (
-        f"unlike machines: base was measured on {base.machine} and head on {head.machine}, so any"
-        " difference may be theirs",
-    )

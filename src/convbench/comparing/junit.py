@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from convbench.comparing.comparison import Comparison, Verdict
@@ -30,21 +30,17 @@ def junit(comparison: Comparison, *, strict: bool = False) -> bytes:
     What is wrong or slower is a failure; what is failed, skipped or vanished is an error, and so is
     that nothing was measured; what is undecided or not comparable is skipped.
     """
-    return write("convbench compare", _cases(comparison, strict=strict))
-
-
-def _cases(comparison: Comparison, *, strict: bool) -> Iterator[Case]:
     summary = comparison.summary()
     text = "\n".join((summary, *comparison.warnings))
+    cases = [Case("comparison", "something was measured", text=text)]
     if comparison.exit_code(strict=strict) is Exit.NOTHING:
-        yield Case("comparison", "something was measured", "error", summary, text)
-    else:
-        yield Case("comparison", "something was measured", text=text)
+        cases = [Case("comparison", "something was measured", "error", summary, text)]
     for cell in sorted(comparison.cells, key=lambda cell: cell.target):
         name = cell.name if cell.kind == "time" else f"{cell.name} {cell.kind}"
         why = f"{cell.verdict}: {cell.reason}"
         text = "\n".join((why, *cell.notes))
         if kind := _KINDS.get(cell.verdict):
-            yield Case(cell.target, name, kind, why, text)
+            cases.append(Case(cell.target, name, kind, why, text))
         else:
-            yield Case(cell.target, name, text=text)
+            cases.append(Case(cell.target, name, text=text))
+    return write("convbench compare", cases)

@@ -10,29 +10,14 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from convbench.comparing import parts
 from convbench.comparing.comparison import BAD, Change, ComparedCell, Comparison, Mean, Verdict
-from convbench.comparing.parts import (
-    LEGEND,
-    bits,
-    effect,
-    error,
-    folded,
-    interval,
-    skipped,
-    span,
-    split,
-    value,
-    where,
-)
 from convbench.results.folder import short
 from convbench.words.numbers import times
 from convbench.words.text import clean, clip
 
 MARKDOWN_LIMIT = 60_000
 """In characters. GitHub refuses a comment of more than 65,536."""
-
-
-# -- Markdown --------------------------------------------------------------------------------------
 
 
 def markdown(comparison: Comparison) -> str:
@@ -46,33 +31,25 @@ def markdown(comparison: Comparison) -> str:
         # GitHub makes a link of a hash that stands by itself.
         hexadecimal = re.fullmatch("[0-9a-f]{8,40}", side.commit)
         commit = short(side.commit) if hexadecimal else code(side.commit)
-        lines.append(f"- {name} {commit}, {code(where(side)) or 'not measured'}")
+        lines.append(f"- {name} {commit}, {code(parts.where(side)) or 'not measured'}")
     for warning in comparison.warnings[:_MOST_WARNINGS]:
         lines += ["", f"**WARNING:** {prose(warning)}"]
-    shown, equal = split(comparison)
+    shown, equal = parts.split(comparison)
     room = MARKDOWN_LIMIT - _length(lines) - _RESERVE
+    means, changes = map(_mean_row, comparison.means), map(_change_row, comparison.changes)
     for title, header, rows, most in (
         ("", _CELL_HEADER, map(_cell_row, shown), 0.6),
-        (
-            "Geometric means over whole pipelines",
-            _MEAN_HEADER,
-            map(_mean_row, comparison.means),
-            0.3,
-        ),
-        (
-            "What changed in the environment",
-            _CHANGE_HEADER,
-            map(_change_row, comparison.changes),
-            0.5,
-        ),
-        (folded(equal), _CELL_HEADER, map(_cell_row, equal), 1.0),
+        ("Geometric means over whole pipelines", _MEAN_HEADER, means, 0.3),
+        ("What changed in the environment", _CHANGE_HEADER, changes, 0.5),
+        (parts.folded(equal), _CELL_HEADER, map(_cell_row, equal), 1.0),
     ):
         section = _section(title, header, list(rows), int(most * room))
         room -= _length(section)
         lines += section
-    lines += [line for bits in bits(comparison) for line in ("", f"Output bits: {bits}.")]
-    lines += ["", f"{skipped(comparison.skipped)}."] if comparison.skipped else []
-    return "\n".join((*lines, "", f"<sub>{html.escape(LEGEND)}</sub>", ""))
+    for bits in parts.bits(comparison):
+        lines += ["", f"Output bits: {bits}."]
+    lines += ["", f"{parts.skipped(comparison.skipped)}."] if comparison.skipped else []
+    return "\n".join((*lines, "", f"<sub>{html.escape(parts.LEGEND)}</sub>", ""))
 
 
 _RESERVE = 2_000
@@ -117,18 +94,18 @@ def _row(*cells: str) -> str:
 
 
 def _cell_row(cell: ComparedCell) -> str:
-    span_of = interval(cell)
-    ratio = f"{effect(cell)} ({span_of})" if span_of else effect(cell)
+    span_of = parts.interval(cell)
+    ratio = f"{parts.effect(cell)} ({span_of})" if span_of else parts.effect(cell)
     why = "; ".join((cell.reason, *cell.notes))
     verdict = f"**{cell.verdict}**" if cell.verdict in {*BAD, Verdict.REGRESSED} else cell.verdict
-    return _row(
-        verdict, code(cell.name), code(cell.target), value(cell, cell.base.value),
-        value(cell, cell.head.value), ratio, error(cell).replace(">", "&gt;"), prose(why),
-    )  # fmt: skip
+    base, head = (parts.value(cell, side.value) for side in (cell.base, cell.head))
+    error = parts.error(cell).replace(">", "&gt;")
+    names = code(cell.name), code(cell.target)
+    return _row(verdict, *names, base, head, ratio, error, prose(why))
 
 
 def _mean_row(mean: Mean) -> str:
-    return _row(code(mean.target), str(mean.cells), times(mean.ratio), span(mean))
+    return _row(code(mean.target), str(mean.cells), times(mean.ratio), parts.span(mean))
 
 
 def _change_row(change: Change) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from convbench.comparing.comparison import ComparedCell, Comparison, Effect, Mean, Verdict
 from convbench.comparing.sides import Side
 from convbench.results.folder import environment_in_words
-from convbench.words.numbers import count, duration, share, size, times
+from convbench.words.numbers import count, duration, size, times
 from convbench.words.text import clean
 
 QUIET = frozenset({Verdict.NEW, Verdict.EQUIVALENT, Verdict.NOT_MEASURED})
@@ -25,13 +25,12 @@ def split(
     comparison: Comparison, *, everything: bool = False
 ) -> tuple[list[ComparedCell], list[ComparedCell]]:
     """Cells to be shown, and cells of which their number is enough."""
-    equal = [
-        cell
-        for cell in comparison.cells
-        if cell.verdict in QUIET and not cell.moved and not cell.notes and not everything
-    ]
-    names = set(map(id, equal))
-    return [cell for cell in comparison.cells if id(cell) not in names], equal
+    shown: list[ComparedCell] = []
+    equal: list[ComparedCell] = []
+    for cell in comparison.cells:
+        quiet = cell.verdict in QUIET and not cell.moved and not cell.notes
+        (equal if quiet and not everything else shown).append(cell)
+    return shown, equal
 
 
 def folded(cells: Iterable[ComparedCell]) -> str:
@@ -61,19 +60,10 @@ def span(found: Mean | Effect) -> str:
 def bits(comparison: Comparison) -> Iterator[str]:
     """In how many cells the outputs are the same; nothing if they are in all."""
     counts = Counter(cell.bits for cell in comparison.cells if cell.bits)
+    varying = "different from process to process"
+    words = {"same": "the same", "different": "different", "vary": varying}
     if counts["different"] or counts["vary"]:
-        yield ", ".join(
-            f"{counts[bits]} {words}"
-            for bits, words in (
-                ("same", "the same"),
-                ("different", "different"),
-                ("vary", "different from process to process"),
-            )
-            if counts[bits]
-        )
-
-
-# -- Numbers ---------------------------------------------------------------------------------------
+        yield ", ".join(f"{counts[key]} {words[key]}" for key in words if counts[key])
 
 
 def value(cell: ComparedCell, value: float | None) -> str:
@@ -90,11 +80,6 @@ def effect(cell: ComparedCell) -> str:
 def interval(cell: ComparedCell) -> str:
     """Of Head / base."""
     return span(cell.effect) if cell.effect and cell.effect.low is not None else ""
-
-
-def seen(cell: ComparedCell) -> str:
-    """The slow-down that would have been seen."""
-    return share(cell.effect.seen) if cell.effect and cell.effect.seen else ""
 
 
 def error(cell: ComparedCell) -> str:

@@ -6,12 +6,11 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from convbench.errors import InputError
 from convbench.results.folder import SHORT, short
-from convbench.results.records import Record
+from convbench.results.records import Place, Record
 
 _LISTED = 10
 
@@ -55,13 +54,7 @@ class Coordinate:
 class Side:
     """Where one side of a comparison was measured, and what.
 
-    Attributes
-    ----------
-    commit : str
-        The hash, in full if any of it was measured.
-    environment, machine : str
-        "" if nothing was measured.
-    records : tuple of Record
+    The hash is in full if any of it was measured; if not, environment and machine are "".
     """
 
     commit: str
@@ -76,11 +69,7 @@ class Side:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without the records."""
-        return {
-            "commit": self.commit,
-            "environment": self.environment,
-            "machine": self.machine,
-        }
+        return {"commit": self.commit, "environment": self.environment, "machine": self.machine}
 
 
 def find_commit(
@@ -95,14 +84,9 @@ def find_commit(
     measured : sequence of str
         See :meth:`~convbench.results.folder.Folder.measured_commits`.
     full_hash : callable
-        What git makes of a revision; None if it cannot.
+        What git makes of a revision; None if it cannot. What it knows need not be measured.
     command : str
         Which one was run: the message begins with it.
-
-    Returns
-    -------
-    str
-        That git knows it does not mean that it was measured.
 
     Raises
     ------
@@ -113,9 +97,8 @@ def find_commit(
     if full is not None and short(full) in measured:
         return full
     start = revision.lower()
-    matches = [prefix for prefix in measured if prefix.startswith(short(start))]
-    if not re.fullmatch(r"[0-9a-f]{1,40}", start):
-        matches = []
+    hexadecimal = re.fullmatch(r"[0-9a-f]{1,40}", start)
+    matches = [prefix for prefix in measured if hexadecimal and prefix.startswith(short(start))]
     if len(matches) == 1:
         return start if len(start) > SHORT else matches[0]
     if full is not None:
@@ -151,16 +134,9 @@ def choose_sides(
     commits : (str, str)
         What :func:`find_commit` found for either.
     records : iterable of Record
-        Of those commits, and perhaps of others.
+        Of those commits, and perhaps of others. Where one has none, neither side has any.
     here : str
         This machine's name.
-    command : str
-        Which one was run: the message begins with it.
-
-    Returns
-    -------
-    base, head : Side
-        A commit without any records has none in its side, and no environment and machine.
 
     Raises
     ------
@@ -170,24 +146,21 @@ def choose_sides(
     """
     everything = list(records)
     found = [[r for r in everything if r.commit.startswith(commit)] for commit in commits]
-    asked = (base, head)
     hashes = [rs[0].commit if rs else commit for commit, rs in zip(commits, found, strict=True)]
     if not all(found):
         empty = [Side(commit, "", "") for commit in hashes]
         return empty[0], empty[1]
     options = [
         fitting(side, commit, rs, command)
-        for side, commit, rs in zip(asked, hashes, found, strict=True)
+        for side, commit, rs in zip((base, head), hashes, found, strict=True)
     ]
-    agree = partial(_agree, command, commits=hashes)
-    named = all(side.machine for side in asked)
-    machines = agree("machine", 0, options, named_both=named, here=here)
-    options = [[p for p in ps if p[0] == m] for ps, m in zip(options, machines, strict=True)]
-    named = all(side.environment for side in asked)
-    environments = agree("environment", 1, options, named_both=named)
+    named = bool(base.machine and head.machine)
+    options = _agree(command, "machine", hashes, options, named_both=named, here=here)
+    named = bool(base.environment and head.environment)
+    options = _agree(command, "environment", hashes, options, named_both=named)
     chosen = [
-        Side(commit, e, m, tuple(r for r in rs if r.environment == e and r.machine == m))
-        for commit, e, m, rs in zip(hashes, environments, machines, found, strict=True)
+        Side(commit, place[1], place[0], tuple(r for r in rs if r.place == place))
+        for commit, rs, (place,) in zip(hashes, found, options, strict=True)
     ]
     if chosen[0].name == chosen[1].name:
         raise InputError(
@@ -197,21 +170,15 @@ def choose_sides(
     return chosen[0], chosen[1]
 
 
-_Place = tuple[str, str]
-"""Machine and environment."""
-
-
-def fitting(
-    asked: Coordinate, commit: str, records: Iterable[Record], command: str
-) -> list[_Place]:
-    """Where a commit was measured, as far as a coordinate admits it: machine and environment.
+def fitting(asked: Coordinate, commit: str, records: Iterable[Record], command: str) -> list[Place]:
+    """Where a commit was measured, as far as a coordinate admits it.
 
     Raises
     ------
     InputError
         If that is nowhere. The message lists the places that there are.
     """
-    places = sorted({(r.machine, r.environment) for r in records})
+    places = sorted({record.place for record in records})
     found = places
     for i, name in enumerate((asked.machine, asked.environment)):
         exact = [place for place in found if place[i] == name]
@@ -226,15 +193,15 @@ def fitting(
 
 def _agree(
     command: str,
-    what: str,
-    i: int,
-    options: Sequence[Sequence[_Place]],
-    *,
+    what: Literal["machine", "environment"],
     commits: Sequence[str],
+    options: Sequence[Sequence[Place]],
+    *,
     named_both: bool,
     here: str | None = None,
-) -> tuple[str, str]:
-    """The machine or the environment of either side."""
+) -> list[list[Place]]:
+    """The options of either side on the one machine, or in the one environment, that is meant."""
+    i = 0 if what == "machine" else 1
     names = [sorted({place[i] for place in places}) for places in options]
     if named_both:
         for commit, places, some in zip(commits, options, names, strict=True):
@@ -243,12 +210,12 @@ def _agree(
                     f"{command}: the {what} of {short(commit)} is given by a part of several "
                     f"names; expected one of {_candidates(commit, places)}. Name it in full."
                 )
-        return names[0][0], names[1][0]
+        return [list(places) for places in options]
     common = [name for name in names[0] if name in names[1]]
     if len(common) > 1 and here in common:
         common = [str(here)]
     if len(common) == 1:
-        return common[0], common[0]
+        return [[place for place in places if place[i] == common[0]] for places in options]
     got, to_do = "none has both", f"Unlike {what}s are compared if both sides name theirs."
     if common:
         got, to_do = "several have both", "Paste two of these."
@@ -260,7 +227,7 @@ def _agree(
     )
 
 
-def _candidates(commit: str, places: Iterable[_Place]) -> str:
+def _candidates(commit: str, places: Iterable[Place]) -> str:
     return listed([_pasted(commit, environment, machine) for machine, environment in places])
 
 

@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from convbench.comparing import parts
 from convbench.comparing.comparison import Change, ComparedCell, Comparison, Mean, Verdict
-from convbench.comparing.parts import (
-    LEGEND,
-    QUIET,
-    bits,
-    effect,
-    error,
-    folded,
-    interval,
-    seen,
-    skipped,
-    span,
-    split,
-    value,
-    where,
-)
 from convbench.results.folder import short
-from convbench.words.numbers import count, times
+from convbench.words.numbers import count, share, times
 from convbench.words.status import Exit
 from convbench.words.table import Column, Table, line, remark, stacked
 
@@ -44,47 +30,42 @@ _STYLES = {
     Verdict.FIXED: "green",
 }
 
-_SAID_BY_NUMBERS = frozenset({Verdict.REGRESSED, Verdict.IMPROVED, Verdict.EQUIVALENT})
-
+_SAID_BY_NUMBERS = frozenset(
+    {Verdict.REGRESSED, Verdict.IMPROVED, Verdict.EQUIVALENT, Verdict.UNDECIDED}
+)
 
 _MOST_NAMED = 8
 """A reason that concerns more cells than this does not name them all: the table does."""
 
 
 def render(comparison: Comparison, *, everything: bool = False) -> RenderableType:
-    """Draw it for a terminal: the outcome, a table with the worst first, reasons, means, changes.
-
-    Parameters
-    ----------
-    everything : bool
-        Show the cells that are equal, too.
-    """
+    """Draw it for a terminal; `everything` shows the cells that are equal, too."""
     bad = {Exit.SLOWER: "bold red", Exit.WRONG: "bold red", Exit.NOTHING: "bold yellow"}
     style = bad.get(comparison.exit_code(strict=True), "bold green")
-    parts = [line(comparison.summary(), style=style), *map(line, _origins(comparison))]
-    parts += [line("WARNING:", warning, style="bold yellow") for warning in comparison.warnings]
-    shown, equal = split(comparison, everything=everything)
+    drawn = [line(comparison.summary(), style=style), *map(line, _origins(comparison))]
+    drawn += [line("WARNING:", warning, style="bold yellow") for warning in comparison.warnings]
+    shown, equal = parts.split(comparison, everything=everything)
     if shown:
-        parts.append(_table(shown))
+        drawn.append(_table(shown))
     for (verdict, sentences), cells in _reasons(shown).items():
         named = cells[:_MOST_NAMED]
         if more := len(cells) - len(named):
             named = [*named, f"and {more} more"]
-        parts += remark(verdict, ", ".join(named), sentences, _STYLES.get(verdict, ""))
+        drawn += remark(verdict, ", ".join(named), sentences, _STYLES.get(verdict, ""))
     if equal:
-        parts.append(line(f"{folded(equal)} not shown: --all shows them"))
+        drawn.append(line(f"{parts.folded(equal)} not shown: --all shows them"))
     if comparison.skipped:
-        parts.append(line(skipped(comparison.skipped)))
+        drawn.append(line(parts.skipped(comparison.skipped)))
     for title, lines in (
         ("geometric mean of head / base over whole pipelines", map(_mean, comparison.means)),
         ("what changed in the environment", map(_change, comparison.changes)),
-        ("output bits", bits(comparison)),
+        ("output bits", parts.bits(comparison)),
     ):
         if listed := [line(said, indent=4) for said in lines]:
-            parts += [line(title, style="italic"), *listed]
+            drawn += [line(title, style="italic"), *listed]
     if any(cell.effect for cell in shown):
-        parts.append(line(LEGEND, style="dim"))
-    return stacked(parts)
+        drawn.append(line(parts.LEGEND, style="dim"))
+    return stacked(drawn)
 
 
 def _table(cells: Sequence[ComparedCell]) -> Table:
@@ -93,12 +74,12 @@ def _table(cells: Sequence[ComparedCell]) -> Table:
         Column("verdict", verdicts, "word"),
         Column("workload", [cell.name for cell in cells], "name"),
         Column("target", [cell.target for cell in cells], "name"),
-        Column("base", [value(cell, cell.base.value) for cell in cells]),
-        Column("head", [value(cell, cell.head.value) for cell in cells]),
-        Column("head / base", [effect(cell) for cell in cells]),
-        Column("interval", [interval(cell) for cell in cells]),
-        Column("would see", [seen(cell) for cell in cells]),
-        Column("error/bound", [error(cell) for cell in cells]),
+        Column("base", [parts.value(cell, cell.base.value) for cell in cells]),
+        Column("head", [parts.value(cell, cell.head.value) for cell in cells]),
+        Column("head / base", [parts.effect(cell) for cell in cells]),
+        Column("interval", [parts.interval(cell) for cell in cells]),
+        Column("would see", [share(cell.effect.seen) if cell.effect else "" for cell in cells]),
+        Column("error/bound", [parts.error(cell) for cell in cells]),
     ]
     return Table(columns, ("would see", "error/bound", "base", "head", "interval"))
 
@@ -108,11 +89,13 @@ def _reasons(cells: Iterable[ComparedCell]) -> dict[tuple[Verdict, tuple[str, ..
     found: dict[tuple[Verdict, tuple[str, ...]], list[str]] = {}
     for cell in cells:
         has_interval = cell.effect is not None and cell.effect.low is not None
-        said = has_interval and cell.verdict in {*_SAID_BY_NUMBERS, Verdict.UNDECIDED}
-        sentences = [*([] if said or cell.verdict in QUIET else [cell.reason]), *cell.notes]
+        said = has_interval and cell.verdict in _SAID_BY_NUMBERS
+        sentences = cell.notes
+        if not said and cell.verdict not in parts.QUIET:
+            sentences = (cell.reason, *cell.notes)
         if sentences:
-            key = cell.verdict, tuple(sentences)
-            found.setdefault(key, []).append(f"{cell.target} on {cell.name}")
+            named = found.setdefault((cell.verdict, sentences), [])
+            named.append(f"{cell.target} on {cell.name}")
     return found
 
 
@@ -120,16 +103,17 @@ def _origins(comparison: Comparison) -> list[str]:
     """What is compared; one line if only the commits differ."""
     base, head = comparison.base, comparison.head
     if (base.environment, base.machine) == (head.environment, head.machine):
-        place = where(base)
+        place = parts.where(base)
         return [f"base {short(base.commit)}, head {short(head.commit)}{place and f', {place}'}"]
     return [
-        f"{name} {short(side.commit)}, {where(side, whole=True)}"
+        f"{name} {short(side.commit)}, {parts.where(side, whole=True)}"
         for name, side in (("base", base), ("head", head))
     ]
 
 
 def _mean(mean: Mean) -> str:
-    return f"{times(mean.ratio)} ({span(mean)}) {mean.target}, {count(mean.cells, 'workload')}"
+    of = f"{mean.target}, {count(mean.cells, 'workload')}"
+    return f"{times(mean.ratio)} ({parts.span(mean)}) {of}"
 
 
 def _change(change: Change) -> str:

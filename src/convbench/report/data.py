@@ -20,7 +20,7 @@ from convbench.results import history, records
 from convbench.results.folder import Folder, short
 from convbench.results.history import History
 from convbench.results.journal import UNREADABLE, unreadable
-from convbench.results.records import Record
+from convbench.results.records import Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
 from convbench.words.status import Exit, Status
@@ -36,11 +36,9 @@ class Data:
     Attributes
     ----------
     head : Side
-        What was measured of the commit; without records if nothing was.
-    rows : tuple of Row
-        Its records, summed up.
+        Without records if nothing was measured of the commit.
     comparison : Comparison, optional
-        None if there is no base.
+        With the base, if there is one.
     baseline : str
         The target that the others are held against; "" if no time was measured.
     subjects : mapping of str to str
@@ -49,8 +47,6 @@ class Data:
         What asv knows of each machine.
     remarks : tuple of str
         What was chosen, or not found, where the request left it open.
-    problems : tuple of str
-        Files and lines that could not be read.
     """
 
     head: Side
@@ -105,8 +101,6 @@ class Request:
 
     Attributes
     ----------
-    results_dir : Path
-        asv's.
     head, base : str, optional
         ``REVISION[:ENVIRONMENT[:MACHINE]]``. By default git's HEAD if it was measured, else the
         newest commit that was; and the commit measured before that on the same machine and in the
@@ -149,16 +143,17 @@ def gather(
         return Data(Side("", "", ""), rule=request.rule, history=past, problems=tuple(problems))
     asked = Coordinate.parse(revision, _REPORT)
     commit = find_commit(asked.revision, measured, full_hash, _REPORT)
+    base: Side | None = None
     if request.base is None:
         head, remarks = _only_side(asked, commit, _load(request, {commit}, problems), request.here)
-        base_commit = _before(past, head)
-        before = _load(request, {base_commit}, problems) if base_commit else []
-        base = _same_place(base_commit, before, head) if base_commit else None
+        if earlier := _before(past, head):
+            place = head.records[0].place
+            kept = [r for r in _load(request, {earlier}, problems) if r.place == place]
+            base = Side(earlier, head.environment, head.machine, tuple(kept))
     else:
         other = Coordinate.parse(request.base, _REPORT)
-        base_commit = find_commit(other.revision, measured, full_hash, _REPORT)
-        records = _load(request, {base_commit, commit}, problems)
-        commits = base_commit, commit
+        commits = find_commit(other.revision, measured, full_hash, _REPORT), commit
+        records = _load(request, {*commits}, problems)
         base, head = choose_sides(other, asked, commits, records, request.here, _REPORT)
         remarks = []
         if not head.records:  # nothing was measured of one of them, and perhaps of the other
@@ -204,17 +199,16 @@ def _only_side(
     records = [record for record in records if record.commit.startswith(commit)]
     if not records:
         return Side(commit, "", ""), ["Nothing was measured of this commit."]
-    latest: dict[tuple[str, str], float] = {}
+    latest: dict[Place, float] = {}
     for record in records:
-        place = record.machine, record.environment
-        latest[place] = max(latest.get(place, 0.0), record.measured_at_s)
+        latest[record.place] = max(latest.get(record.place, 0.0), record.measured_at_s)
     places = sorted(fitting(asked, commit, records, _REPORT), key=latest.__getitem__)
     chosen = [place for place in places if place[0] == here] or places
     machine, environment = chosen[-1]
     remarks = []
     if others := [f"{e} on {m}" for m, e in places if (m, e) != (machine, environment)]:
         remarks.append(f"This commit was also measured in {'; '.join(others)}.")
-    kept = tuple(r for r in records if (r.machine, r.environment) == (machine, environment))
+    kept = tuple(record for record in records if record.place == chosen[-1])
     return Side(kept[0].commit, environment, machine, kept), remarks
 
 
@@ -237,23 +231,12 @@ def _before(past: History, head: Side) -> str | None:
     return past.commits[earlier[-1]] if earlier else None
 
 
-def _same_place(commit: str, records: Iterable[Record], like: Side) -> Side:
-    kept = (
-        record for record in records
-        if (record.machine, record.environment) == (like.machine, like.environment)
-    )  # fmt: skip
-    return Side(commit, like.environment, like.machine, tuple(kept))
-
-
 def _baseline(asked: str | None, records: Iterable[Record]) -> str:
     """The target that is asked for, or NumPy, or whichever computed most."""
-    counts = Counter(
-        record.target for record in records
-        if record.kind == "time" and record.value is not None
-    )  # fmt: skip
+    counts = Counter(r.target for r in records if r.kind == "time" and r.value is not None)
     if asked is None or asked in counts:
         usual = BASELINE if BASELINE in counts else ""
-        return asked or usual or next((target for target, _ in counts.most_common(1)), "")
+        return asked or usual or max(counts, key=counts.__getitem__, default="")
     raise InputError(
         f"report: the baseline is {asked!r}, of which there is no time; expected one of "
         f"{', '.join(counts) or 'none'}. Name one of these."

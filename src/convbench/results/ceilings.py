@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from convbench.results.records import Record
@@ -47,9 +47,6 @@ class Ceiling:
     def bandwidth(self, traffic_bytes: float) -> float:
         """GB/s for so many bytes: those that fit the caches are found there again."""
         return self.cached_gb_per_s if traffic_bytes <= self.cache_bytes else self.gb_per_s
-
-
-Ceilings = Mapping[tuple[str, ...], Ceiling]
 
 
 def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:

@@ -48,7 +48,6 @@ class Filed:
 
     Attributes
     ----------
-    machine : str
     commit : str
         The first eight digits of its hash.
     environment : str
@@ -70,13 +69,7 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where asv keeps its results, and we the evidence.
-
-    Attributes
-    ----------
-    results : Path
-        asv's ``results_dir``, usually ``.asv/results``.
-    """
+    """Where asv keeps its results, usually ``.asv/results``, and we the evidence."""
 
     results: Path
 
@@ -92,7 +85,7 @@ class Folder:
             text = ""
         text = _COMMENT.sub(lambda match: match[1] or " ", text)
         found = _RESULTS_DIR.search(text)
-        return cls(config.parent / (found[2] if found else _USUAL))
+        return cls(config.parent / (found[2] if found else ".asv/results"))
 
     @property
     def evidence(self) -> Path:
@@ -118,13 +111,10 @@ class Folder:
 
     def measured_commits(self) -> list[str]:
         """The starts of the hashes of all commits that have results, the latest file first."""
-        latest: dict[str, float] = {}
-        for filed, time_s in self.files().items():
-            latest[filed.commit] = max(latest.get(filed.commit, 0.0), time_s)
-        return sorted(latest, key=lambda commit: -latest[commit])
+        latest_first = sorted(self.files().items(), key=lambda item: -item[1])
+        return [*dict.fromkeys(filed.commit for filed, _ in latest_first)]
 
 
-_USUAL = ".asv/results"
 _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _RESULTS_DIR = re.compile(r"""\bresults_dir\b["']?\s*:\s*(["'])(.*?)\1""")
 
@@ -140,8 +130,8 @@ class Column:
 
     Attributes
     ----------
-    machine, commit, environment, benchmark, version : str
-        As asv calls them; the full hash.
+    commit : str
+        The full hash.
     commit_time_s, measured_at_s : float
         When the commit was made and the benchmark started, in seconds since 1970; 0 if unknown.
     cells : tuple of tuple of str

@@ -6,7 +6,6 @@ commits that is too much to hold and to make; here only asv's numbers are read, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,8 @@ class History:
         Full hashes, the oldest first.
     times_s : array of shape (commits,)
         When each was made, in seconds since 1970.
-    series : tuple of Series
     values : array of shape (series, commits)
         nan where there is no number: not measured, skipped or failed.
-    problems : tuple of str
-        What could not be read, named with the reason.
     """
 
     commits: tuple[str, ...]
@@ -69,8 +65,7 @@ def load(results_dir: Path | str) -> History:
     """
     folder = Folder(Path(results_dir))
     made_s: dict[str, float] = {}
-    columns: dict[tuple[Series, ...], list[tuple[str, NDArray[np.float64]]]] = {}
-    known: dict[tuple[Any, ...], tuple[Series, ...]] = {}
+    columns: dict[tuple[Any, ...], list[tuple[str, NDArray[np.float64]]]] = {}
     problems: list[str] = []
     for filed in folder.files():
         found, unread = read_asv(folder.results_of(filed))
@@ -79,19 +74,18 @@ def load(results_dir: Path | str) -> History:
             made_s[column.commit] = column.commit_time_s
             place = column.machine, column.environment
             key = (*place, column.benchmark, column.version, column.cells)
-            if key not in known:
-                known[key] = tuple(_series(*key))
             values = np.array(column.values, dtype=float)  # None, a failure, becomes nan
-            columns.setdefault(known[key], []).append((column.commit, values))
+            columns.setdefault(key, []).append((column.commit, values))
     commits = sorted(made_s, key=lambda commit: (made_s[commit], commit))
     at = {commit: i for i, commit in enumerate(commits)}
     rows: dict[Series, NDArray[np.float64]] = {}
-    for cells, of_commits in columns.items():
-        # A parameter was added to a suite: the same series stands in two lists of cells.
+    for (*about, cells), of_commits in columns.items():
         block = np.full((len(cells), len(commits)), np.nan)
         for commit, values in of_commits:
             block[:, at[commit]] = values
-        for cell, row in zip(cells, block, strict=True):
+        for params, row in zip(cells, block, strict=True):
+            cell = _series(*about, *params)
+            # A parameter was added to a suite: the same series stands in two lists of cells.
             rows[cell] = np.where(np.isnan(row), rows[cell], row) if cell in rows else row
     measured = {cell: row for cell, row in rows.items() if not np.isnan(row).all()}
     series = tuple(sorted(measured))
@@ -100,11 +94,8 @@ def load(results_dir: Path | str) -> History:
     return History(tuple(commits), times_s, series, values, tuple(problems))
 
 
-def _series(
-    machine: str, environment: str, benchmark: str, version: str, cells: Sequence[tuple[str, ...]]
-) -> Iterator[Series]:
+def _series(machine: str, environment: str, benchmark: str, version: str, *params: str) -> Series:
     kind = KINDS[benchmark.rpartition(".")[2]]
-    for target, workload, *stage in cells:
-        yield Series(
-            machine, environment, benchmark, version, kind, target, workload, "".join(stage)
-        )
+    target, workload, *stage = params
+    place = machine, environment
+    return Series(*place, benchmark, version, kind, target, workload, "".join(stage))

@@ -65,8 +65,6 @@ class Note:
         As asv calls it: ``bench_pipeline.Smoke.track_time``.
     params : tuple of str
         The target, the workload and, where there is one, the stage.
-    status : str
-        One of `STATUSES`.
     facts : mapping of str to JSON values
         ``reason`` and ``remedy`` of a cell without a result; ``algorithm``, ``method``, ``flops``,
         ``samples_s`` and the like of one that is ok; and what its process has said of itself.
@@ -88,19 +86,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What a file says.
+    """What a file says: the notes in the order of the lines, and which lines could not be read.
 
     Attributes
     ----------
-    path : Path
-    notes : list of Note
-        In the order of the lines.
-    runs : mapping of str to mapping
-        What each run of `convbench bench` has said of itself, by its id.
-    processes : mapping of str to mapping
-        What each process has said of itself, by its id.
-    problems : list of str
-        The lines that could not be read, each with its place and why.
+    runs, processes : mapping of str to mapping
+        What each run of `convbench bench` and each process has said of itself, by its id.
     """
 
     path: Path

@@ -10,20 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from convbench.results import journal
 from convbench.results.folder import Filed, Folder, read_asv, short
-from convbench.results.journal import (
-    UNREADABLE,
-    Ends,
-    Kind,
-    Name,
-    Note,
-    by_cell,
-    centre,
-    kind_of,
-    read,
-    unreadable,
-)
+from convbench.results.journal import Ends, Kind, Name, Note, centre
 from convbench.words.status import Status
+
+Place = tuple[str, str]
+"""Machine and environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +31,14 @@ class Record:
         When the commit was made and when the benchmark was last started, in seconds since 1970.
     benchmark, version : str
         As asv calls them. Numbers of two versions are not comparable.
-    kind : "time", "accuracy" or "memory"
-    target, workload : str
     stage : str
         "conv", "bias" or "pool"; "" for the whole pipeline. Other suites have other words here.
-    status : Status
     value : float, optional
         Seconds per call or bytes, the geometric mean of the processes, or asv's median of all
         samples where only that is known; or error over bound, the worst.
     processes : tuple of float
         The median of each fresh process, in the order in which they ran: these are independent.
         Empty where only asv's numbers are known.
-    reason, remedy : str
-        Why there is no number or a wrong one, and what to do.
     facts : mapping of str to JSON values
         The rest of the evidence: algorithm, versions, method, flops, digests, ...
     """
@@ -84,6 +72,11 @@ class Record:
         return self.machine, self.commit, self.environment
 
     @property
+    def place(self) -> Place:
+        """Where it was measured."""
+        return self.machine, self.environment
+
+    @property
     def device(self) -> str:
         """Of its target."""
         return self.target.partition("@")[2]
@@ -109,26 +102,20 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
     is: what only the evidence has is read from there. Nothing in the files is fatal: a file or a
     part of one that cannot be read becomes a problem, named with the reason, and the rest is read.
 
-    Parameters
-    ----------
-    results_dir : path
-    commits : collection of str, optional
-        Hashes, or their starts of eight digits or more. Files of other commits are not opened.
+    With `commits`, hashes or their starts of eight digits or more, only their files are opened.
     """
     folder = Folder(Path(results_dir))
-    starts = None if commits is None else {short(commit) for commit in commits}
-    found = [
-        _of_commit(folder, filed)
-        for filed in folder.files()
-        if starts is None or filed.commit in starts
-    ]
-    return Loaded(
-        tuple(
-            record for one in found for record in one.records
-            if commits is None or record.commit.startswith(tuple(commits))
-        ),
-        tuple(problem for one in found for problem in one.problems),
-    )  # fmt: skip
+    starts = set(map(short, commits or ()))
+    records: list[Record] = []
+    problems: list[str] = []
+    for filed in folder.files():
+        if commits is None or filed.commit in starts:
+            found = _of_commit(folder, filed)
+            records += found.records
+            problems += found.problems
+    if commits is not None:
+        records = [record for record in records if record.commit.startswith(tuple(commits))]
+    return Loaded(tuple(records), tuple(problems))
 
 
 _Outcome = dict[str, Any]
@@ -138,8 +125,9 @@ _Outcome = dict[str, Any]
 def _of_commit(folder: Folder, filed: Filed) -> Loaded:
     """Put together what asv and we have of a commit, on a machine, in an environment."""
     columns, problems = read_asv(folder.results_of(filed))
-    journal = read(folder.evidence_of(filed))
-    cells = {name: _of_run(notes, journal.runs) for name, notes in by_cell(journal.notes).items()}
+    told = journal.read(folder.evidence_of(filed))
+    of_cells = journal.by_cell(told.notes)
+    cells = {name: _of_run(notes, told.runs) for name, notes in of_cells.items()}
     known: dict[Name, tuple[dict[str, Any], Callable[[Kind, Ends], _Outcome | None]]] = {}
     for column in columns:
         about = {name: getattr(column, name) for name in _ABOUT}
@@ -147,19 +135,20 @@ def _of_commit(folder: Folder, filed: Filed) -> Loaded:
             known[column.benchmark, params] = about, partial(_beside_asv, value)
     for name, notes in sorted(cells.items()):
         # asv's file is written after the evidence, or not at all; its own runs save all or nothing.
-        if run := journal.runs.get(notes[-1].run):
+        if run := told.runs.get(notes[-1].run):
             known.setdefault(name, (_about(filed.machine, run, notes), _outcome))
     records: list[Record] = []
-    problems += journal.problems
+    problems += told.problems
     for (benchmark, params), (about, decide) in known.items():
-        kind = kind_of(benchmark)
+        kind = journal.kind_of(benchmark)
         if kind is None or len(params) < 2:
             continue
         try:
             outcome = decide(kind, Ends.of(cells.get((benchmark, params), ())))
-        except UNREADABLE as error:
+        except journal.UNREADABLE as error:
             cell = f"{benchmark}({', '.join(params)})"
-            problems.append(f"{journal.path}: {cell} left out, because {unreadable(error)}")
+            why = journal.unreadable(error)
+            problems.append(f"{told.path}: {cell} left out, because {why}")
             continue
         if outcome is not None:
             target, workload, *stage = params

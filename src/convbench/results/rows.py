@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from convbench.results.ceilings import Ceiling, Ceilings, find_ceilings, impossible
+from convbench.results.ceilings import Ceiling, find_ceilings, impossible
+from convbench.results.folder import environment_in_words, short
 from convbench.results.records import Record
+from convbench.words.numbers import digits, duration, share, size
 from convbench.words.status import Exit, Outcome, Status
+from convbench.words.table import Column, Table, line, remark, stacked
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LAYERS = ("pipeline", "stages", "accuracy", "memory", "cold")
 """The suites that a row of a layer sums up; each other suite has rows of its own."""
@@ -30,15 +36,12 @@ class Row:
 
     Attributes
     ----------
-    machine, commit, environment, workload, target : str
     suite : str
         "layers", or the suite that the row is of.
     status : Status
         Wrong if the accuracy is, failed if any part is, skipped if there is no number at all.
-    time_s : float, optional
-        Of a call.
     processes : int
-        How many fresh processes that was measured in.
+        How many fresh processes the time was measured in.
     spread : float, optional
         Half the distance between the fastest and the slowest of them, as a share of the time.
     device_s : float, optional
@@ -57,7 +60,6 @@ class Row:
         Memory beyond the input.
     stages_s : mapping of str to float
         Time of a call of each stage by itself; or of what else the suite tells apart.
-    algorithm : str
     outcomes : tuple of (str, Outcome)
         Of each part that is not ok: "pipeline", "accuracy", "stage conv".
     """
@@ -95,24 +97,24 @@ def summarise(records: Iterable[Record]) -> list[Row]:
     order: dict[str, int] = {}
     for record in records:
         suite = "layers" if record.suite in LAYERS else record.suite
-        groups.setdefault((*record.origin, suite, record.workload, record.target), []).append(
-            record
-        )
+        key = (suite, *record.origin, record.workload, record.target)
+        groups.setdefault(key, []).append(record)
         for name in (record.workload, record.target):
             order.setdefault(name, len(order))
     return sorted(
-        (_row(suite, parts, ceilings) for (_, _, _, suite, *_), parts in groups.items()),
+        (_row(suite, parts, ceilings) for (suite, *_), parts in groups.items()),
         key=lambda row: (row.status is not Status.WRONG, order[row.workload], order[row.target]),
     )
 
 
-def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
+def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...], Ceiling]) -> Row:
     any_part = parts[0]
     whole = {part.suite if part.suite in LAYERS else "pipeline": part
              for part in parts if not part.stage}  # fmt: skip
     time, accuracy = whole.get("pipeline"), whole.get("accuracy")
-    time_s = time.value if time else None
-    flops, traffic = (float(time.facts.get(n) or 0) if time else 0 for n in ("flops", "bytes"))
+    time_s, processes, facts = (time.value, time.processes, time.facts) if time else (None, (), {})
+    flops, traffic = (float(facts.get(name) or 0) for name in ("flops", "bytes"))
+    apart = max(processes) - min(processes) if len(processes) > 1 else None
     gflops = flops / time_s / 1e9 if flops and time_s else None
     ceiling = ceilings.get((*any_part.origin, any_part.device), Ceiling())
     attainable = ceiling.attainable_gflops(flops, traffic)
@@ -130,17 +132,15 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
     ):
         present = {Status.SKIPPED}  # of the whole pipeline there is neither a time nor a check
     return Row(
-        machine=any_part.machine,
-        commit=any_part.commit,
-        environment=any_part.environment,
-        workload=any_part.workload,
-        target=any_part.target,
+        *any_part.origin,
+        any_part.workload,
+        any_part.target,
         suite=suite,
         status=next(status for status in Status if status in present),
         time_s=time_s,
-        processes=len(time.processes) if time else 0,
-        spread=_spread(time.processes, time_s) if time else None,
-        device_s=time.facts.get("device_s") if time else None,
+        processes=len(processes),
+        spread=apart / 2 / time_s if apart is not None and time_s else None,
+        device_s=facts.get("device_s"),
         gflops=gflops,
         gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
         of_roofline=gflops / attainable if gflops and attainable else None,
@@ -151,12 +151,6 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Ceilings) -> Row:
         algorithm=str((time or any_part).facts.get("algorithm", "")),
         outcomes=tuple(outcomes),
     )
-
-
-def _spread(processes: Sequence[float], time_s: float | None) -> float | None:
-    if len(processes) < 2 or not time_s:
-        return None
-    return (max(processes) - min(processes)) / 2 / time_s
 
 
 def _part(record: Record) -> str:
@@ -175,17 +169,16 @@ def exit_code(rows: Sequence[Row]) -> Exit:
 
 def to_dict(rows: Iterable[Row], problems: Iterable[str] = ()) -> dict[str, Any]:
     """Everything as plain values, the rows of absent targets included."""
-    return {"rows": [_plain(row) for row in rows], "problems": list(problems)}
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    plain = asdict(row)
-    del plain["outcomes"]
-    plain["causes"] = [
-        {"part": part, "status": of.status, "reason": of.reason, "remedy": of.remedy}
-        for part, of in row.outcomes
-    ]
-    return plain
+    listed = []
+    for row in rows:
+        plain = asdict(row)
+        del plain["outcomes"]
+        plain["causes"] = [
+            {"part": part, "status": of.status, "reason": of.reason, "remedy": of.remedy}
+            for part, of in row.outcomes
+        ]
+        listed.append(plain)
+    return {"rows": listed, "problems": list(problems)}
 
 
 def causes_in_words(rows: Iterable[Row]) -> dict[tuple[Status, str, str], str]:
@@ -211,3 +204,64 @@ def causes_in_words(rows: Iterable[Row]) -> dict[tuple[Status, str, str], str]:
         key: "; ".join(where(target, cells) for target, cells in targets.items())
         for key, targets in sorted(concerned.items(), key=lambda item: item[0][0].rank)
     }
+
+
+_STYLES = {
+    Status.WRONG: "bold red",
+    Status.FAILED: "red",
+    Status.INVALID: "red",
+    Status.OK: "green",
+    Status.SKIPPED: "yellow",
+}
+
+
+def render(rows: Sequence[Row]) -> RenderableType:
+    """Draw a table of the rows, and below it each reason once, with the cells that it concerns.
+
+    A target that is skipped everywhere is only named below.
+    """
+    parts: list[RenderableType] = []
+    origins: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        origins.setdefault((row.machine, row.commit, row.environment), []).append(row)
+    for (machine, commit, environment), group in origins.items():
+        only = len({origin[2] for origin in origins}) == 1
+        name = environment_in_words(environment) if only else environment
+        parts.append(line(f"{machine}, commit {short(commit)}, {name}", style="italic"))
+        present = {row.target for row in group if row.status is not Status.SKIPPED}
+        for suite in dict.fromkeys(row.suite for row in group):
+            shown = [row for row in group if row.suite == suite and row.target in present]
+            if shown:
+                parts.append(_table(shown, suite))
+        for (status, reason, remedy), where in causes_in_words(group).items():
+            parts += remark(status, where, (reason, remedy), _STYLES[status])
+    return stacked(parts)
+
+
+def _table(rows: Sequence[Row], suite: str) -> Table:
+    styles = [_STYLES[Status.WRONG] if row.status is Status.WRONG else "" for row in rows]
+    alone = " alone" if suite == "layers" else ""
+    stages = [
+        Column(f"{name}{alone}", [duration(row.stages_s.get(name)) for row in rows])
+        for name in dict.fromkeys(stage for row in rows for stage in row.stages_s)
+    ]
+    columns = [
+        Column("workload", list(zip((row.workload for row in rows), styles, strict=True)), "name"),
+        Column("target", list(zip((row.target for row in rows), styles, strict=True)), "name"),
+        Column("time", [duration(row.time_s) for row in rows]),
+        Column("\u00b1", [share(row.spread) for row in rows]),
+        Column("device", [duration(row.device_s) for row in rows]),
+        Column("GFLOP/s", [digits(row.gflops) for row in rows]),
+        # Where there is arithmetic its rate says more; JSON has both.
+        Column("GB/s", ["" if row.gflops else digits(row.gb_per_s) for row in rows]),
+        Column("of roofline", [share(row.of_roofline) for row in rows]),
+        Column("cold", [duration(row.cold_s) for row in rows]),
+        Column("memory", [size(row.peak_bytes) for row in rows]),
+        Column("error/bound", [digits(row.error_over_bound) for row in rows]),
+        *stages,
+        Column("status", [(row.status, _STYLES[row.status]) for row in rows], "word"),
+    ]
+    # The stages of a layer first; those of other suites are all that these have.
+    dispensable = [column.title for column in stages if alone]
+    dispensable += ["memory", "cold", "GB/s", "of roofline", "device", "GFLOP/s", "\u00b1"]
+    return Table(columns, dispensable, suite)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from convbench import __version__
 from convbench.results.folder import environment_in_words, is_existing, short
-from convbench.results.records import Record
+from convbench.results.records import Place, Record
 from convbench.results.rows import BASELINE, Row, causes_in_words, summarise
 from convbench.words.numbers import date, digits, duration
 from convbench.words.status import Status
@@ -26,13 +26,10 @@ class Entry:
 
     Attributes
     ----------
-    time_s : float, optional
     time, error : str
         To be read: the time of a call, and the largest error over its bound. "" if there is none.
     counts : bool
         Whether the time means something: it was measured, and nothing is known against it.
-    reasons : tuple of str
-        Why it is not ok.
     """
 
     status: str
@@ -112,13 +109,13 @@ def sections(records: Iterable[Record], age: Mapping[str, int]) -> tuple[Section
 
     `age` is the place of each commit in the history; what is not in it is left out.
     """
-    places: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    places: dict[Place, dict[str, list[Record]]] = {}
     for record in records:
         if record.commit in age:
-            commits = places.setdefault((record.machine, record.environment), {})
+            commits = places.setdefault(record.place, {})
             commits.setdefault(record.commit, []).append(record)
     newest = [max(commits.items(), key=lambda item: age[item[0]]) for commits in places.values()]
-    newest.sort(key=lambda item: (-age[item[0]], item[1][0].machine, item[1][0].environment))
+    newest.sort(key=lambda item: (-age[item[0]], item[1][0].place))
     existing = [machine for machine, environment in places if is_existing(environment)]
     return tuple(
         _section(some, age[commit], only=existing.count(some[0].machine) == 1)
