@@ -76,12 +76,6 @@ def test_discovery_leaves_none(asv, told):
     assert asv_run.location() is None
 
 
-def test_it_lies_beside_the_results_wherever_the_configuration_puts_them(asv):
-    project = asv(**BUILT)  # by a plug-in from before it told anything
-    (project / "asv.conf.json").write_text('{"results_dir": "measured/results"}  // as asv has it')
-    assert asv_run.location()[0].is_relative_to(project / "measured" / "evidence")
-
-
 @pytest.mark.parametrize("environment", ["virtualenv-py3.11", "virtualenv-py3.11-" + "numpy" * 40])
 def test_it_lies_beside_the_results_under_the_name_that_asv_gives_them(asv, told, environment):
     project = asv(told, ASV_COMMIT=COMMIT, ASV_ENV_NAME=environment)
