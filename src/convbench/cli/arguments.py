@@ -7,11 +7,13 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from convbench.results.folder import Folder
 from convbench.stimulus.workloads import TIERS, Workload, find, load, select
 from convbench.words.status import Exit
+
+if TYPE_CHECKING:
+    from convbench.results.folder import Folder
 
 N = TypeVar("N", int, float)
 
@@ -70,6 +72,8 @@ def add_results_dir(parser: argparse.ArgumentParser) -> None:
 
 def chosen_folder(arguments: argparse.Namespace) -> Folder:
     """The folder of results that was named, or that of the checkout here."""
+    from convbench.results.folder import Folder
+
     if arguments.results_dir is not None:
         return Folder(arguments.results_dir)
     return Folder.of_config(Path("asv.conf.json"))

@@ -11,7 +11,6 @@ from convbench.cli.arguments import add_list, count, positive
 from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.machine.git import full_hash, git
-from convbench.results.folder import short
 from convbench.stimulus.workloads import TIERS
 from convbench.words.numbers import duration, share
 from convbench.words.status import Exit
@@ -98,6 +97,7 @@ def _prepare(arguments: argparse.Namespace) -> Bench:
     """Find the commit and the suites, or say what is missing."""
     from convbench.measuring.asv_store import Store
     from convbench.measuring.bench import Bench
+    from convbench.results.folder import short
 
     config = arguments.config.resolve()
     if not config.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -83,6 +82,8 @@ def _load_array(path: Path) -> Any:
 
 def _load_table(path: Path) -> dict[str, Any]:
     """Read a TOML or JSON file that holds one table."""
+    import tomllib
+
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -35,6 +34,8 @@ def git(folder: Path | None, *arguments: str, said: str = "") -> str:
         What it reads on its standard input.
     """
     try:
+        import subprocess  # noqa: PLC0415  # the commands' help does not wait for it
+
         found = subprocess.run(
             ["git", *arguments], capture_output=True, check=False, cwd=folder, input=said.encode()
         )

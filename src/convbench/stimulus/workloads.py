@@ -11,9 +11,7 @@ a test holds that the two agree.
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +82,8 @@ def load(path: Path | str | None = None) -> tuple[Workload, ...]:
     """
     path = default_path() if path is None else Path(path)
     try:
+        import tomllib  # noqa: PLC0415  # help does not wait for it
+
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WorkloadError(
@@ -154,6 +154,8 @@ def find(workloads: Iterable[Workload], names: Iterable[str]) -> tuple[Workload,
     found = []
     for name in names:
         if name not in known:
+            import difflib  # noqa: PLC0415  # nor for this
+
             close = difflib.get_close_matches(name, known)
             hint = f"Did you mean {' or '.join(close)}?" if close else "No row is spelled like it."
             raise WorkloadError(
