@@ -20,7 +20,7 @@ from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec, Shape
 from convbench.stimulus.targets import Target
 from convbench.words.status import Exit, Outcome, Status
-from convbench.words.table import Cell, Column, Table, line, remark, stacked
+from convbench.words.table import Column, Styled, Table, line, remark, stacked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -213,7 +213,7 @@ def _refusal() -> str:
     raise AssertionError("the notebook's pool fits after its convolution")
 
 
-def _cell(agreement: Agreement) -> Cell:
+def _cell(agreement: Agreement) -> Styled:
     if agreement.accuracy is None or agreement.status is not Status.OK:
         return agreement.status.upper(), "bold red"
     bits = ", same bits" if agreement.same_bits else ""

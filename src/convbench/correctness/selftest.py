@@ -21,7 +21,7 @@ from convbench.stimulus.probes import SENSITIVE
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.words.status import Exit, Outcome, Status
-from convbench.words.table import Cell, Column, Table, line, remark, stacked
+from convbench.words.table import Column, Styled, Table, line, remark, stacked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -179,7 +179,7 @@ def _shows(number: int, dtype: str, fill: Fill, fault: str) -> bool:
     return output is not None and not accuracy_of(output, expected).ok
 
 
-def _cell(planted: Planted | None) -> Cell:
+def _cell(planted: Planted | None) -> Styled:
     if planted is None:
         return ""
     if planted.missed:

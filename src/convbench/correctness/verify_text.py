@@ -13,7 +13,7 @@ from convbench.words.junit import Case
 from convbench.words.junit import junit as write
 from convbench.words.numbers import count, share
 from convbench.words.status import Status
-from convbench.words.table import Cell, Column, Table, line, remark, stacked
+from convbench.words.table import Column, Styled, Table, line, remark, stacked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,7 +99,7 @@ def _case(check: Check) -> Case:
     return Case(suite, name, kind, check.reason, text, classname)
 
 
-def _cell(check: Check | None) -> Cell:
+def _cell(check: Check | None) -> Styled:
     match check:
         case None | Check(status=Status.SKIPPED):
             return ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 UNLIMITED = 10_000
 """The columns of a pipe: nothing is cut to them."""
 
-Cell = str | tuple[str, str]
+Styled = str | tuple[str, str]
 """Text, or text and rich's name of its style."""
 
 
@@ -36,7 +36,7 @@ class Column:
     """
 
     title: str
-    cells: Sequence[Cell]
+    cells: Sequence[Styled]
     kind: Literal["number", "name", "word"] = "number"
 
 
@@ -91,7 +91,7 @@ class Table:
         return drawn
 
 
-def line(*words: Cell, indent: int = 0, style: str = "") -> RenderableType:
+def line(*words: Styled, indent: int = 0, style: str = "") -> RenderableType:
     """A paragraph of some words, with a space between them."""
     from rich.padding import Padding  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -116,11 +116,11 @@ def stacked(parts: Iterable[RenderableType]) -> Group:
     return Group(*parts)
 
 
-def _words(cell: Cell) -> str:
+def _words(cell: Styled) -> str:
     return cell if isinstance(cell, str) else cell[0]
 
 
-def _text(cell: Cell) -> Text:
+def _text(cell: Styled) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
     return Text(clean(_words(cell)), style="" if isinstance(cell, str) else cell[1])
