@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import convbench
 from convbench import ConvSpec, PipelineSpec, PoolSpec
-from convbench.errors import ArrayError, BackendUnavailable, TargetError
+from convbench.backends.compute import compute
+from convbench.backends.numpy import NumpyBackend
+from convbench.correctness.accuracy import accuracy_of, refer_for
+from convbench.errors import ArrayError, BackendUnavailable, BrokenContract, TargetError
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 
 SPEC = PipelineSpec(1, 5, 5, 3, ConvSpec(6, 5, 5, 2), True)
 X = np.ones((1, 5, 5, 3), "f4")
@@ -88,3 +95,52 @@ def test_finding_the_backends_imports_no_array_library_but_numpy() -> None:
 def test_no_such_attribute() -> None:
     with pytest.raises(AttributeError, match="no attribute 'walk'"):
         convbench.walk  # noqa: B018
+
+
+class Late(NumpyBackend):
+    """Right for some calls, and wrong after them, or now and then."""
+
+    wrong_from = 3
+    every = 1
+
+    def build(self, pipeline, weights):
+        run = super().build(pipeline, weights)
+        calls = itertools.count(1)
+
+        def late(x):
+            y, call = run(x), next(calls)
+            return y + 1 if call >= self.wrong_from and call % self.every == 0 else y
+
+        return replace(run, function=late)
+
+
+@pytest.mark.parametrize(("wrong_from", "every"), [(3, 1), (12, 1), (2, 2), (1, 3)])
+def test_what_is_right_at_first_has_to_stay_so(monkeypatch, wrong_from, every):
+    monkeypatch.setattr(Late, "wrong_from", wrong_from)
+    monkeypatch.setattr(Late, "every", every)
+    pipeline = PipelineSpec(1, 5, 5, 3, ConvSpec(4, 3, 3))
+    inputs = make_inputs(pipeline, "float32", Fill.INTEGERS, 1)
+    expected = refer_for(pipeline, inputs, Fill.INTEGERS)
+    computed = compute(Late("cpu"), pipeline, inputs, poison=True)
+    both = [output for output in (computed.output, computed.second) if output is not None]
+    assert max(accuracy_of(output, expected).ratio for output in both) > 1
+
+
+def test_a_backend_that_stays_right_has_one_output():
+    pipeline = PipelineSpec(1, 5, 5, 3, ConvSpec(4, 3, 3))
+    inputs = make_inputs(pipeline, "float32", Fill.NORMAL, 1)
+    assert compute(NumpyBackend("cpu"), pipeline, inputs, poison=True).second is None
+
+
+def test_a_class_of_its_own_is_no_array():
+    class Mine(np.ndarray):
+        pass
+
+    class Subclass(NumpyBackend):
+        def to_numpy(self, array):
+            return super().to_numpy(array).view(Mine)
+
+    pipeline = PipelineSpec(1, 5, 5, 3, ConvSpec(4, 3, 3))
+    inputs = make_inputs(pipeline, "float32", Fill.NORMAL, 1)
+    with pytest.raises(BrokenContract, match="to_numpy returned Mine"):
+        compute(Subclass("cpu"), pipeline, inputs)

@@ -44,7 +44,7 @@ def test_it_answers_and_says_how_it_died(child):
 def test_the_answer_to_a_question_that_was_given_up_is_not_that_to_the_next(child, monkeypatch):
     assert child.receive(60.0) == "hello"
 
-    def interrupted(timeout_s):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

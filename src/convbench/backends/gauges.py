@@ -6,14 +6,16 @@ import itertools
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from convbench.errors import Unsupported
 from convbench.machine.facts import machine_facts
 from convbench.stimulus.arrays import DeviceArray
+from convbench.stimulus.targets import kind_of
 
 if TYPE_CHECKING:
     from convbench.backends.base import Run
@@ -108,3 +110,21 @@ class Gauges:
 def _memory_bytes(field: str) -> int:
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition(f"{field}:")[2].split()[0])
+
+
+def gauge(backend: Gauges, name: str) -> Callable[..., Any]:
+    """One of convbench's own gauges for a backend: who is measured does not bring the scales.
+
+    On a CPU these are the defaults here. A card can only be asked through its library: there a
+    backend's own counts.
+
+    Parameters
+    ----------
+    name : str
+        ``flusher``, ``memory``, ``gemm`` or ``copier``.
+    """
+    own: Callable[..., Any] = getattr(backend, name)
+    shipped = type(backend).__module__.startswith("convbench.backends.")
+    if shipped or kind_of(getattr(backend, "device", "cpu")) != "cpu":
+        return own
+    return partial(getattr(Gauges, name), backend)

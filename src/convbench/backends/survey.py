@@ -87,9 +87,10 @@ def _look(name: str, pipe: Questions) -> None:
     """Say what a backend knows, then which devices and versions there are, or why there is none."""
     try:
         kind = backend_class(name)
-        pipe.send((tuple(kind.capabilities.variants), kind.capabilities.devices))
+        known = kind.capabilities
+        pipe.send({"variants": list(known.variants), "kinds": list(known.devices)})
         devices = kind.devices()
-        pipe.send((devices, kind(devices[0]).versions()))
+        pipe.send({"devices": list(devices), "versions": kind(devices[0]).versions()})
     except Exception as error:  # likewise
         pipe.send(explain(error))
 
@@ -98,13 +99,19 @@ def _seen(name: str, child: Child) -> Presence:
     """Listen to the two messages of :func:`_look`; either may be the reason for an absence."""
     presence = Presence(name)
     answer = child.receive(START_TIMEOUT_S)
-    if isinstance(answer, tuple):
-        presence = replace(presence, variants=answer[0], kinds=answer[1])
+    if not isinstance(answer, Outcome):
+        variants, kinds = _words(answer["variants"]), _words(answer["kinds"])
+        presence = replace(presence, variants=variants, kinds=kinds)
         answer = child.receive(START_TIMEOUT_S)
     child.close()
-    if isinstance(answer, tuple):
-        return replace(presence, devices=answer[0], versions=answer[1])
-    return replace(presence, absence=answer)
+    if isinstance(answer, Outcome):
+        return replace(presence, absence=answer)
+    versions = {str(name): str(version) for name, version in answer["versions"].items()}
+    return replace(presence, devices=_words(answer["devices"]), versions=versions)
+
+
+def _words(answer: Iterable[object]) -> tuple[str, ...]:
+    return tuple(map(str, answer))
 
 
 def choose_targets(names: Sequence[str] | None) -> dict[Target, Outcome | None]:

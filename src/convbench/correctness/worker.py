@@ -6,6 +6,7 @@ so that no backend judges its own result, and it starts a new process after one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -13,9 +14,10 @@ from convbench.backends import open_backend
 from convbench.backends.base import Backend, HoleKind
 from convbench.backends.compute import Computed, compute
 from convbench.correctness.faults import FAULTS
+from convbench.errors import BrokenContract
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.machine.failures import explain
-from convbench.stimulus.arrays import Array
+from convbench.stimulus.arrays import Array, exactly_an_array
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import PipelineSpec
@@ -56,6 +58,8 @@ class Worker:
         What is known already of a target that is not there: no process is started.
     threads : int, optional
         How many threads the libraries may use; as many as they like by default.
+    opening : callable
+        Opens the backend in the process.
     """
 
     def __init__(
@@ -64,10 +68,12 @@ class Worker:
         timeout_s: float = 600.0,
         absence: Outcome | None = None,
         threads: int | None = None,
+        opening: Callable[[Target], Backend] = open_backend,
     ) -> None:
         self.target = target
         self.timeout_s = timeout_s
         self.threads = threads
+        self._opening = opening
         self._child: Child | None = None
         self._absence = absence
 
@@ -78,20 +84,33 @@ class Worker:
         if self._child is None:
             assert self._absence is not None
             return self._absence
-        answer: Computed | Outcome = self._child.ask(task, self.timeout_s)
-        assert isinstance(answer, Computed | Outcome)
-        if isinstance(answer, Outcome) and answer.process_lost:
-            self.close()  # the next cell gets a new process
-        return answer
+        answer = self._child.ask(task, self.timeout_s)
+        if isinstance(answer, Outcome):
+            if answer.process_lost:
+                self.close()  # the next cell gets a new process
+            return answer
+        try:
+            return Computed(
+                exactly_an_array(answer["output"]),
+                str(answer["algorithm"]),
+                answer["accumulation"] and str(answer["accumulation"]),
+                str(answer["deviation"]),
+                None if answer["second"] is None else exactly_an_array(answer["second"]),
+            )
+        except (BrokenContract, LookupError, TypeError) as error:
+            self.close()  # likewise: it does not speak as our own code in it does
+            return Outcome.malformed(error)
 
     def _start(self) -> None:
-        child = Child(_serve, (str(self.target),), self.threads)
+        child = Child(_serve, (self._opening, str(self.target)), self.threads)
         ready = child.receive(START_TIMEOUT_S)
         if ready is None:
             self._child = child
             return
         child.close()
-        self._absence = ready
+        self._absence = (
+            ready if isinstance(ready, Outcome) else Outcome(Status.FAILED, "it did not start")
+        )
 
     def close(self) -> None:
         """End the process."""
@@ -106,10 +125,10 @@ class Worker:
         self.close()
 
 
-def _serve(target: str, pipe: Questions) -> None:
+def _serve(opening: Callable[[Target], Backend], target: str, pipe: Questions) -> None:
     """Open the backend, say None (or why not), and answer until the pipe is closed."""
     try:
-        backend = open_backend(Target.parse(target))
+        backend = opening(Target.parse(target))
     except Exception as error:  # whatever a library raises is the answer
         pipe.send(explain(error))
         return
@@ -119,12 +138,11 @@ def _serve(target: str, pipe: Questions) -> None:
             task: Task = pipe.recv()
         except EOFError:
             return
-        answer: Computed | Outcome
         try:
             answer = _compute(backend, task)
+            pipe.send(answer if isinstance(answer, Outcome) else answer.to_dict())
         except Exception as error:  # likewise
-            answer = explain(error)
-        pipe.send(answer)
+            pipe.send(explain(error))
 
 
 def _compute(backend: Backend, task: Task) -> Computed | Outcome:

@@ -1,6 +1,7 @@
 """A process that answers questions, and says how it died if it does not.
 
-What raises, crashes, hangs or runs out of memory in it costs one answer, never the asker.
+What raises, crashes, hangs or runs out of memory in it costs one answer, never the asker; and what
+it answers is plain values and bytes, which cannot do anything to who reads them.
 """
 
 from __future__ import annotations
@@ -12,19 +13,26 @@ import os
 import signal
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from convbench.machine import watch
 from convbench.machine.facts import THREAD_SETTINGS
 from convbench.machine.failures import explain_exit, explain_timeout
 from convbench.machine.interrupts import uninterrupted
+from convbench.machine.wire import MOST_ARRAY_BYTES, Channel, Late, Malformed
+from convbench.words.status import Outcome
 
 START_TIMEOUT_S = 180.0
 """For importing a library; the first import of TensorFlow from a cold disk takes up to 20 s."""
 
 _STDERR_KEPT_BYTES = 4096
+
+_living: set[int] = set()
+"""The processes that are ours, and nobody's helpers."""
 
 
 class Child:
@@ -54,7 +62,9 @@ class Child:
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
         self._asked = 0
-        self._pipe, theirs = context.Pipe()
+        self._mark = uuid.uuid4().hex
+        ours, theirs = context.Pipe()
+        self._channel = Channel(ours)
         self._process = context.Process(
             target=_run, args=(function, arguments, theirs, str(self._stderr)), daemon=True
         )
@@ -62,45 +72,89 @@ class Child:
         starting = contextlib.nullcontext() if fork else uninterrupted()
         # Libraries read these when they are loaded.
         limits = {} if threads is None else dict.fromkeys(THREAD_SETTINGS, str(threads))
+        if not fork:
+            limits[watch.MARK] = self._mark
         try:
-            with _environment(limits), starting:
+            with starting, _environment(limits):  # the helpers of multiprocessing bear no mark
                 self._process.start()
+                _living.add(self.pid)
         except BaseException:
             self.close()
             raise
         finally:
             theirs.close()  # so that the end of the process is the end of the pipe
 
-    def ask(self, question: object, timeout_s: float) -> Any:
-        """Send something and wait for the answer, which is never that to an earlier question."""
+    def ask(self, question: object, timeout_s: float, most_bytes: int = MOST_ARRAY_BYTES) -> Any:
+        """Send something and wait for the answer, which is never that to an earlier question.
+
+        Parameters
+        ----------
+        question : object
+            It is pickled.
+        most_bytes : int
+            What the arrays of the answer may amount to.
+
+        Returns
+        -------
+        plain values and arrays, or an Outcome: of the process, or because it died, was late or
+        sent what cannot be read
+        """
+        self.tell(question, timeout_s)
+        return self.receive(timeout_s, most_bytes)
+
+    def tell(self, question: object, timeout_s: float = 60.0) -> None:
+        """Send something that has no answer; what is received next is to it all the same."""
         self._asked += 1
         with contextlib.suppress(OSError):  # it is dead already; receiving tells how it died
-            self._pipe.send((self._asked, question))
-        return self.receive(timeout_s)
+            self._channel.send_object((self._asked, question), timeout_s)
 
-    def receive(self, timeout_s: float) -> Any:
-        """Wait for what the process sends; an Outcome if it dies or is late."""
+    def receive(self, timeout_s: float, most_bytes: int = MOST_ARRAY_BYTES) -> Any:
+        """Wait for what the process sends."""
         end_s = time.monotonic() + timeout_s
         try:
-            while self._pipe.poll(max(0.0, end_s - time.monotonic())):
-                question, answer = self._pipe.recv()
-                if question == self._asked:  # and not one that nobody waits for any more
-                    return answer
+            while True:
+                message = self._channel.receive(max(0.0, end_s - time.monotonic()), most_bytes)
+                if message["to"] == self._asked:  # and not one that nobody waits for any more
+                    return _restored(message["answer"])
+        except (Malformed, TypeError, ValueError, LookupError) as error:
+            return self._lost(Outcome.malformed(error))
+        except Late:
+            return self._lost(explain_timeout(timeout_s))
         except (EOFError, OSError):
             self._process.join(timeout=10)
             return explain_exit(self._process.exitcode or 0, self._last_words())
-        self._kill()
-        return explain_timeout(timeout_s)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid or 0
+
+    def look(self) -> watch.Seen | None:
+        """What it and all that it has started do; None where the system does not show it."""
+        return watch.look(self.pid, self._mark, _living)
+
+    def go_on(self) -> None:
+        """Let it go on, whoever has stopped it."""
+        if self._process.is_alive():
+            os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and what it has left running."""
         with uninterrupted():
-            self._pipe.close()
+            self._channel.close()
             if self._process.pid is not None:  # it was started
+                pid = self._process.pid
+                watch.end(pid, self._mark, _living)
                 self._kill()
                 self._process.join()
+                watch.end(pid, self._mark, _living)  # and what it has started meanwhile
+                _living.discard(pid)
             self._process.close()
             self._stderr.unlink(missing_ok=True)
+
+    def _lost(self, outcome: Outcome) -> Outcome:
+        self._kill()
+        return outcome
 
     def _kill(self) -> None:
         # A forked process is the server's child: when it has ended, its number may be another's.
@@ -120,17 +174,25 @@ class Questions:
     """
 
     def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
+        self._channel = Channel(pipe)
         self._number = 0
 
     def recv(self) -> Any:
         """Wait for a question; EOFError if there will be none."""
-        self._number, question = self._pipe.recv()
+        self._number, question = self._channel.receive_object()
         return question
 
     def send(self, answer: object) -> None:
-        """Answer it."""
-        self._pipe.send((self._number, answer))
+        """Answer it: with plain values, arrays, or an Outcome.
+
+        Raises
+        ------
+        Malformed
+            If it is anything else; nothing has been sent then.
+        """
+        if isinstance(answer, Outcome):
+            answer = {"outcome": answer.to_dict()}
+        self._channel.send({"to": self._number, "answer": answer})
 
 
 def start_server(preload: str, variables: Mapping[str, str]) -> None:
@@ -177,7 +239,17 @@ def _run(
     function: Callable[..., None], arguments: tuple[Any, ...], pipe: Connection, stderr: str
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends us
+    if hasattr(os, "setsid"):  # what it starts stays in its session, and is found there
+        with contextlib.suppress(PermissionError):
+            os.setsid()
     with Path(stderr).open("ab") as file:
         os.dup2(file.fileno(), 2)
         os.dup2(file.fileno(), 1)  # a library that prints must not disturb --json
     function(*arguments, Questions(pipe))
+
+
+def _restored(answer: Any) -> Any:
+    match answer:
+        case {"outcome": dict(plain)} if len(answer) == 1:
+            return Outcome.from_dict(plain)
+    return answer

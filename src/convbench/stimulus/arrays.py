@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+
+from convbench.errors import BrokenContract
 
 Array = NDArray[Any]
 DeviceArray = Any
@@ -35,3 +38,17 @@ class Weights:
             None if array is None else change(array) for array in (self.filters, self.bias)
         )
         return Weights(self.dtype, filters, bias)
+
+
+def exactly_an_array(array: object) -> Array:
+    """See that what a backend calls an array of NumPy is one, and not of a class of its own.
+
+    Raises
+    ------
+    BrokenContract
+    """
+    if type(array) is not np.ndarray:
+        raise BrokenContract(
+            f"to_numpy returned {type(array).__name__}; it has to return a numpy.ndarray itself"
+        )
+    return array

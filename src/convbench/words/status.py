@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import IntEnum, StrEnum
+from typing import Self
 
 
 class Status(StrEnum):
@@ -43,6 +45,39 @@ class Outcome:
     remedy: str = ""
     kind: str = ""
     process_lost: bool = False
+
+    @classmethod
+    def malformed(cls, error: object) -> Self:
+        """Of a process that does not answer as our own code in it would."""
+        reason = f"what its process sent cannot be read: {error}"
+        return cls(Status.FAILED, reason, kind="malformed answer", process_lost=True)
+
+    def to_dict(self) -> dict[str, str | bool]:
+        """Plain values, as they cross from a process."""
+        return asdict(self) | {"status": str(self.status)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, object]) -> Self:
+        """Read them back, whoever sent them.
+
+        Raises
+        ------
+        KeyError, ValueError
+        """
+        reason, remedy, kind = (str(plain.get(name, "")) for name in ("reason", "remedy", "kind"))
+        lost = plain.get("process_lost") is True
+        return cls(Status(str(plain["status"])), reason, remedy, kind, lost)
+
+
+class Standing(StrEnum):
+    """What stands behind a time."""
+
+    CLAIM = "claim"
+    """Nobody has looked at what was computed while it was taken."""
+    HELD = "held"
+    """A receipt: outputs of its process were verified, and its time was held against our clock."""
+    DOUBTED = "doubted"
+    """A receipt that does not support it."""
 
 
 class Exit(IntEnum):

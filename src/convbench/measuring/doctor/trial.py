@@ -38,7 +38,7 @@ def draw_in_process(number: int, threads: int | None) -> Draw | Outcome:
         answer: Any = child.receive(START_TIMEOUT_S)
     finally:
         child.close()
-    return answer if isinstance(answer, Outcome) else Draw(threads, *answer)
+    return answer if isinstance(answer, Outcome) else Draw(threads, **answer)
 
 
 def _time_cells(number: int, pipe: Questions) -> None:
@@ -54,7 +54,7 @@ def _time_cells(number: int, pipe: Questions) -> None:
         timing = measure(run, x, backend.synchronize, budget_s=BUDGET_S)
         medians_s[name] = statistics.median(timing.samples_s)
         spreads[name] = half_range(timing.samples_s) / medians_s[name]
-    pipe.send((medians_s, spreads, time.process_time()))
+    pipe.send({"medians_s": medians_s, "spreads": spreads, "cpu_s": time.process_time()})
 
 
 def examine(
