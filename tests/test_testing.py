@@ -159,3 +159,23 @@ def test_a_hole_of_a_variant_that_is_gone_is_seen(judged) -> None:
     assert [name for name, how in seen.items() if how == "failure"] == [
         "test_holes_name_what_there_is[of no variant@cpu-of no variant]"
     ]
+
+
+LOOSE = """
+class Mine(NumpyBackend):
+    name = "{name}"
+
+    def build(self, pipeline, weights):
+        return replace(super().build(pipeline, weights), accumulation="{sums}")
+
+
+Test{title} = conformance_suite(Mine)
+"""
+
+
+def test_sums_that_are_declared_and_not_needed_are_stale(tmp_path: Path) -> None:
+    module = LOOSE.format(name="loose", sums="bfloat16", title="Loose")
+    outcomes = run_suite(tmp_path, module, "declared_sums")
+    assert only(outcomes, "test_declared_sums") == ["failure"]
+    (message,) = (text for _, text in outcomes.values())
+    assert "stale: its sums" in message

@@ -195,3 +195,16 @@ def test_what_is_declared_slow_is_left_out_until_asked_for() -> None:
     assert "--thorough" in check.remedy
     (thorough,) = verify(replace(plan, thorough=True))
     assert thorough.status is Status.OK
+
+
+def test_what_is_right_only_by_a_declaration_is_said_and_wrong_if_asked_for() -> None:
+    facts = {"workload": "w", "dtype": "float16", "fill": Fill.NORMAL, "seed": 0, "exact": False}
+    loose = Check(NUMPY, **facts, status=Status.OK, accumulation="bfloat16", usual=162.0)
+    needless = Check(NUMPY, **facts, status=Status.OK, accumulation="bfloat16", usual=0.5)
+    deviates = Check(NUMPY, **facts, status=Status.DEVIATES, reason="denormals are flushed")
+    assert "by the usual bound it is 162" in loose.declared
+    assert needless.declared == ""
+    for check in (loose, deviates):
+        assert exit_code([needless, check]) == 0
+        assert exit_code([needless, check], strict=True) == 2
+    assert exit_code([needless], strict=True) == 0

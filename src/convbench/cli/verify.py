@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--self-test", action="store_true",
         help="instead, plant every known fault into every target and see that it is caught",
     )  # fmt: skip
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="leave with 2 if anything is right only by what a backend declares of itself: a"
+        " deviation, or sums in another format",
+    )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML, for CI")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument(
@@ -117,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     if interrupted:
         say(f"interrupted after {len(checks)} of {plan.cells} cells")
     say(duration(elapsed_s))
-    return Exit.INTERRUPTED if interrupted else exit_code(checks)
+    return Exit.INTERRUPTED if interrupted else exit_code(checks, strict=arguments.strict)
 
 
 def _self_test(arguments: argparse.Namespace) -> int:

@@ -46,6 +46,10 @@ def render(checks: Sequence[Check]) -> RenderableType:
                 reasons.setdefault((check.reason, check.remedy), {})[str(check.target)] = None
         for (reason, remedy), targets in reasons.items():
             parts += remark(status, f"{', '.join(targets)}: {reason}", [remedy], "yellow")
+    for check in checks:
+        if check.status is Status.OK and check.declared:
+            where = f"{check.target} {check.workload} {check.dtype} {check.fill}"
+            parts += remark("declared", f"{where}: {check.declared}", [], "yellow")
     return stacked([*parts, *_summary(checks)])
 
 
