@@ -16,6 +16,7 @@ from convbench.words.numbers import duration, share
 from convbench.words.status import Exit
 
 if TYPE_CHECKING:
+    from convbench.auditing.judge import Judge
     from convbench.measuring.bench import Bench, Done
 
 HELP = "measure the working tree with asv's suites, each cell in several fresh processes"
@@ -57,10 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.auditing.judge import Judge
     from convbench.results.records import load
     from convbench.results.rows import exit_code, render, summarise, to_dict
 
-    bench = _prepare(arguments)
+    judge = Judge()
+    bench = _prepare(arguments, judge)
     left = len(bench.left())
     if bench.continued:
         say(f"continuing run {bench.run}, which was interrupted; --fresh starts anew")
@@ -69,12 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
     def name(done: Done) -> str:
         return f"round {done.round} {done.cell.target} {' '.join(done.cell.params[1:])}"
 
-    interrupted = until_interrupted(with_progress(bench.measure(), left, name))
+    with judge:
+        interrupted = until_interrupted(with_progress(bench.measure(), left, name))
     if interrupted:
         say("interrupted: what was measured is kept, and the same command continues")
     store = bench.store
     loaded = load(store.conf.results_dir, [store.commit])
-    for problem in loaded.problems:
+    problems = [*loaded.problems, *bench.problems()]
+    for problem in problems:
         say(problem)
     rows = summarise(r for r in loaded.records if r.environment == store.environment)
 
@@ -84,20 +89,23 @@ def run(arguments: argparse.Namespace) -> int:
             "run": bench.run,
             "elapsed_s": bench.elapsed_s,
             "measured_s": bench.measured_s(),
-            **to_dict(rows, loaded.problems),
+            **to_dict(rows, problems),
         }
 
     show(arguments, "bench", listed, lambda: render(rows))
     measured = bench.measured_s() / bench.elapsed_s if bench.elapsed_s else 0.0
     say(f"{duration(bench.elapsed_s)}, {share(measured)} of it spent measuring")
-    return Exit.INTERRUPTED if interrupted else exit_code(rows)
+    if interrupted:
+        return Exit.INTERRUPTED
+    return Exit.WRONG if bench.ledger.problems else exit_code(rows)
 
 
-def _prepare(arguments: argparse.Namespace) -> Bench:
+def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
     """Find the commit and the suites, or say what is missing."""
     from convbench.measuring.asv_store import Store
     from convbench.measuring.bench import Bench
     from convbench.results.folder import short
+    from convbench.stimulus.workloads import load
 
     config = arguments.config.resolve()
     if not config.is_file():
@@ -121,7 +129,15 @@ def _prepare(arguments: argparse.Namespace) -> Bench:
     classes = "|".join(tier.capitalize() for tier in TIERS[: TIERS.index(arguments.list) + 1])
     say("discovering the suites ...")
     store = Store(config, arguments.bench or [rf"\.({classes})\."], commit)
-    bench = Bench(store, arguments.rounds, arguments.timeout, fresh=arguments.fresh)
+    if (rows := store.suites / "workloads.toml").is_file():
+        judge.pipelines = {workload.name: workload.pipeline for workload in load(rows)}
+    bench = Bench(
+        store,
+        arguments.rounds,
+        arguments.timeout,
+        fresh=arguments.fresh,
+        examiner=judge,
+    )
     if others := store.others():
         say(
             f"left out, since their first parameter is no target: {', '.join(others)}; `asv run`"

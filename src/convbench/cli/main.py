@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from convbench import __version__
 from convbench.cli import (
+    audit,
     backends,
     bench,
     check,
@@ -31,7 +32,19 @@ from convbench.cli.output import EXIT_CODES, say
 from convbench.errors import Blind, ConvbenchError, InputError
 from convbench.words.status import Exit
 
-COMMANDS = (doctor, backends, workloads, notebook, verify, check, bench, results, compare, report)
+COMMANDS = (
+    doctor,
+    backends,
+    workloads,
+    notebook,
+    verify,
+    check,
+    audit,
+    bench,
+    results,
+    compare,
+    report,
+)
 
 _DESCRIPTION = """\
 Is the convolution still right, is it slower, and how sure are we?
@@ -42,6 +55,7 @@ Is the convolution still right, is it slower, and how sure are we?
   convbench notebook          the 5x5x3 example, on everything that is present
   convbench verify            every target against the float64 oracle
   convbench check             an output from elsewhere: is it right, and if not, why?
+  convbench audit             does what can be seen support what a target claims?
   convbench bench             measure: the suites of asv, each cell in several fresh processes
   convbench results           the table of what asv measured
   convbench compare A B       what became wrong or slower between two measured commits

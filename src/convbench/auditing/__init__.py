@@ -1,0 +1,1 @@
+"""Does what was seen support what is claimed? The judge of timings."""
