@@ -56,6 +56,10 @@ fuzz: $(INSTALLED)  ## Hold FUZZ=2000 random pipelines per target against the or
 	@CONVBENCH_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/backends/test_conformance.py \
 		--hypothesis-seed=$(SEED) -k any_pipeline
 
+.PHONY: zoo
+zoo: $(INSTALLED)  ## Plant every known way to cheat: does `convbench audit` see it? (minutes)
+	@$(BIN)/convbench audit --self-test
+
 # Not yet run on a GPU.
 .PHONY: test-gpu
 test-gpu: $(INSTALLED)  ## Run the tests that need a GPU; fails where there is none
@@ -163,6 +167,11 @@ KILLS ?= 50
 .PHONY: kill
 kill: $(INSTALLED)  ## Kill a run at KILLS=50 random moments and see that nothing is lost
 	@CONVBENCH_KILLS=$(KILLS) $(BIN)/python -m pytest tests/measuring/test_bench.py -k killed_at_any_moment
+
+# About half an hour; whatever else runs meanwhile is part of the answer.
+.PHONY: audit-study
+audit-study: $(INSTALLED)  ## How often is an honest target accused, and what does looking cost?
+	@mkdir -p build && $(BIN)/python studies/audit.py >build/audit.md && cat build/audit.md
 
 # uv is locked like the rest: a new version goes into UV, and the old one locks it.
 build/uv/pyvenv.cfg: requirements/uv.txt | .venv/pyvenv.cfg
