@@ -6,7 +6,7 @@ cannot be true.
 
 import numpy as np
 
-from .common import DTYPE, ROUNDS, TARGETS, cell, open_target, since, timed_call
+from .common import DTYPE, ROUNDS, TARGETS, cell, gauged, open_target, timed_call
 
 # A product whose matrices (4 MB each) are read from the caches, a copy that cannot be, and one
 # that is within the second level.
@@ -29,12 +29,12 @@ class Smoke:
     def track_time(self, target, workload):
         backend = open_target(target)
         if workload == "ceiling.gemm":
-            run = since(backend, "gemm")(GEMM)
+            run = gauged(backend, "gemm")(GEMM)
             x = backend.to_device(np.ones((GEMM, GEMM), DTYPE))
             facts = {"flops": 2 * GEMM**3, "bytes": 3 * GEMM**2 * 4}
         else:
             size = COPIES[workload]
-            run = since(backend, "copier")(size)
+            run = gauged(backend, "copier")(size)
             x = backend.to_device(np.ones(size // 4, DTYPE))
             facts = {"flops": 0, "bytes": 2 * size}
         return timed_call(backend, run, x, algorithm=workload, dtype=DTYPE, **facts)

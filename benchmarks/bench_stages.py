@@ -13,7 +13,7 @@ class _Stage:
     unit = "seconds"
     version = "1"
 
-    @cell(ROUNDS)
+    @cell(ROUNDS, stands=True)
     def track_time(self, target, workload, stage):
         return timed(target, pipeline_of(workload).stages()[stage])
 

@@ -26,11 +26,14 @@ from .interface import (
     compute,
     digest,
     explain,
+    gauge,
+    judged,
     make_inputs,
     measure,
     nvidia_devices,
     open_backend,
     refer,
+    stand_by,
     write,
 )
 
@@ -87,7 +90,7 @@ def stages_of(workload):
     return [stage for stage in STAGES if _ROWS[workload]["pipeline"].get(stage)]
 
 
-def cell(rounds=1, alone=False):
+def cell(rounds=1, alone=False, stands=False):
     """Wrap a method that returns (value, facts): its evidence, and skips instead of errors.
 
     What raises is stored by asv as failed. What kills the process is too, and the evidence that it
@@ -100,11 +103,13 @@ def cell(rounds=1, alone=False):
         attribute of one, and so does `convbench bench`.
     alone : bool
         `convbench bench` gives it a process in which nothing else has run, as asv always does.
+    stands : bool
+        Its time is that of :func:`timed`, which stands by it; `convbench bench` insists on that.
     """
 
     def wrap(body):
         run = _noted(body)
-        run.rounds, run.alone = rounds, alone
+        run.rounds, run.alone, run.stands = rounds, alone, stands
         return run
 
     return wrap
@@ -156,7 +161,7 @@ def timed(target, pipeline, cold=False):
     inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
     run = backend.build(pipeline, inputs.weights)
     x = backend.to_device(inputs.x)
-    return timed_call(
+    value, facts = timed_call(
         backend,
         run,
         x,
@@ -166,12 +171,20 @@ def timed(target, pipeline, cold=False):
         flops=pipeline.flops,
         bytes=pipeline.bytes(inputs.x.itemsize),
     )
+    if stand_by is not None and not cold:  # commits from before it cannot, and remain claims
+        stand_by(backend, run, pipeline, drawn(), value["samples"])
+    return value, facts
+
+
+def drawn():
+    """What the inputs of a cell are drawn from."""
+    return {"dtype": DTYPE, "fill": FILL, "seed": SEED}
 
 
 def timed_call(backend, run, x, cold=False, **facts):
     """Samples of any call, and the facts about them."""
     # Commits from before these ways to measure have no parameter for them either.
-    how = {"flush": since(backend, "flusher")()} if cold else {}
+    how = {"flush": gauged(backend, "flusher")()} if cold else {}
     if (device_timer := getattr(backend, "device_timer", lambda: None)()) is not None:
         how["device_timer"] = device_timer
     timing = measure(run, x, backend.synchronize, budget_s=BUDGET_S, **how)
@@ -184,6 +197,12 @@ def timed_call(backend, run, x, cold=False, **facts):
         "spent_s": round(getattr(timing, "spent_s", 0.0), 6),
         **facts,
     }
+
+
+def gauged(backend, name):
+    """One of convbench's own gauges: commits from before it have those of the backend."""
+    own = since(backend, name)
+    return own if gauge is None else gauge(backend, name)
 
 
 def since(owner, name):
@@ -199,7 +218,7 @@ def peak_bytes(target, pipeline):
     inputs = make_inputs(pipeline, DTYPE, FILL, SEED)
     x = backend.to_device(inputs.x)
     backend.synchronize()
-    meter = since(backend, "memory")()
+    meter = gauged(backend, "memory")()
     run = backend.build(pipeline, inputs.weights)
     for _ in range(3):
         run(x)
@@ -216,13 +235,19 @@ def error_over_bound(target, pipeline):
     how = {"poison": True} if "poison" in inspect.signature(compute).parameters else {}
     computed = compute(backend, pipeline, inputs, **how)
     facts = {"algorithm": computed.algorithm, "versions": backend.versions()}
+    # Where there is a judge it says itself what is right; commits from before it have none.
+    if judged and (found := judged(computed, pipeline, drawn())):
+        return found.pop("value"), facts | found
     if digest is not None:  # commits from before it have none
         facts["digest"] = digest(computed.output)
     if computed.output.dtype != inputs.x.dtype:
         dtypes = f"the dtype is {computed.output.dtype}; expected {inputs.x.dtype}"
         return WORST, facts | {"worst": dtypes}
     try:
-        worst = accuracy_of(computed.output, refer(pipeline, inputs))
+        # The first commits declare none, and have no parameter for it.
+        declared = getattr(computed, "accumulation", None)
+        how = {"accumulation": declared} if declared else {}
+        worst = accuracy_of(computed.output, refer(pipeline, inputs, **how))
     except ArrayError as error:  # the output has another shape: as wrong as can be
         return WORST, facts | {"worst": str(error)}
     return min(worst.ratio, WORST), facts | {"worst": str(worst)}

@@ -70,11 +70,14 @@ NEW = {
     "compute",
     "digest",
     "explain",
+    "gauge",
+    "judged",
     "make_inputs",
     "measure",
     "nvidia_devices",
     "open_backend",
     "refer",
+    "stand_by",
     "write",
 }
 

@@ -13,7 +13,7 @@ import pytest
 
 from convbench.results import records
 from convbench.results.records import Record
-from convbench.words.status import Status
+from convbench.words.status import Standing, Status
 
 from .checkouts import ROOT, Checkout
 
@@ -34,8 +34,11 @@ def git(*words: str) -> bytes:
     return done.stdout
 
 
-def commit_that_added(path: str) -> str:
-    """Skip, with the reason, where there is no history to find it in."""
+def commit_that_added(path: str, text: str = "") -> str:
+    """The first one in which a file is, or has a text in it.
+
+    Skip, with the reason, where there is no history to find it in.
+    """
     try:
         top, shallow = git("rev-parse", "--show-toplevel", "--is-shallow-repository").split()
     except (OSError, subprocess.CalledProcessError):
@@ -44,15 +47,16 @@ def commit_that_added(path: str) -> str:
         pytest.skip("the repository around this folder is another project's")
     if shallow == b"true":
         pytest.skip("this clone is shallow: `git fetch --unshallow` brings the old commits")
-    return git("log", "--diff-filter=A", "--format=%H", "--", path).decode().split()[-1]
+    how = f"-S{text}" if text else "--diff-filter=A"
+    return git("log", how, "--format=%H", "--", path).decode().split()[-1]
 
 
-def measure(folder: Path, commit: str) -> dict[str, Record]:
+def measure(folder: Path, commit: str, *, door: bool = False) -> dict[str, Record]:
     """One process for each cell, as `asv run` starts it with the sources of that commit."""
     with tarfile.open(fileobj=io.BytesIO(git("archive", commit, "src"))) as archive:
         archive.extractall(folder, filter="data")
     package = folder / "src" / "convbench"
-    assert not (package / "frozen.py").exists()
+    assert (package / "frozen.py").exists() == door
     with (package / "__init__.py").open("a") as file:
         file.write("\n__import__('pathlib').Path(__file__).with_name('imported').touch()\n")
     checkout = Checkout(folder, ())
@@ -112,3 +116,11 @@ def test_the_last_commit_without_the_door(tmp_path: Path) -> None:
     assert found.keys() == {*MEASURED, *CAME_LATER, ON_A_GPU}
     expect_measured(found, {*MEASURED, *CAME_LATER})
     assert found["bench_accuracy notebook.pool"].value == 0
+
+
+def test_the_last_commit_without_a_judge(tmp_path: Path) -> None:
+    with_a_judge = commit_that_added("src/convbench/frozen.py", "stand_by")
+    found = measure(tmp_path, f"{with_a_judge}^", door=True)
+    assert found.keys() == {*MEASURED, *CAME_LATER, ON_A_GPU}
+    expect_measured(found, {*MEASURED, *CAME_LATER})
+    assert found["bench_pipeline notebook.pool"].standing is Standing.CLAIM

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from convbench.backends import backend_class, open_backend
 from convbench.backends.compute import compute
+from convbench.backends.gauges import gauge
 from convbench.correctness.accuracy import accuracy_of, digest, refer
 from convbench.errors import ArrayError, TargetError, Unsupported
 from convbench.machine.failures import explain
 from convbench.machine.nvidia import nvidia_devices
 from convbench.measuring.asv_run import asv_mode
-from convbench.measuring.evidence import write
+from convbench.measuring.evidence import judged, stand_by, write
 from convbench.measuring.timing import measure
 from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.spec import PipelineSpec
@@ -34,10 +35,13 @@ __all__ = [
     "compute",
     "digest",
     "explain",
+    "gauge",
+    "judged",
     "make_inputs",
     "measure",
     "nvidia_devices",
     "open_backend",
     "refer",
+    "stand_by",
     "write",
 ]

@@ -228,7 +228,8 @@ def test_a_process_of_asvs_writes_where_asv_saves_and_a_fork_of_it_is_another(
 def test_a_place_that_was_given_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "_writer", None)  # and put back afterwards
     place = evidence.Place(tmp_path / "a" / "b.jsonl", "run", 3, "fork")
-    writer = evidence.use(place)
+    writer = evidence.Writer(place)
+    evidence.use(writer)
     evidence.write(*CELL, "ok", samples_s=[1.0])
     writer.finish()
     said = journal.read(place.path)

@@ -16,7 +16,7 @@ from convbench.measuring.asv_store import outcome
 from convbench.results import history, journal
 from convbench.results.records import Loaded, load
 from convbench.results.rows import render, summarise, to_dict
-from convbench.words.status import Status
+from convbench.words.status import Standing, Status
 
 from ..terminal import drawn
 
@@ -161,6 +161,40 @@ def test_a_benchmark_that_failed_as_a_whole_is_failed_in_every_cell(project):
     records = project.load().records
     assert [record.status for record in records] == [Status.FAILED] * 4
     assert "no evidence of the cell being started" in records[0].reason
+
+
+def test_what_was_never_selected_has_not_failed(project):
+    """asv stores None for new combinations of parameters of a benchmark that it knows."""
+    project.add(TIME, [0.1, None, None, None])
+    project.note(TIME, ["numpy@cpu", "net.conv"], "ok", algorithm="im2col")
+    (record,) = project.load().records
+    assert (record.workload, record.status) == ("net.conv", Status.OK)
+
+
+def test_a_time_stands_as_far_as_its_receipt_supports_it(project):
+    cell = ["numpy@cpu", "net.conv"]
+    project.line(kind="run", run="r", commit=COMMIT, environment="env", commit_time_s=1.0)
+    project.measured(TIME, cell, 1, [0.1, 0.1])
+    (record,) = project.load().records
+    assert (record.status, record.standing) == (Status.OK, Standing.CLAIM)
+    held = {"verdict": "holds", "claim": "time", "reason": ""}
+    project.measured(TIME, cell, 2, [0.1, 0.1], receipt={"claims": [held], "end_to_end_s": 0.2})
+    project.measured(TIME, cell, 3, [0.1, 0.1])  # a receipt of one of the rounds is enough
+    (record,) = project.load().records
+    assert (record.status, record.standing) == (Status.OK, Standing.HELD)
+    assert project.only_row().end_to_end_s == 0.2
+    doubt = {"verdict": "not supported", "claim": "error", "reason": "all of it is zero"}
+    project.measured(TIME, cell, 4, [0.1, 0.1], receipt={"claims": [held, doubt]})
+    (record,) = project.load().records
+    assert (record.status, record.standing) == (Status.INVALID, Standing.DOUBTED)
+    assert "does not support it: error: all of it is zero" in record.reason
+
+
+@pytest.mark.parametrize("receipt", [7, "x", {"claims": 7}, {"claims": [7, {"verdict": []}]}])
+def test_a_receipt_that_is_none_of_ours_is_no_crash(project, receipt):
+    project.line(kind="run", run="r", commit=COMMIT, environment="env", commit_time_s=1.0)
+    project.measured(TIME, ["numpy@cpu", "net.conv"], 1, [0.1, 0.1], receipt=receipt)
+    assert project.only_row().status is Status.OK
 
 
 def test_what_was_measured_again_counts_as_it_was_the_last_time(project):

@@ -243,7 +243,7 @@ def test_the_table_has_time_rate_error_and_status(project):
     measure(project)
     text = render(project.rows())
     (line,) = [line for line in text.splitlines() if "net.conv" in line]
-    assert " ".join(line.split()) == "net.conv numpy@cpu 3.00 ms 2.00 0.500 ok"
+    assert " ".join(line.split()) == "net.conv numpy@cpu 3.00 ms claim 2.00 0.500 ok"
     assert f"here, commit {COMMIT[:8]}, env" in text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from convbench.comparing.sides import Side
 from convbench.errors import InputError
 from convbench.words.numbers import count
-from convbench.words.status import Exit, Status
+from convbench.words.status import Exit, Standing, Status
 
 
 class Verdict(StrEnum):
@@ -115,6 +115,8 @@ class Measured:
         More than 1 is wrong.
     digests : tuple of str
         Names of the bits of the outputs, each once.
+    standing : Standing, optional
+        What stands behind a time.
     """
 
     status: Status | None = None
@@ -124,6 +126,7 @@ class Measured:
     error_over_bound: float | None = None
     digests: tuple[str, ...] = ()
     algorithm: str = ""
+    standing: Standing | None = None
 
 
 _HOPELESS = 10.0

@@ -264,6 +264,7 @@ def _measured(record: Record | None, check: Record | None) -> Measured:
         error_over_bound=check.value if check else None,
         digests=tuple(dict.fromkeys(map(str, digests))),
         algorithm=str(known),
+        standing=record.standing if record else None,
     )
 
 

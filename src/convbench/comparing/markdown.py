@@ -14,6 +14,7 @@ from convbench.comparing import parts
 from convbench.comparing.comparison import BAD, Change, ComparedCell, Comparison, Mean, Verdict
 from convbench.results.folder import short
 from convbench.words.numbers import times
+from convbench.words.status import Standing
 from convbench.words.text import clean, clip
 
 MARKDOWN_LIMIT = 60_000
@@ -98,7 +99,10 @@ def _cell_row(cell: ComparedCell) -> str:
     ratio = f"{parts.effect(cell)} ({span_of})" if span_of else parts.effect(cell)
     why = "; ".join((cell.reason, *cell.notes))
     verdict = f"**{cell.verdict}**" if cell.verdict in {*BAD, Verdict.REGRESSED} else cell.verdict
-    base, head = (parts.value(cell, side.value) for side in (cell.base, cell.head))
+    base, head = (
+        f"{parts.value(cell, side.value)}{' (claim)' * (side.standing is Standing.CLAIM)}"
+        for side in (cell.base, cell.head)
+    )
     error = parts.error(cell).replace(">", "&gt;")
     names = code(cell.name), code(cell.target)
     return _row(verdict, *names, base, head, ratio, error, prose(why))

@@ -72,6 +72,14 @@ def value(cell: ComparedCell, value: float | None) -> str:
     return (size if cell.kind == "memory" else duration)(value, least)
 
 
+def standing(cell: ComparedCell) -> str:
+    """What stands behind the times of both sides, once if it is the same."""
+    words = [str(side.standing or "-") for side in (cell.base, cell.head)]
+    if words == ["-", "-"]:
+        return ""
+    return words[0] if words[0] == words[1] else " -> ".join(words)
+
+
 def effect(cell: ComparedCell) -> str:
     """Head / base."""
     return times(cell.effect.ratio) if cell.effect else ""

@@ -78,10 +78,11 @@ def _table(cells: Sequence[ComparedCell]) -> Table:
         Column("head", [parts.value(cell, cell.head.value) for cell in cells]),
         Column("head / base", [parts.effect(cell) for cell in cells]),
         Column("interval", [parts.interval(cell) for cell in cells]),
+        Column("stands", [parts.standing(cell) for cell in cells], "word"),
         Column("would see", [share(cell.effect.seen) if cell.effect else "" for cell in cells]),
         Column("error/bound", [parts.error(cell) for cell in cells]),
     ]
-    return Table(columns, ("would see", "error/bound", "base", "head", "interval"))
+    return Table(columns, ("would see", "stands", "error/bound", "base", "head", "interval"))
 
 
 def _reasons(cells: Iterable[ComparedCell]) -> dict[tuple[Verdict, tuple[str, ...]], list[str]]:

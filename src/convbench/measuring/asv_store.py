@@ -48,6 +48,8 @@ class Cell:
         In how many processes it is to be measured.
     alone : bool
         Whether it needs a process in which nothing else has run.
+    stands : bool
+        Whether its process stands by its time where there is a judge.
     """
 
     benchmark: str
@@ -56,6 +58,7 @@ class Cell:
     rounds: int
     alone: bool
     timeout_s: float
+    stands: bool = False
 
     @property
     def target(self) -> str:
@@ -155,12 +158,13 @@ class Store:
         for name, benchmark in sorted(self._benchmarks.items()):
             if not _has_target(benchmark):
                 continue
-            rounds, alone = int(benchmark.get("rounds", 1)), bool(benchmark.get("alone", False))
+            rounds = int(benchmark.get("rounds", 1))
+            alone, stands = (bool(benchmark.get(name, False)) for name in ("alone", "stands"))
             timeout_s = float(benchmark.get("timeout") or self.conf.default_benchmark_timeout)
             choices = list(itertools.product(*benchmark["params"]))
             for index in sorted(self._benchmarks.benchmark_selection[name]):
                 params = tuple(str(ast.literal_eval(param)) for param in choices[index])
-                cells.append(Cell(name, index, params, rounds, alone, timeout_s))
+                cells.append(Cell(name, index, params, rounds, alone, timeout_s, stands))
         return cells
 
     def others(self) -> list[str]:

@@ -18,44 +18,57 @@ cells in one process, and so most of its time goes into importing libraries. Her
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import math
 import random
+import secrets
+import statistics
 import time
 import traceback
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
+from convbench.machine import watch
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions, start_server
-from convbench.machine.failures import explain
+from convbench.machine.failures import explain, explain_timeout
 from convbench.machine.git import git
 from convbench.measuring import evidence
 from convbench.measuring.asv_store import Cell, Store
-from convbench.measuring.evidence import Place
-from convbench.results.journal import Ends, append, by_cell, read
+from convbench.measuring.evidence import Place, Relay, Writer
+from convbench.results.journal import FIELDS, STATUSES, Ends, Ledger, by_cell, kind_of, read
 from convbench.words.status import Outcome
 
 _GOODBYE_S = 10.0
 """For the cell that is under way when a run is interrupted, and the last lines of its process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a process that measures says.
+class Examiner(Protocol):
+    """Who looks at claims while their process stands by them."""
 
-    Attributes
-    ----------
-    status : str
-        What became of the cell: "ok", "skipped" or "failed"; "ready" before the first, "ended" as
-        the last.
-    lost : bool
-        The process can measure nothing more: its GPU's context is lost, or it is dead.
-    """
+    def time(
+        self,
+        child: Child,
+        cell: Cell,
+        claim: Mapping[str, Any],
+        before: watch.Seen | None,
+        begun_s: float,
+    ) -> dict[str, Any]:
+        """The receipt of a time.
 
-    status: str
-    lost: bool = False
+        Parameters
+        ----------
+        before : Seen
+            Of the process, when it was asked for the cell.
+        begun_s : float
+            When that was.
+        """
+
+    def error(
+        self, cell: Cell, computed: Mapping[str, Any], claim: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """How far an output is from right: ``ratio``, ``worst`` in words and the ``digest``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,10 @@ class Bench:
         A cell that takes longer has failed, where it is not what asv's configuration says.
     fresh : bool
         Do not continue a run that was interrupted.
+    examiner : Examiner, optional
+        Looks at the claim about a timed cell while its process stands by it, in one of the cell's
+        rounds, which only this process knows; and at every output that is checked. Without one, all
+        times remain claims.
     """
 
     def __init__(
@@ -88,8 +105,11 @@ class Bench:
         timeout_s: float | None = None,
         *,
         fresh: bool = False,
+        examiner: Examiner | None = None,
     ) -> None:
         self.store = store
+        self._examiner = examiner
+        self._looked_at: dict[Cell, int] = {}
         cells = store.cells()
         if rounds is not None:
             usual = max((cell.rounds for cell in cells), default=0)
@@ -109,6 +129,7 @@ class Bench:
         ]
         self.continued = bool(unfinished) and not fresh
         self.run = unfinished[-1] if self.continued else uuid.uuid4().hex[:12]
+        self.ledger = Ledger(store.evidence, self.run)
         self._notes = [note for note in journal.notes if note.run == self.run]
         self.elapsed_s = 0.0
 
@@ -161,12 +182,23 @@ class Bench:
             self.save()
         self._say("finished", elapsed_s=round(self.elapsed_s, 3), measured_s=self.measured_s())
 
+    def problems(self) -> list[str]:
+        """What somebody else has written into the evidence of this run, or beside it."""
+        met = ", ".join(sorted(self.ledger.strangers))
+        named = (
+            f"{self.ledger.path}: lines of {met} appeared in the meantime; they count only where"
+        )
+        named += " this run has measured nothing. See who writes there besides convbench"
+        return [*self.ledger.problems, *([named] if met else [])]
+
     def measured_s(self) -> float:
         """How long cells have been measured: the warm-up and the samples of their timing."""
         return round(sum(float(note.facts.get("spent_s", 0.0)) for note in self._notes), 3)
 
     def save(self) -> None:
         """Write asv's file from the evidence."""
+        if self.ledger.settle():
+            self.ledger.append("run", run=self.run, strangers=sorted(self.ledger.strangers))
         journal = read(self.store.evidence)
         self._notes = [note for note in journal.notes if note.run == self.run]
         self.store.save(self.cells, self._notes)
@@ -189,41 +221,196 @@ class Bench:
     def _in_processes(self, number: int, queue: Sequence[Cell]) -> Iterator[Done]:
         """Measure the cells of one target in one process, and in another after it has died."""
         fork = queue[0].kind != "gpu"
-        place = Place(self.store.evidence, self.run, number, "fork" if fork else "exec")
-        note = functools.partial(append, self.store.evidence, "cell", run=self.run, round=number)
+        launch = "fork" if fork else "exec"
+        place = Place(self.store.evidence, self.run, number, launch, self.ledger)
         child = None
+        todo = [(cell, False) for cell in queue]
         try:
-            for cell in queue:
-                answer: Answer | Outcome = Answer("ready")
+            for cell, again in todo:
                 if child is None:
-                    child = Child(_serve, (str(self.store.suites), place), fork=fork)
-                    answer = child.receive(START_TIMEOUT_S)
-                if isinstance(answer, Answer):
-                    question = (cell.benchmark, cell.index, cell.params)
-                    answer = child.ask(question, cell.timeout_s)
-                if isinstance(answer, Outcome):  # it can note nothing any more
-                    note(
-                        process="", benchmark=cell.benchmark, params=cell.params, status="failed",
-                        error=answer.kind, reason=answer.reason, remedy=answer.remedy,
-                    )  # fmt: skip
-                    answer = Answer("failed", lost=True)
-                if answer.lost:
-                    child.close()
+                    child = Child(_serve, (str(self.store.suites),), fork=fork)
+                    writer = Writer(place, child.pid)
+                    ready = child.receive(START_TIMEOUT_S)
+                    if isinstance(ready, Outcome):
+                        _note(writer, cell, ready)
+                        _ended(child, writer)
+                        child = None
+                        yield Done(cell, number, "failed")
+                        continue
+                answer = self._judge(child, writer, cell, number)
+                if answer.get("lost"):
+                    _ended(child, writer)
                     child = None
-                yield Done(cell, number, answer.status)
+                if answer.get("doubted") and not again:  # whatever else ran: what is so shows again
+                    todo.append((cell, True))
+                    continue
+                yield Done(cell, number, str(answer["done"]))
         finally:
             if child is not None:
                 child.ask(None, _GOODBYE_S)
-                child.close()
+                _ended(child, writer)
+
+    def _judge(self, child: Child, writer: Writer, cell: Cell, number: int) -> dict[str, Any]:
+        """Let a process measure a cell; write what it says of that, and of nothing else."""
+        end_s = time.monotonic() + cell.timeout_s
+        looked = self._examiner is not None and self._round_of(cell) == number
+        said = _Said(cell, judged=self._examiner is not None)
+        before, begun_s = child.look() if looked else None, time.monotonic()
+        answer = child.ask((cell.benchmark, cell.index, cell.params), cell.timeout_s)
+        while True:
+            if isinstance(answer, Outcome) and answer.kind == "timed out":
+                answer = explain_timeout(cell.timeout_s)  # of which a part was left
+            try:
+                match answer:
+                    case Outcome():
+                        _note(writer, cell, said.explained(answer))
+                        return {"done": "failed", "lost": True, "doubted": bool(said.doubt)}
+                    case {"note": {"status": str(status), "facts": dict(facts), **name}}:
+                        found = said.note(name, status, facts)
+                        writer.write(cell.benchmark, cell.params, status, **found)
+                    case {"computed": dict(computed), "claim": dict(claim)} if self._examiner:
+                        said.error = self._examiner.error(cell, computed, claim)
+                        child.tell(said.error)
+                    case {"claim": dict(claim)}:
+                        said.claim(claim)
+                        asked_s = time.monotonic()
+                        if looked and self._examiner is not None:
+                            args = child, cell, claim, before, begun_s
+                            said.receipt = self._examiner.time(*args)
+                        else:
+                            child.tell({"do": "end"})
+                        end_s += time.monotonic() - asked_s
+                    case {"done": done}:
+                        said.end(done)
+                        return {**answer, "lost": bool(said.doubt or answer.get("lost")),
+                                "doubted": bool(said.doubt)}  # fmt: skip
+                    case _:
+                        raise ValueError("it is no answer of ours")
+            except ValueError as error:
+                answer = Outcome.malformed(error)
+                continue
+            answer = child.receive(max(0.0, end_s - time.monotonic()))
+
+    def _round_of(self, cell: Cell) -> int:
+        """The round in which a cell is looked at, a secret of this process; 0 if it was before."""
+        if cell not in self._looked_at:
+            ends = Ends.of(by_cell(self._notes).get((cell.benchmark, cell.params), ()))
+            seen = any("receipt" in note.facts for note in ends.ok)
+            left = [n for n in range(1, cell.rounds + 1) if n not in ends.rounds]
+            self._looked_at[cell] = 0 if seen else secrets.choice(left)
+        return self._looked_at[cell]
 
     def _say(self, state: str, **facts: Any) -> None:
         store = self.store
-        append(
-            store.evidence, "run", run=self.run, state=state, plan=self.plan,
+        self.ledger.append(
+            "run", run=self.run, state=state, plan=self.plan,
             clean=not git(store.suites.parent, "status", "--porcelain"),
             front="convbench bench", machine=store.machine["machine"], commit=store.commit,
             environment=store.environment, commit_time_s=store.commit_time_s, **facts,
         )  # fmt: skip
+
+
+class _Said:
+    """What a process has said of a cell so far, and whether it may say the next.
+
+    It is asked for one cell, makes its claim before it knows whether that will be looked at, and
+    is held to it: whatever else it says is a ValueError.
+
+    Attributes
+    ----------
+    receipt, error : dict
+        What the judge has seen of the time, and of the output; empty if it has not.
+    """
+
+    def __init__(self, cell: Cell, *, judged: bool) -> None:
+        self._cell, self._judged = cell, judged
+        self._claimed_s: float | None = None
+        self._ended = False
+        self.receipt: dict[str, Any] = {}
+        self.error: dict[str, Any] = {}
+
+    def claim(self, claim: Mapping[str, Any]) -> None:
+        """Hold it to a time."""
+        if self._claimed_s is not None:
+            raise ValueError("it claims two times for one cell")
+        if not _is_positive(hot_s := claim.get("hot_s")):
+            raise ValueError("what it claims is no time")
+        self._claimed_s = float(hot_s)
+
+    def note(self, name: object, status: str, facts: dict[str, Any]) -> dict[str, Any]:
+        """The facts to write for a line of its own; of what was seen, that counts."""
+        cell = self._cell
+        if name != {"benchmark": cell.benchmark, "params": [*cell.params]}:
+            raise ValueError(f"it speaks of {name}, not of {cell}")
+        if status not in STATUSES or self._ended:
+            raise ValueError(f"it says {status!r} after it has ended, or that is no status")
+        if foreign := sorted(facts.keys() & {*FIELDS, "receipt"}):
+            raise ValueError(f"it is not its business to say {', '.join(foreign)}")
+        if not isinstance(facts.get("versions", {}), dict):
+            raise ValueError("its versions have no names")  # noqa: TRY004  # as all that it says
+        self._ended = status != "started"
+        if status != "ok":
+            return facts
+        samples_s, number = facts.get("samples_s", [1.0]), facts.get("number", 1)
+        if not (isinstance(samples_s, list) and samples_s and all(map(_is_positive, samples_s))):
+            raise ValueError("its samples are no times")
+        if not (type(number) is int and number > 0):
+            raise ValueError("the calls a sample are no number")
+        if self._claimed_s is not None:
+            median_s = statistics.median(samples_s) if "samples_s" in facts else 0.0
+            if not math.isclose(median_s, self._claimed_s, rel_tol=1e-4):  # they are rounded
+                raise ValueError(
+                    f"the median of its samples is {median_s} s, and it has stood by"
+                    f" {self._claimed_s} s"
+                )
+        elif self._judged and cell.stands:
+            raise ValueError("it does not stand by its time")
+        if self._judged and kind_of(cell.benchmark) == "accuracy" and not self.error:
+            raise ValueError("it has shown no output")
+        if not _is_number(self.error.get("value", facts.get("value", 0.0))):
+            raise ValueError("its value is no number")
+        return facts | ({"receipt": self.receipt} if self.receipt else {}) | self.error
+
+    def explained(self, outcome: Outcome) -> Outcome:
+        """Why there is no line of its own: of a process that the judge has ended, what it saw."""
+        if not self.doubt:
+            return outcome
+        remedy = "`convbench audit` looks again, and closer; docs/trust.md says how."
+        return replace(outcome, reason=self.doubt, remedy=remedy)
+
+    @property
+    def doubt(self) -> str:
+        """The first of the claims that were not supported, in words."""
+        for claim in self.receipt.get("claims", ()):
+            if claim["verdict"] == "not supported":
+                return f"{claim['claim']}: {claim['reason']}"
+        return ""
+
+    def end(self, done: object) -> None:
+        """Hear that it is done."""
+        if done == "ok" and not self._ended:
+            raise ValueError("it is done and has said nothing")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_positive(value: object) -> TypeGuard[float]:
+    return _is_number(value) and value > 0
+
+
+def _note(writer: Writer, cell: Cell, why: Outcome) -> None:
+    writer.write(
+        cell.benchmark, cell.params, "failed",
+        error=why.kind, reason=why.reason, remedy=why.remedy,
+    )  # fmt: skip
+
+
+def _ended(child: Child, writer: Writer) -> None:
+    """Say how the machine is when a process ends, and end it."""
+    writer.finish()
+    child.close()
 
 
 def _plan(store: Store, cells: Sequence[Cell]) -> str:
@@ -238,24 +425,16 @@ def _plan(store: Store, cells: Sequence[Cell]) -> str:
 # -- In the process -------------------------------------------------------------------------------
 
 
-def _serve(suites: str, place: Place, pipe: Questions) -> None:
+def _serve(suites: str, pipe: Questions) -> None:
     """Measure the cells that are asked for, until the question is None."""
-    writer = evidence.use(place)
-    pipe.send(Answer("ready"))
-    while True:
-        try:
-            question = pipe.recv()
-        except EOFError:
-            return
-        answer = Answer("ended", lost=True) if question is None else _measure(suites, *question)
-        if answer.lost:
-            writer.finish()
-        pipe.send(answer)
-        if question is None:
-            return
+    evidence.use(Relay(pipe))
+    pipe.send({"done": "ready"})
+    while (question := pipe.recv()) is not None:
+        pipe.send(_measure(suites, *question))
+    pipe.send({"done": "ended"})
 
 
-def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> Answer:
+def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> dict[str, Any]:
     """Run one benchmark as asv_runner does. The suites note what becomes of it themselves."""
     from asv_runner.benchmarks.mark import SkipNotImplemented  # noqa: PLC0415
     from asv_runner.discovery import get_benchmark_from_name  # noqa: PLC0415
@@ -270,14 +449,14 @@ def _measure(suites: str, name: str, index: int, params: Sequence[str]) -> Answe
             name, params, "failed",
             error=failure.kind, reason=failure.reason, remedy=failure.remedy,
         )  # fmt: skip
-        return Answer("failed")
+        return {"done": "failed"}
     if skip:  # by asv's skip_params: n/a by nature, which is not worth a line
-        return Answer("skipped")
+        return {"done": "skipped"}
     try:
         benchmark.do_run()
     except SkipNotImplemented:
-        return Answer("skipped")
+        return {"done": "skipped"}
     except Exception as error:  # whatever a library raises
         traceback.print_exc()
-        return Answer("failed", lost=explain(error).process_lost)
-    return Answer("ok")
+        return {"done": "failed", "lost": explain(error).process_lost}
+    return {"done": "ok"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from convbench.comparing.comparison import ComparedCell, Comparison
+from convbench.comparing.parts import standing
 from convbench.words.numbers import digits, share, si, times
 
 from . import charts
@@ -37,12 +38,12 @@ def _compared(comparison: Comparison) -> Iterator[Part]:
     yield Table.of(
         "Ratios, intervals and verdicts",
         "verdict | workload | target | > head / base | > low | > high | why"
-        " | > base | > head | > processes | > would have been seen",
+        " | > base | > head | > processes | > would have been seen | stands",
         (
             (
                 *compared(cell), _value(cell, cell.base.value), _value(cell, cell.head.value),
                 f"{cell.base.processes} + {cell.head.processes}" if cell.effect else "",
-                _seen(cell),
+                _seen(cell), standing(cell),
             )
             for cell in numbers
         ),
@@ -94,11 +95,13 @@ def _alone(data: Data) -> Iterator[Part]:
     yield Text("There is no base, so these are the times of the head alone.")
     yield Table.of(
         "Times",
-        "workload | target | status | > time | > ± between processes | > processes"
+        "workload | target | status | stands | > time | > end to end"
+        " | > ± between processes | > processes"
         " | > on the device | > GFLOP/s | > of roofline | algorithm",
         (
             (
-                row.workload, row.target, status(row.status), si(row.time_s, "s"),
+                row.workload, row.target, status(row.status), str(row.standing or ""),
+                si(row.time_s, "s"), si(row.end_to_end_s, "s"),
                 share(row.spread), str(row.processes or ""), si(row.device_s, "s"),
                 digits(row.gflops), share(row.of_roofline), row.algorithm,
             )

@@ -16,14 +16,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import statistics
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, Self
 
 SCHEMA = 2
 READABLE = (1, 2)
@@ -51,6 +53,11 @@ KINDS: dict[str, Kind] = {
 
 LINES = ("run", "process", "cell")
 STATUSES = ("started", "ok", "skipped", "failed")
+
+FIELDS = frozenset(
+    {"schema", "kind", "time_s", "run", "process", "round", "benchmark", "params", "status"}
+)
+"""What every line about a cell has; the rest of it are facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +108,135 @@ class Journal:
     problems: list[str] = field(default_factory=list)
 
 
-def append(path: Path, kind: str, **content: Any) -> None:
-    """Append one line, whole or not at all as far as a reader is concerned."""
-    line = json.dumps(
-        {"schema": SCHEMA, "kind": kind, "time_s": round(time.time(), 3), **content}, default=str
-    )
+def append(path: Path, kind: str, /, **content: Any) -> bytes:
+    """Append one line, whole or not at all as far as a reader is concerned.
+
+    Returns
+    -------
+    bytes
+        The line; empty, with a warning, if it could not be written.
+    """
+    entry = {"schema": SCHEMA, "kind": kind, "time_s": round(time.time(), 3), **content}
+    line = json.dumps(entry, default=str).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as file:
-            # Two runs can meet here. Both append a line with one write, and a lock for file systems
-            # on which that is not enough. The newline comes first: it ends a line that was torn.
-            with contextlib.suppress(ImportError):  # elsewhere than on Unix
-                import fcntl  # noqa: PLC0415
-
-                fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(f"\n{line}".encode())
+            _lock(file)
+            file.write(b"\n" + line)
     except OSError as error:
         warnings.warn(f"no evidence could be written: {error}", RuntimeWarning, stacklevel=2)
+        return b""
+    return line
+
+
+def _lock(file: IO[bytes]) -> None:
+    # Two runs can meet here. Both append a line with one write, and a lock for file systems on
+    # which that is not enough. The newline comes first: it ends a line that was torn.
+    with contextlib.suppress(ImportError):  # elsewhere than on Unix
+        import fcntl  # noqa: PLC0415
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+class Ledger:
+    """What one run writes into a file, and what was there before: the rest is somebody else's.
+
+    Whoever can open the file can write into it, a backend's process, too. While a run is on, its
+    own lines are those that it has written here; afterwards the file is in the hands of whoever
+    may write it.
+
+    Parameters
+    ----------
+    path : Path
+    run : str
+        Its id.
+
+    Attributes
+    ----------
+    strangers : set of str
+        Runs whose lines appeared in the meantime. Another `convbench bench` may have written them.
+    problems : list of str
+        What was changed by somebody else in lines that are nobody else's to write.
+    """
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path = path
+        self.strangers: set[str] = set()
+        self.problems: list[str] = []
+        self._known = Counter(_lines(path))
+        told = read(path)
+        ended = {name for name, facts in told.runs.items() if facts.get("state") == "finished"}
+        self._closed = {run, *ended}
+        self._ours: set[str] = set()
+
+    def append(self, kind: str, /, **content: Any) -> None:
+        """Append a line and remember it."""
+        if line := append(self.path, kind, **content):
+            self._known[line] += 1
+            self._ours.add(str(content.get("process")))
+
+    def settle(self) -> bool:
+        """Take out what others wrote as this run or one that had ended, and put back what is gone.
+
+        Returns
+        -------
+        bool
+            Whether there are strangers that were not known before.
+        """
+        met = len(self.strangers)
+        left = self._known.copy()
+        out, start = 0, 0
+        try:
+            with self.path.open("r+b", buffering=0) as file:
+                _lock(file)
+                for line in file.read().split(b"\n"):
+                    if left[line] > 0:
+                        left[line] -= 1
+                        start += len(line) + 1
+                        continue
+                    run, process = _whose(line)
+                    if run in self._closed or process in self._ours:
+                        # A reader passes over blanks, and nothing has to move for them.
+                        file.seek(start)
+                        file.write(b" " * len(line))
+                        out += 1
+                    elif run is not None:
+                        self.strangers.add(run)
+                    start += len(line) + 1
+                gone = b"".join(b"\n" + line for line in left.elements() if line.strip())
+                file.seek(0, os.SEEK_END)
+                file.write(gone)
+        except FileNotFoundError:
+            if not self._known:
+                return False
+            gone = b"\n".join(self._known.elements())
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_bytes(gone)
+        except OSError as error:
+            self.problems.append(f"{self.path}: not looked through, because {unreadable(error)}")
+            return False
+        if out:
+            self.problems.append(f"{self.path}: {out} lines taken out, which somebody else wrote")
+        if gone:
+            number = gone.strip().count(b"\n") + 1
+            self.problems.append(f"{self.path}: {number} lines put back, which somebody took out")
+        return len(self.strangers) > met
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+
+
+def _whose(line: bytes) -> tuple[str | None, str | None]:
+    """The run, "" in schema 1, and the process that a line is of; None if it cannot be read."""
+    try:
+        told = json.loads(line)
+        return str(told.get("run", "")), str(told.get("process", ""))
+    except UNREADABLE:
+        return None, None
 
 
 def read(path: Path) -> Journal:
@@ -185,6 +304,19 @@ def _note(journal: Journal, time_s: float, facts: dict[str, Any]) -> Note:
     if note.status not in STATUSES:
         raise ValueError(f"its status is {note.status!r}, none of {', '.join(STATUSES)}")
     return note
+
+
+def strangers(runs: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The runs that another has met in its file while it measured, and has not written itself.
+
+    A run that was begun earlier has the word.
+    """
+    found: set[str] = set()
+    for run, facts in runs.items():
+        named = facts.get("strangers")
+        if run not in found and isinstance(named, list):
+            found |= {str(other) for other in named if other != run}
+    return found
 
 
 def kind_of(benchmark: str) -> Kind | None:

@@ -13,7 +13,7 @@ from typing import Any
 from convbench.results import journal
 from convbench.results.folder import Filed, Folder, read_asv, short
 from convbench.results.journal import Ends, Kind, Name, Note, centre
-from convbench.words.status import Status
+from convbench.words.status import Standing, Status
 
 Place = tuple[str, str]
 """Machine and environment."""
@@ -82,6 +82,16 @@ class Record:
         return self.target.partition("@")[2]
 
     @property
+    def standing(self) -> Standing | None:
+        """What stands behind it, if it is a time."""
+        if self.kind != "time" or self.value is None:
+            return None
+        receipt = self.facts.get("receipt")
+        if not receipt:
+            return Standing.CLAIM
+        return Standing.DOUBTED if _doubt(receipt) else Standing.HELD
+
+    @property
     def draws(self) -> tuple[float, ...]:
         """One number a process; asv's one number where only that is known; () without any."""
         return self.processes or (() if self.value is None else (self.value,))
@@ -128,11 +138,15 @@ def _of_commit(folder: Folder, filed: Filed) -> Loaded:
     told = journal.read(folder.evidence_of(filed))
     of_cells = journal.by_cell(told.notes)
     cells = {name: _of_run(notes, told.runs) for name, notes in of_cells.items()}
+    noted = {benchmark for benchmark, _ in cells}
     known: dict[Name, tuple[dict[str, Any], Callable[[Kind, Ends], _Outcome | None]]] = {}
     for column in columns:
         about = {name: getattr(column, name) for name in _ABOUT}
         for params, value in zip(column.cells, column.values, strict=True):
-            known[column.benchmark, params] = about, partial(_beside_asv, value)
+            name = (column.benchmark, params)
+            if value is None and name not in cells and column.benchmark in noted:
+                continue  # asv stores None of what was never selected, once parameters change
+            known[name] = about, partial(_beside_asv, value)
     for name, notes in sorted(cells.items()):
         # asv's file is written after the evidence, or not at all; its own runs save all or nothing.
         if run := told.runs.get(notes[-1].run):
@@ -173,13 +187,14 @@ def _of_run(notes: Sequence[Note], runs: Mapping[str, Mapping[str, Any]]) -> lis
 
     An earlier run counts instead if it has measured the same in more processes: a quick look, or a
     run that was interrupted, does not cost a good one. What has uncommitted changes is never the
-    same.
+    same. One that appeared while another was measured here counts only where that has nothing.
     """
+    strange = journal.strangers(runs)
     of: dict[str, list[Note]] = {}
-    for note in notes:
+    for note in [note for note in notes if note.run not in strange] or notes:
         of.setdefault(note.run, []).append(note)
     ends = {run: Ends.of(some) for run, some in of.items()}
-    ended = [run for run in of if ends[run].rounds or ends[run].died] or [notes[-1].run]
+    ended = [run for run in of if ends[run].rounds or ends[run].died] or [*of][-1:]
     at = {note.run: i for i, note in enumerate(notes)}
     last = max(ended, key=lambda run: at[run])
 
@@ -247,12 +262,23 @@ def _summed(kind: Kind, ends: Ends) -> dict[str, Any]:
         facts["worst"] = worst.facts.get("worst", "")
     if ends.samples_s:
         facts["fastest_s"] = min(map(min, ends.samples_s))
+    if receipts := [r for note in ends.ok if (r := note.facts.get("receipt"))]:
+        facts["receipt"] = receipts[-1]
     if device := [s for note in ends.ok if (s := note.facts.get("device_samples_s"))]:
         facts["device_s"] = centre([statistics.median(map(float, samples)) for samples in device])
     return facts
 
 
-_OF_ONE_PROCESS = frozenset({"samples_s", "device_samples_s", "number", "value"})
+_OF_ONE_PROCESS = frozenset({"samples_s", "device_samples_s", "number", "value", "receipt"})
+
+
+def _doubt(receipt: object) -> str:
+    """The first of the claims that a receipt does not support, in words; "" if it supports all."""
+    claims = receipt.get("claims") if isinstance(receipt, Mapping) else None
+    for claim in claims if isinstance(claims, list) else ():
+        if isinstance(claim, Mapping) and claim.get("verdict") == "not supported":
+            return f"{claim.get('claim')}: {claim.get('reason')}"
+    return ""
 
 
 def _judged(kind: Kind, value: float, facts: Mapping[str, Any]) -> _Outcome:
@@ -262,6 +288,12 @@ def _judged(kind: Kind, value: float, facts: Mapping[str, Any]) -> _Outcome:
             "status": Status.WRONG,
             "reason": f"the error is {value:.3g} times its bound: {facts.get('worst', '')}",
             "remedy": "`convbench verify` tells more; the times of a wrong result mean nothing.",
+        }
+    if kind == "time" and (doubt := _doubt(facts.get("receipt"))):
+        outcome |= {
+            "status": Status.INVALID,
+            "reason": f"what was seen does not support it: {doubt}",
+            "remedy": "`convbench audit` looks again, and closer; docs/trust.md says how.",
         }
     return outcome
 
@@ -274,6 +306,7 @@ _TYPES = {
     "versions": (dict,),
     "machine": (dict,),
     "digests": (list,),
+    "receipt": (dict,),
 }
 """What others rely on; a fact of another type was not written by us and is left out."""
 

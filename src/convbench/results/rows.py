@@ -14,7 +14,7 @@ from convbench.results.ceilings import Ceiling, find_ceilings, impossible
 from convbench.results.folder import environment_in_words, short
 from convbench.results.records import Record
 from convbench.words.numbers import digits, duration, share, size
-from convbench.words.status import Exit, Outcome, Status
+from convbench.words.status import Exit, Outcome, Standing, Status
 from convbench.words.table import Column, Table, line, remark, stacked
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Row:
         How many fresh processes the time was measured in.
     spread : float, optional
         Half the distance between the fastest and the slowest of them, as a share of the time.
+    standing : Standing, optional
+        What stands behind the time.
+    fresh_s, end_to_end_s : float, optional
+        On fresh numbers: a run by the clock of its own process, and from the host to the host by
+        that of the judge.
     device_s : float, optional
         The part of the time that a GPU was at work, by its own events.
     gflops : float, optional
@@ -74,6 +79,9 @@ class Row:
     time_s: float | None = None
     processes: int = 0
     spread: float | None = None
+    standing: Standing | None = None
+    fresh_s: float | None = None
+    end_to_end_s: float | None = None
     device_s: float | None = None
     gflops: float | None = None
     gb_per_s: float | None = None
@@ -124,7 +132,10 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...],
         if part.status is not Status.OK
     ]
     if suite != "ceiling" and time_s and (reason := impossible(ceiling, flops, traffic, time_s)):
-        remedy = "Measure again with `convbench bench --fresh`; if it stays, the clock is wrong."
+        remedy = (
+            "Most likely work is missing: see that synchronize() waits for all of it, and what"
+            " `convbench audit` says. Otherwise measure again with `convbench bench --fresh`."
+        )
         outcomes.append(("pipeline", Outcome(Status.INVALID, reason, remedy)))
     present = {part.status for part in parts} | {outcome.status for _, outcome in outcomes}
     if present == {Status.OK, Status.SKIPPED} and all(
@@ -140,6 +151,9 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...],
         time_s=time_s,
         processes=len(processes),
         spread=apart / 2 / time_s if apart is not None and time_s else None,
+        standing=time.standing if time else None,
+        fresh_s=_number(facts.get("receipt", {}).get("fresh_s")),
+        end_to_end_s=_number(facts.get("receipt", {}).get("end_to_end_s")),
         device_s=facts.get("device_s"),
         gflops=gflops,
         gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
@@ -151,6 +165,10 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...],
         algorithm=str((time or any_part).facts.get("algorithm", "")),
         outcomes=tuple(outcomes),
     )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _part(record: Record) -> str:
@@ -250,6 +268,9 @@ def _table(rows: Sequence[Row], suite: str) -> Table:
         Column("target", list(zip((row.target for row in rows), styles, strict=True)), "name"),
         Column("time", [duration(row.time_s) for row in rows]),
         Column("\u00b1", [share(row.spread) for row in rows]),
+        Column("stands", [row.standing or "" for row in rows], "word"),
+        Column("fresh", [duration(row.fresh_s) for row in rows]),
+        Column("end to end", [duration(row.end_to_end_s) for row in rows]),
         Column("device", [duration(row.device_s) for row in rows]),
         Column("GFLOP/s", [digits(row.gflops) for row in rows]),
         # Where there is arithmetic its rate says more; JSON has both.
@@ -263,5 +284,6 @@ def _table(rows: Sequence[Row], suite: str) -> Table:
     ]
     # The stages of a layer first; those of other suites are all that these have.
     dispensable = [column.title for column in stages if alone]
-    dispensable += ["memory", "cold", "GB/s", "of roofline", "device", "GFLOP/s", "\u00b1"]
+    dispensable += ["memory", "cold", "GB/s", "of roofline", "fresh", "end to end", "device"]
+    dispensable += ["GFLOP/s", "\u00b1"]
     return Table(columns, dispensable, suite)

@@ -96,10 +96,10 @@ def test_targets_are_columns_and_workloads_are_lines():
     assert [line.workload for line in suite.lines] == ["net.conv", "net.pool"]
     base, other = suite.lines[0].cells
     assert list(page.words(suite, base, base)) == [
-        ("time", "2.00 ms"), ("error", "error 0.500")
+        ("time", "2.00 ms"), ("claim", "claim"), ("error", "error 0.500")
     ]  # fmt: skip
     assert list(page.words(suite, other, base)) == [
-        ("time", "1.00 ms"), ("speedup", "2.00x"), ("error", "error 0.250")
+        ("time", "1.00 ms"), ("claim", "claim"), ("speedup", "2.00x"), ("error", "error 0.250")
     ]  # fmt: skip
     assert suite.lines[1].cells[1] is None
     assert suite.lines[0].benchmark == "bench_pipeline.Smoke.track_time"
@@ -136,7 +136,7 @@ def test_nothing_is_said_of_the_speed_of_a_wrong_result():
     assert section.targets == ("b@cpu", "numpy@cpu", "c@cpu")
     wrong, base, other = suite.lines[0].cells
     assert [text for _, text in page.words(suite, wrong, base)] == [
-        "wrong", "1.00 ms", "error 3.00"
+        "wrong", "1.00 ms", "claim", "error 3.00"
     ]  # fmt: skip
     assert ("void", "1.00 ms") in page.words(suite, wrong, base)
     assert "speedup" not in dict(page.words(suite, other, wrong))

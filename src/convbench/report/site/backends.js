@@ -33,6 +33,9 @@ $(document).ready(function() {
         if (cell.time) {
             parts.push(make('span', cell.time, cell.counts ? 'time' : 'void'));
         }
+        if (cell.time && cell.claim) {
+            parts.push(make('span', 'claim', 'claim'));
+        }
         if (cell.counts && base && base.counts && base !== cell && cell.time_s) {
             parts.push(make('span', digits(base.time_s / cell.time_s) + 'x', 'speedup'));
         }

@@ -77,6 +77,8 @@ def words(suite: Suite, cell: Entry, base: Entry | None) -> Iterator[tuple[str, 
         yield "status", cell.status
     if cell.time:
         yield ("time" if cell.counts else "void"), cell.time
+    if cell.time and cell.claim:
+        yield "claim", "claim"
     base_s = base.time_s if base is not None and base is not cell and base.counts else None
     if cell.counts and cell.time_s and base_s:
         yield "speedup", faster(base_s / cell.time_s)

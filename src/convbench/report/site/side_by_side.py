@@ -17,7 +17,7 @@ from convbench.results.folder import environment_in_words, is_existing, short
 from convbench.results.records import Place, Record
 from convbench.results.rows import BASELINE, Row, causes_in_words, summarise
 from convbench.words.numbers import date, digits, duration
-from convbench.words.status import Status
+from convbench.words.status import Standing, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Entry:
         To be read: the time of a call, and the largest error over its bound. "" if there is none.
     counts : bool
         Whether the time means something: it was measured, and nothing is known against it.
+    claim : bool
+        Nobody has looked at what was computed while the time was taken.
     """
 
     status: str
@@ -38,6 +40,7 @@ class Entry:
     error: str
     counts: bool
     reasons: tuple[str, ...] = ()
+    claim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,7 @@ def _cell(row: Row | None, stage: str) -> Entry | None:
         error=digits(_finite(row.error_over_bound)),
         counts=bool(time_s) and not doubted,
         reasons=tuple(dict.fromkeys(outcome.reason for _, outcome in row.outcomes)),
+        claim=row.standing is Standing.CLAIM and not stage,
     )
 
 
