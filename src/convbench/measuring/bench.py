@@ -268,9 +268,10 @@ class Bench:
                     case {"note": {"status": str(status), "facts": dict(facts), **name}}:
                         found = said.note(name, status, facts)
                         writer.write(cell.benchmark, cell.params, status, **found)
-                    case {"computed": dict(computed), "claim": dict(claim)} if self._examiner:
-                        said.error = self._examiner.error(cell, computed, claim)
-                        child.tell(said.error)
+                    case {"computed": dict(computed), "claim": dict(claim)}:
+                        if self._examiner is not None:
+                            said.error = self._examiner.error(cell, computed, claim)
+                        child.tell(said.error or None)
                     case {"claim": dict(claim)}:
                         said.claim(claim)
                         asked_s = time.monotonic()

@@ -123,10 +123,10 @@ class Relay:
         note = {"benchmark": benchmark, "params": [*params], "status": status, "facts": plain}
         self._pipe.send({"note": note})
 
-    def judged(self, computed: Computed, claim: Mapping[str, Any]) -> dict[str, Any]:
+    def judged(self, computed: Computed, claim: Mapping[str, Any]) -> dict[str, Any] | None:
         """Hand an output to the judge: error over bound, and the worst element in words."""
         self._pipe.send({"computed": computed.to_dict(), "claim": dict(claim)})
-        verdict: dict[str, Any] = self._pipe.recv()
+        verdict: dict[str, Any] | None = self._pipe.recv()
         return verdict
 
     def attest(self, backend: Backend, run: Run, claim: Mapping[str, Any]) -> None:
