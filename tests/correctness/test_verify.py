@@ -29,7 +29,7 @@ from convbench.correctness.verify_text import junit
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.targets import Target
-from convbench.stimulus.workloads import Workload
+from convbench.stimulus.workloads import Workload, load, select
 from convbench.words.status import Status
 
 from ..plugin import write_plugin
@@ -208,3 +208,40 @@ def test_what_is_right_only_by_a_declaration_is_said_and_wrong_if_asked_for() ->
         assert exit_code([needless, check]) == 0
         assert exit_code([needless, check], strict=True) == 2
     assert exit_code([needless], strict=True) == 0
+
+
+LISTED = """
+from convbench.backends.base import Run
+from convbench.backends.numpy import NumpyBackend
+
+class Listed(NumpyBackend):
+    name = "listed"
+
+    def build(self, pipeline, weights):
+        run = super().build(pipeline, weights)
+        listed = (pipeline.n, pipeline.h, pipeline.w, pipeline.c) in SIZES
+        return run if listed else Run(lambda x: 0 * run(x), "nothing")
+"""
+
+
+def test_who_is_right_about_the_listed_layers_only_is_found_by_their_neighbours(
+    tmp_path: Path,
+) -> None:
+    smoke = (row.pipeline for row in select(load(ROOT / "benchmarks" / "workloads.toml"), "smoke"))
+    sizes = {(p.n, p.h, p.w, p.c) for p in smoke}
+    (tmp_path / "listed.py").write_text(f"SIZES = {sizes}\n{LISTED}")
+    info = tmp_path / "listed-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: listed\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[convbench.backends]\nlisted = listed:Listed\n")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    arguments = ("--target", "listed@cpu", "--dtype", "float32", "--fill", "integers", "--json")
+    blind = run(*arguments, "--neighbours", "0", env=env)
+    seen = run(*arguments, "--neighbours", "2", env=env)
+    assert [done.returncode for done in (blind, seen)] == [0, 2]
+    checks = json.loads(seen.stdout)["checks"]
+    wrong = [check for check in checks if check["status"] == "wrong"]
+    assert wrong
+    assert all("+" in check["workload"] for check in wrong)
+    repeated = run(*wrong[0]["command"].split()[2:], env=env)
+    assert repeated.returncode == 2

@@ -8,7 +8,15 @@ import pytest
 
 from convbench.errors import SpecError, WorkloadError
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
-from convbench.stimulus.workloads import TIERS, Workload, default_path, find, load, select
+from convbench.stimulus.workloads import (
+    TIERS,
+    Workload,
+    default_path,
+    find,
+    load,
+    neighbour,
+    select,
+)
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "workloads.toml"
 ROWS = load(FILE)
@@ -385,3 +393,19 @@ def test_standard_covers_stride_groups_channels_and_batch():
 @pytest.mark.parametrize("alone", [True, False])
 def test_standard_covers_pooling(op, alone):
     assert any(p.pool.op == op and (p.conv is None) == alone for p in POOLS)
+
+
+def test_a_neighbour_follows_from_its_seed_and_is_found_by_its_name():
+    for row in ROWS[:60]:
+        near = neighbour(row, 0xC0FFEE)
+        assert near is not None
+        assert near.pipeline != row.pipeline
+        assert near.pipeline.conv == row.pipeline.conv
+        assert find(ROWS, [near.name]) == (near,)
+    assert len({neighbour(ROWS[0], seed).pipeline for seed in range(20)}) > 10
+
+
+@pytest.mark.parametrize("seed", ["", "x", "123456789", "-1"])
+def test_a_neighbour_of_no_seed_is_refused(seed):
+    with pytest.raises(WorkloadError, match=r"expected up to 8 hexadecimal digits"):
+        find(ROWS, [f"{ROWS[0].name}+{seed}"])

@@ -10,8 +10,6 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
 from convbench.auditing import claimant
 from convbench.auditing.claims import Claim, Receipt, Support
 from convbench.auditing.examine import Subject, Watched
@@ -21,14 +19,13 @@ from convbench.backends import open_backend
 from convbench.correctness.accuracy import accuracy_of, refer_for
 from convbench.correctness.sample import sample
 from convbench.correctness.worker import Task, Worker
-from convbench.errors import ArrayError, SpecError
+from convbench.errors import ArrayError
 from convbench.machine import nvidia, watch
 from convbench.machine.child import START_TIMEOUT_S, Child
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import make_inputs
-from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
-from convbench.stimulus.workloads import Workload
+from convbench.stimulus.workloads import Workload, neighbour
 from convbench.words.numbers import duration, size
 from convbench.words.status import Exit, Outcome, Status
 
@@ -320,37 +317,13 @@ def _device(target: Target, pid: int) -> Claim:
     return Claim("device", Support.NOT_SUPPORTED, seen, claimed, "", reason)
 
 
-def neighbours(
-    pipeline: PipelineSpec, seed: int, number: int = NEIGHBOURS
-) -> Iterator[PipelineSpec]:
-    """Pipelines like this one that nobody has listed: other sizes, drawn from a secret."""
-    chance = np.random.default_rng(seed)
-    table = pipeline.to_dict()
-    found = 0
-    for _ in range(50):
-        moved = dict(table)
-        for name, most in (("n", 2), ("h", 5), ("w", 5)):
-            moved[name] = max(1, int(table[name]) + int(chance.integers(-most, most + 1)))
-        if pipeline.flops > 2e8:  # a neighbour need not be as large
-            moved["h"], moved["w"] = max(1, moved["h"] // 3), max(1, moved["w"] // 3)
-        groups = pipeline.conv.groups if pipeline.conv else 1
-        if groups == 1:
-            moved["c"] = max(1, int(table["c"]) + int(chance.integers(-2, 3)))
-        try:
-            near = PipelineSpec.from_dict(moved)
-        except SpecError:
-            continue
-        if near != pipeline:
-            yield near
-            found += 1
-        if found == number:
-            return
-
-
 def check_neighbours(worker: Worker, workload: Workload, dtype: str, seed: int) -> Claim | None:
     """Whether what is not listed is right too; None if none could be computed."""
     worst, checked = None, 0
-    for i, near in enumerate(neighbours(workload.pipeline, seed)):
+    for i in range(NEIGHBOURS):
+        if (row := neighbour(workload, (seed + i) % 2**32)) is None:
+            continue
+        near = row.pipeline
         inputs = make_inputs(near, dtype, Fill.NORMAL, (seed + i) % 2**32)
         answer = worker.compute(Task(near, inputs, Fill.NORMAL))
         if isinstance(answer, Outcome):

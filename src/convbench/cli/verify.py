@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="repeatable; default: all. Integers whose sums are exact must come out bit for bit",
     )  # fmt: skip
     parser.add_argument(
+        "--neighbours", type=int, choices=range(100), default=1, metavar="N",
+        help="check so many layers like each workload that nobody has listed, too, of sizes that"
+        " are drawn now; default: 1, and none where workloads are named",
+    )  # fmt: skip
+    parser.add_argument(
         "--processes", type=count, default=1, metavar="N",
         help="compute each cell in N fresh processes with different numbers of threads, and say"
         " whether they give the same bits; default: 1",
@@ -102,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.timeout,
         arguments.processes,
         thorough=arguments.thorough,
+        neighbours=0 if arguments.workload else arguments.neighbours,
     )
     checks: list[Check] = []
     started = time.monotonic()

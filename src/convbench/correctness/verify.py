@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,7 +31,7 @@ from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
 from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
-from convbench.stimulus.workloads import Workload
+from convbench.stimulus.workloads import Workload, neighbour
 from convbench.words.status import Exit, Outcome, Status
 
 MOST_ZEROS = 0.5
@@ -148,6 +148,9 @@ class Plan:
     thorough : bool
         Check large outputs whole, instead of a sample of their positions, with denormal numbers
         too, and what a backend declares to be slow.
+    neighbours : int
+        Layers like each of the workloads that nobody has listed, which are checked too, in the
+        first of the dtypes and with the first of the fills: of sizes from a seed that is drawn now.
     """
 
     workloads: Sequence[Workload]
@@ -158,11 +161,22 @@ class Plan:
     timeout_s: float = 600.0
     processes: int = 1
     thorough: bool = False
+    neighbours: int = 0
+
+    @property
+    def rows(self) -> Iterator[tuple[Workload, str, Fill]]:
+        """What is checked on every target."""
+        for workload in self.workloads:
+            yield from ((workload, dtype, fill) for dtype in self.dtypes for fill in self.fills)
+            for _ in range(self.neighbours):
+                if (near := neighbour(workload, secrets.randbits(32))) is not None:
+                    yield near, self.dtypes[0], self.fills[0]
 
     @property
     def cells(self) -> int:
-        """How many cells that makes."""
-        return len(self.workloads) * len(self.targets) * len(self.dtypes) * len(self.fills)
+        """How many cells that makes, at most."""
+        each = len(self.dtypes) * len(self.fills) + self.neighbours
+        return len(self.workloads) * len(self.targets) * each
 
 
 def verify(plan: Plan) -> Generator[Check]:
@@ -185,19 +199,17 @@ def verify(plan: Plan) -> Generator[Check]:
             ]
             for target, absence in plan.targets.items()
         }
-        for workload in plan.workloads:
-            for dtype in plan.dtypes:
-                for fill in plan.fills:
-                    if fill is Fill.DENORMAL and _slow(workload.pipeline) and not plan.thorough:
-                        for target in workers:
-                            yield _too_slow(plan, target, workload, dtype)
-                        continue
-                    case = _Case.of(workload.pipeline, dtype, fill, plan)
-                    for target, replicates in workers.items():
-                        yield Check(
-                            target, workload.name, dtype, fill, plan.seed, exact=case.exact,
-                            sampled=case.sampled, **case.judge(replicates),
-                        )  # fmt: skip
+        for workload, dtype, fill in plan.rows:
+            if fill is Fill.DENORMAL and _slow(workload.pipeline) and not plan.thorough:
+                for target in workers:
+                    yield _too_slow(plan, target, workload, dtype)
+                continue
+            case = _Case.of(workload.pipeline, dtype, fill, plan)
+            for target, replicates in workers.items():
+                yield Check(
+                    target, workload.name, dtype, fill, plan.seed, exact=case.exact,
+                    sampled=case.sampled, **case.judge(replicates),
+                )  # fmt: skip
 
 
 def _slow(pipeline: PipelineSpec) -> bool:

@@ -11,9 +11,10 @@ a test holds that the two agree.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convbench.errors import SpecError, WorkloadError
@@ -24,6 +25,7 @@ TIERS = ("smoke", "standard", "full")
 
 _FILE = Path("benchmarks", "workloads.toml")
 _NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+_NEAR, _SEED = "+", re.compile(r"[0-9a-f]{1,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,8 @@ def find(workloads: Iterable[Workload], names: Iterable[str]) -> tuple[Workload,
     """
     known = {workload.name: workload for workload in workloads}
     found = []
-    for name in names:
+    for wanted in names:
+        name, mark, seed = wanted.partition(_NEAR)
         if name not in known:
             import difflib  # noqa: PLC0415  # nor for this
 
@@ -161,8 +164,46 @@ def find(workloads: Iterable[Workload], names: Iterable[str]) -> tuple[Workload,
             raise WorkloadError(
                 f"workloads: the name is {name!r}; expected the name of a row. {hint}"
             )
-        found.append(known[name])
+        row: Workload | None = known[name]
+        if mark:
+            row = neighbour(known[name], int(seed, 16)) if _SEED.fullmatch(seed) else None
+        if row is None:
+            raise WorkloadError(
+                f"workloads: the neighbour of {name} is {seed!r}; expected up to 8 hexadecimal "
+                "digits, as `convbench verify` prints them. Correct it."
+            )
+        found.append(row)
     return tuple(found)
+
+
+def neighbour(workload: Workload, seed: int) -> Workload | None:
+    """A layer like this one that nobody has listed: of other sizes, which follow from a seed.
+
+    Who computes the listed layers and no others is found by it, as long as nobody knows the seed.
+
+    Returns
+    -------
+    Workload or None
+        Its name is that of the row with the seed, which :func:`find` understands; None if no other
+        size can be computed.
+    """
+    chance = random.Random(seed)  # noqa: S311  # the seed is the secret
+    table = workload.pipeline.to_dict()
+    for _ in range(50):
+        moved = dict(table)
+        for name, most in (("n", 2), ("h", 5), ("w", 5)):
+            moved[name] = max(1, int(table[name]) + chance.randint(-most, most))
+        if workload.pipeline.flops > 2e8:  # a neighbour need not be as large
+            moved["h"], moved["w"] = max(1, moved["h"] // 3), max(1, moved["w"] // 3)
+        if workload.pipeline.conv is None or workload.pipeline.conv.groups == 1:
+            moved["c"] = max(1, int(table["c"]) + chance.randint(-2, 2))
+        try:
+            near = PipelineSpec.from_dict(moved)
+        except SpecError:
+            continue
+        if near != workload.pipeline:
+            return replace(workload, name=f"{workload.name}{_NEAR}{seed:x}", pipeline=near)
+    return None
 
 
 def _workload(where: str, row: object) -> Workload:
