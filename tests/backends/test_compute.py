@@ -132,6 +132,27 @@ def test_a_backend_that_stays_right_has_one_output():
     assert compute(NumpyBackend("cpu"), pipeline, inputs, poison=True).second is None
 
 
+def test_an_input_that_was_not_copied_may_not_be_changed_either():
+    class InPlace(NumpyBackend):
+        def to_device(self, array):
+            return array
+
+        def build(self, pipeline, weights):
+            run = super().build(pipeline, weights)
+
+            def in_place(x):
+                y = run(x)
+                x[...] = 0
+                return y
+
+            return replace(run, function=in_place)
+
+    pipeline = PipelineSpec(1, 5, 5, 3, ConvSpec(4, 3, 3))
+    inputs = make_inputs(pipeline, "float32", Fill.NORMAL, 1)
+    with pytest.raises(BrokenContract, match="changed its input"):
+        compute(InPlace("cpu"), pipeline, inputs, poison=True)
+
+
 def test_a_class_of_its_own_is_no_array():
     class Mine(np.ndarray):
         pass
