@@ -59,18 +59,22 @@ extern "C" void round_bfloat16(const float *x, unsigned short *y, int n) {{
 _OPTIONS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
 
 
+def compiler() -> str | None:
+    """The system's C++ compiler."""
+    return next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+
+
 @cache
 def compiled() -> ctypes.CDLL:
     """The kernel as it is, compiled by the system's C++ compiler: its threads run in turn."""
-    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    if compiler is None:
+    if compiler() is None:
         pytest.skip("there is no C++ compiler here (c++, g++ or clang++)")
     shim = Path(__file__).with_name("cuda_on_cpu.h")
     with tempfile.TemporaryDirectory() as folder:
         main, built = Path(folder, "main.cpp"), Path(folder, "pipeline.so")
         main.write_text(_MAIN.format(shim=shim, source=cuda_kernels.SOURCE))
         done = subprocess.run(
-            [compiler, *_OPTIONS, "-o", built, main],
+            [compiler(), *_OPTIONS, "-o", built, main],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -76,9 +76,12 @@ STALE = """
 for how in {declared}:
     holes = eval(how)
     name = holes[-1].what.title().replace(" ", "")
-    capabilities = Capabilities(("cpu",), holes=holes)
-    mine = type(name, (NumpyBackend,), {{"capabilities": capabilities, "name": holes[-1].what}})
-    globals()[f"Test{{name}}"] = conformance_suite(mine)
+    facts = {{
+        "__module__": __name__, "name": holes[-1].what,
+        "capabilities": Capabilities(("cpu",), holes=holes),
+    }}
+    mine = type(name, (NumpyBackend,), facts)
+    globals().update({{name: mine, f"Test{{name}}": conformance_suite(mine)}})
 """
 
 
@@ -179,3 +182,184 @@ def test_sums_that_are_declared_and_not_needed_are_stale(tmp_path: Path) -> None
     assert only(outcomes, "test_declared_sums") == ["failure"]
     (message,) = (text for _, text in outcomes.values())
     assert "stale: its sums" in message
+
+
+# Each is wrong where there is a pool, and right elsewhere.
+CROOKED = """
+import os, signal, sys, time
+from dataclasses import replace
+
+import numpy as np
+
+from convbench.backends.base import Capabilities, Hole
+from convbench.backends.numpy import NumpyBackend
+from convbench.correctness import accuracy
+from convbench.errors import BackendUnavailable, Unavailability
+
+
+def blind():
+    right = accuracy.Accuracy(0.0, (0, 0, 0, 0), 1.0, 1.0, 0.1)
+    np.array_equal = lambda *_, **__: True
+    accuracy.accuracy_of = lambda *_: right
+    if "convbench.testing" in sys.modules:
+        sys.modules["convbench.testing"].accuracy_of = accuracy.accuracy_of
+
+
+class Honest(NumpyBackend):
+    name = "honest"
+
+
+class Crooked(NumpyBackend):
+    def build(self, pipeline, weights):
+        run = super().build(pipeline, weights)
+        return run if pipeline.pool is None else self.faulty(run)
+
+    def faulty(self, run):
+        return replace(run, function=lambda x: self.fault(run(x)))
+
+
+class Blinds(Crooked):
+    name = "blinds"
+    def fault(self, y):
+        blind()
+        return y + 1
+
+
+class Patch:
+    def __reduce__(self):
+        return blind, ()
+
+
+class Reduced(Crooked):
+    name = "reduced"
+    def fault(self, y):
+        return np.full(y.shape, Patch())
+
+
+class Killed(Crooked):
+    name = "killed"
+    def fault(self, y):
+        print("free(): invalid pointer", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Exits(Crooked):
+    name = "exits"
+    capabilities = Capabilities(
+        ("cpu",), holes=(Hole("pools", "they end it", lambda spec, _: spec.pool is not None),)
+    )
+    def fault(self, y):
+        os._exit(0)
+
+
+class Hangs(Crooked):
+    name = "hangs"
+    def fault(self, y):
+        time.sleep(3600)
+
+
+class Raises(Crooked):
+    name = "raises"
+    def fault(self, y):
+        raise RuntimeError("no such kernel")
+
+
+class Absent(NumpyBackend):
+    name = "absent"
+    capabilities = replace(NumpyBackend.capabilities, variants={"": "", "other": ""})
+    @classmethod
+    def devices(cls):
+        raise BackendUnavailable(Unavailability.NO_DEVICE, f"{os.getpid()} sees none", "Buy one.")
+"""
+AT_IMPORT = """
+import crooked
+
+crooked.blind()
+
+
+class AtImport(crooked.Blinds):
+    name = "at_import"
+"""
+SEALED = """
+import crooked
+
+for name in ("Honest", "Blinds", "Reduced", "Killed", "Raises", "Absent"):
+    globals()["Test" + name] = conformance_suite(getattr(crooked, name))
+TestHangs = conformance_suite(crooked.Hangs, timeout_s=5)
+TestExits = conformance_suite("crooked:Exits")
+TestAtImport = conformance_suite("at_import:AtImport")
+
+
+def local():
+    class Local(crooked.Honest):
+        name = "local"
+
+    return Local
+
+
+TestLocal = conformance_suite(local())
+"""
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """What the suite says of backends that go for their judge, or for their process."""
+    folder = tmp_path_factory.mktemp("sealed")
+    (folder / "crooked.py").write_text(CROOKED)
+    (folder / "at_import.py").write_text(AT_IMPORT)
+    which = "one_hot or hole_is or (float32 and over) or (any_pipeline and (honest or hangs))"
+    return run_suite(folder, SEALED, which)
+
+
+def test_an_honest_backend_passes_in_a_process_of_its_own(sealed) -> None:
+    found = {name: how for name, how in sealed.items() if "[honest@" in name}
+    assert only(found, "test_hole_is_needed") == ["skipped"], "it declares none"
+    assert only(found, "test_any", "test_probe", "test_one") == ["passed"] * 6
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("blinds", ""),
+        ("at_import", ""),
+        ("reduced", "Traceback"),
+        ("killed", "killed by SIGKILL); its last words: free(): invalid pointer"),
+        ("hangs", "no answer within 5 s, so the process was ended"),
+        ("raises", "Traceback"),
+    ],
+)
+def test_a_fault_costs_the_tests_that_meet_it(sealed, name: str, why: str) -> None:
+    """The judge is out of its reach, and the tests that come after it have a new process."""
+    mine = {key: how for key, how in sealed.items() if f"[{name}@" in key}
+    failed = {key: why for key, (how, why) in mine.items() if how == "failure"}
+    assert all(why in message for message in failed.values()), failed
+    probes = ("windows over the edge", "average over the edge", "stride over filter")
+    hows = [mine[f"test_probe[{name}@cpu-{probe}-float32]"][0] for probe in probes]
+    assert hows == ["failure", "failure", "passed"]
+    assert only(mine, "test_one_hot") == ["passed"] * 2
+
+
+def test_a_lost_process_is_lost_once_a_test(sealed) -> None:
+    """No smaller example is looked for."""
+    how, why = sealed["test_any_pipeline[hangs@cpu]"]
+    assert how == "failure"
+    assert "Lost" in why
+
+
+def test_what_ends_its_process_cannot_be_had(sealed) -> None:
+    assert sealed["test_hole_is_needed[exits@cpu-pools]"] == ("passed", "")
+
+
+def test_a_device_that_is_absent_is_looked_for_once(sealed) -> None:
+    reasons = {why for name, (_, why) in sealed.items() if "[absent" in name}
+    (reason,) = reasons - {"it declares no holes"}
+    assert reason.startswith("no device: ")
+    assert reason.endswith(" sees none. Buy one.")
+    assert not reason.startswith(f"no device: {os.getpid()} ")
+
+
+def test_a_class_that_no_process_can_import_is_told_where_to_go(sealed) -> None:
+    how, why = sealed["test_one_hot_gives_the_flipped_filter[local@cpu-1]"]
+    assert how == "error"
+    assert "'test_mine:local.<locals>.Local'" in why
+    assert "Move the class into one on sys.path" in why

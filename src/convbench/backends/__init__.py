@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import pkgutil
 from functools import cache
 
 from convbench.backends.base import Backend
@@ -67,6 +68,38 @@ def backend_class(name: str) -> type[Backend]:
             f"Correct the entry point {name!r}.",
         )
     return loaded
+
+
+def find_class(target: Target) -> type[Backend]:
+    """The class of a target that names its place, ``package.module:Class``, and not a backend.
+
+    Raises
+    ------
+    TargetError
+        If no class of a backend can be imported from there.
+    """
+    try:
+        found = pkgutil.resolve_name(target.backend)
+    except Exception as error:  # likewise
+        found = f"{type(error).__name__}: {error}"
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise TargetError(
+            f"backend: its place is {target.backend!r}, and there is {found}; expected a Backend"
+            " at the top level of a module that any process can import. Move the class into one"
+            " on sys.path: in a function it has no place, and a test module may have none under"
+            " pytest's --import-mode=importlib."
+        )
+    return found
+
+
+def open_class(target: Target) -> Backend:
+    """Take the device that a target names, which names the place of a class.
+
+    Raises
+    ------
+    TargetError, BackendUnavailable
+    """
+    return find_class(target)(target.device, target.variant)
 
 
 def open_backend(target: Target) -> Backend:

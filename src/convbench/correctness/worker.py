@@ -6,18 +6,20 @@ so that no backend judges its own result, and it starts a new process after one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Self
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, Self
 
 from convbench.backends import open_backend
-from convbench.backends.base import Backend, HoleKind
+from convbench.backends.base import Backend, Hole, HoleKind
 from convbench.backends.compute import Computed, compute
 from convbench.correctness.faults import FAULTS
-from convbench.errors import BrokenContract
+from convbench.errors import BrokenContract, Unsupported
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.machine.failures import explain
-from convbench.stimulus.arrays import Array, exactly_an_array
+from convbench.stimulus.arrays import Array, Weights, exactly_an_array, layouts
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import PipelineSpec
@@ -37,6 +39,13 @@ class Task:
         A name in :data:`convbench.correctness.faults.FAULTS` to plant into the backend.
     thorough : bool
         Compute also what the backend declares to be too slow.
+    undeclared : bool
+        Try also what the backend declares to be missing.
+    poison : bool
+        As of :func:`.compute.compute`.
+    layout : str, optional
+        A name in what :func:`.arrays.layouts` returns: how the input and the filters lie in memory.
+        What crosses to the process lies there in one piece otherwise.
     """
 
     pipeline: PipelineSpec
@@ -44,6 +53,9 @@ class Task:
     fill: Fill | None = None
     fault: str | None = None
     thorough: bool = True
+    undeclared: bool = False
+    poison: bool = True
+    layout: str | None = None
 
 
 class Worker:
@@ -60,6 +72,8 @@ class Worker:
         How many threads the libraries may use; as many as they like by default.
     opening : callable
         Opens the backend in the process.
+    explaining : callable
+        Puts into words, in the process, what was raised there.
     """
 
     def __init__(
@@ -68,26 +82,21 @@ class Worker:
         timeout_s: float = 600.0,
         absence: Outcome | None = None,
         threads: int | None = None,
-        opening: Callable[[Target], Backend] = open_backend,
+        opening: Callable[[Target], Any] = open_backend,
+        explaining: Callable[[Exception], Outcome] = explain,
     ) -> None:
         self.target = target
         self.timeout_s = timeout_s
         self.threads = threads
         self._opening = opening
+        self._explaining = explaining
         self._child: Child | None = None
         self._absence = absence
 
     def compute(self, task: Task) -> Computed | Outcome:
         """Compute one cell. It never raises for what goes wrong in the process."""
-        if self._child is None and self._absence is None:
-            self._start()
-        if self._child is None:
-            assert self._absence is not None
-            return self._absence
-        answer = self._child.ask(task, self.timeout_s)
+        answer = self.ask(partial(_compute, task))
         if isinstance(answer, Outcome):
-            if answer.process_lost:
-                self.close()  # the next cell gets a new process
             return answer
         try:
             return Computed(
@@ -101,16 +110,42 @@ class Worker:
             self.close()  # likewise: it does not speak as our own code in it does
             return Outcome.malformed(error)
 
-    def _start(self) -> None:
-        child = Child(_serve, (self._opening, str(self.target)), self.threads)
+    def ask(self, question: Callable[[Any], object]) -> Any:
+        """Have a function called with the backend in the process.
+
+        Parameters
+        ----------
+        question : callable
+            It is pickled, so that the process has to find it where we do.
+
+        Returns
+        -------
+        plain values and arrays, or an Outcome
+        """
+        absence = self.start()
+        if absence is not None:
+            return absence
+        assert self._child is not None
+        answer = self._child.ask(question, self.timeout_s)
+        if isinstance(answer, Outcome) and answer.process_lost:
+            self.close()  # the next question gets a new process
+        return answer
+
+    def start(self) -> Outcome | None:
+        """Start the process if there is none; why there is none, if that cannot be done."""
+        if self._child is not None or self._absence is not None:
+            return self._absence
+        arguments = (self._opening, self.target, self._explaining)
+        child = Child(_serve, arguments, self.threads)
         ready = child.receive(START_TIMEOUT_S)
         if ready is None:
             self._child = child
-            return
+            return None
         child.close()
         self._absence = (
             ready if isinstance(ready, Outcome) else Outcome(Status.FAILED, "it did not start")
         )
+        return self._absence
 
     def close(self) -> None:
         """End the process."""
@@ -125,27 +160,31 @@ class Worker:
         self.close()
 
 
-def _serve(opening: Callable[[Target], Backend], target: str, pipe: Questions) -> None:
+def _serve(
+    opening: Callable[[Target], Any],
+    target: Target,
+    explaining: Callable[[Exception], Outcome],
+    pipe: Questions,
+) -> None:
     """Open the backend, say None (or why not), and answer until the pipe is closed."""
     try:
-        backend = opening(Target.parse(target))
+        backend = opening(target)
     except Exception as error:  # whatever a library raises is the answer
-        pipe.send(explain(error))
+        pipe.send(explaining(error))
         return
     pipe.send(None)
     while True:
         try:
-            task: Task = pipe.recv()
+            question = pipe.recv()
         except EOFError:
             return
         try:
-            answer = _compute(backend, task)
-            pipe.send(answer if isinstance(answer, Outcome) else answer.to_dict())
+            pipe.send(question(backend))
         except Exception as error:  # likewise
-            pipe.send(explain(error))
+            pipe.send(explaining(error))
 
 
-def _compute(backend: Backend, task: Task) -> Computed | Outcome:
+def _compute(task: Task, backend: Backend) -> dict[str, Any] | Outcome:
     """Compute a cell, after a run on nan; or with a fault planted."""
     where = (backend.variant, backend.device)
     dtype = task.inputs.weights.dtype
@@ -154,9 +193,11 @@ def _compute(backend: Backend, task: Task) -> Computed | Outcome:
     if slow is not None and not task.thorough:
         return Outcome(Status.SKIPPED, str(slow), "--thorough computes them too.")
     if task.fault is None:
-        computed = compute(backend, task.pipeline, task.inputs, poison=True)
+        inputs = _laid_out(task.inputs, task.layout) if task.layout else task.inputs
+        with _unasked(backend) if task.undeclared else contextlib.nullcontext():
+            computed = compute(backend, task.pipeline, inputs, poison=task.poison)
         hole = backend.capabilities.hole(HoleKind.DEVIATES, task.pipeline, dtype, *where, fill)
-        return computed if hole is None else replace(computed, deviation=str(hole))
+        return replace(computed, deviation=str(hole or "")).to_dict()
 
     def rightly(pipeline: PipelineSpec, inputs: Inputs) -> Array:
         return compute(backend, pipeline, inputs).output
@@ -164,4 +205,48 @@ def _compute(backend: Backend, task: Task) -> Computed | Outcome:
     output = FAULTS[task.fault].apply(rightly, task.pipeline, task.inputs)
     if output is None:
         return Outcome(Status.SKIPPED, f"there is no room for the fault {task.fault}")
-    return Computed(output, task.fault)
+    return Computed(output, task.fault).to_dict()
+
+
+def _laid_out(inputs: Inputs, layout: str) -> Inputs:
+    filters = inputs.weights.filters
+    if filters is not None:
+        filters = layouts(filters)[layout]
+    return Inputs(layouts(inputs.x)[layout], replace(inputs.weights, filters=filters))
+
+
+@contextlib.contextmanager
+def _unasked(backend: Backend) -> Iterator[None]:
+    """While nobody asks what is declared to be missing."""
+    vars(backend)["check"] = lambda *_: None
+    try:
+        yield
+    finally:
+        del vars(backend)["check"]
+
+
+def built(pipeline: PipelineSpec, weights: Weights, backend: Backend) -> dict[str, str | None]:
+    """What building a pipeline says: how it adds, or why it is refused."""
+    try:
+        run = backend.build(pipeline, weights)
+    except Unsupported as error:
+        return {"refused": str(error)}
+    return {"refused": None, "accumulation": run.accumulation}
+
+
+def declared(backend: Backend | type[Backend]) -> dict[str, Any]:
+    """What a backend says of itself, without the functions of its holes."""
+    there = backend.capabilities
+    names = [field.name for field in fields(Hole) if field.name != "applies"]
+    return {
+        "name": backend.name,
+        "devices": there.devices,
+        "dtypes": there.dtypes,
+        "variants": dict(there.variants),
+        "holes": [{name: getattr(hole, name) for name in names} for hole in there.holes],
+    }
+
+
+def applies(number: int, pipeline: PipelineSpec, dtype: str, backend: Backend) -> bool:
+    """What the function of a hole says, the first of which is 0."""
+    return bool(backend.capabilities.holes[number].applies(pipeline, dtype))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from convbench.errors import BackendUnavailable, BrokenContract, Unsupported
+from convbench.errors import BackendUnavailable, BrokenContract, ConvbenchError, Unsupported
 from convbench.machine import nvidia
 from convbench.words.status import Outcome, Status
 
@@ -42,6 +43,15 @@ def explain(error: BaseException) -> Outcome:
     return Outcome(Status.FAILED, f"{kind}: {message}", kind=kind)
 
 
+def explain_at_length(error: Exception) -> Outcome:
+    """Likewise, with the traceback: for who mends a backend."""
+    outcome = explain(error)
+    if isinstance(error, ConvbenchError):
+        return outcome
+    lines = "".join(traceback.format_exception(error))
+    return replace(outcome, reason=f"{outcome.reason}\n{lines}")
+
+
 def explain_exit(exit_code: int, stderr: str) -> Outcome:
     """Put the end of a process that should have answered into words.
 
@@ -70,7 +80,7 @@ def explain_timeout(limit_s: float) -> Outcome:
     return _lost(
         "timed out",
         f"no answer within {limit_s:g} s, so the process was ended",
-        "If the cell is only slow, allow more with --timeout.",
+        "If the cell is only slow, allow more with --timeout, or timeout_s in Python.",
     )
 
 

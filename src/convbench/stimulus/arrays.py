@@ -40,6 +40,22 @@ class Weights:
         return Weights(self.dtype, filters, bias)
 
 
+def layouts(x: Array) -> dict[str, Array]:
+    """The same values, laid out in every way that a caller may come with."""
+    wide = np.zeros((*x.shape[:3], 2 * x.shape[3]), x.dtype)
+    wide[..., ::2] = x
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    return {
+        "strided": wide[..., ::2],
+        "reversed": np.ascontiguousarray(x[:, ::-1, ::-1])[:, ::-1, ::-1],
+        "Fortran": np.asfortranarray(x),
+        "NCHW underneath": np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1),
+        "read-only": read_only,
+        "big-endian": x.astype(x.dtype.newbyteorder(">")),
+    }
+
+
 def exactly_an_array(array: object) -> Array:
     """See that what a backend calls an array of NumPy is one, and not of a class of its own.
 
