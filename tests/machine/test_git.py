@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from convbench.machine.git import full_hash, git, subjects
+from convbench.machine.git import full_hash, git, output, subjects
 
 
 def test_it_answers_from_a_folder_and_reads_what_it_is_told(tmp_path):
@@ -14,6 +14,7 @@ def test_it_answers_from_a_folder_and_reads_what_it_is_told(tmp_path):
     commit = full_hash("HEAD", tmp_path)
     assert commit is not None
     assert git(tmp_path, "log", "--stdin", "--format=%s", said=commit) == "one"
+    assert output(tmp_path, "log", "--format=%s") == b"one\n"
 
 
 def test_what_it_does_not_know_is_no_error(tmp_path, monkeypatch):
@@ -21,5 +22,6 @@ def test_what_it_does_not_know_is_no_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert full_hash("HEAD", tmp_path) is None
     assert subjects(["0" * 40]) == {}
+    assert output(tmp_path, "log") is None
     monkeypatch.setenv("PATH", "")
     assert git(tmp_path, "status") == ""

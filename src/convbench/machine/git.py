@@ -33,6 +33,12 @@ def git(folder: Path | None, *arguments: str, said: str = "") -> str:
     said : str
         What it reads on its standard input.
     """
+    found = output(folder, *arguments, said=said)
+    return "" if found is None else found.decode(errors="replace").strip()
+
+
+def output(folder: Path | None, *arguments: str, said: str = "") -> bytes | None:
+    """What git prints, as it is; None where it fails, or is not there."""
     try:
         import subprocess  # noqa: PLC0415  # the commands' help does not wait for it
 
@@ -40,5 +46,5 @@ def git(folder: Path | None, *arguments: str, said: str = "") -> str:
             ["git", *arguments], capture_output=True, check=False, cwd=folder, input=said.encode()
         )
     except OSError:
-        return ""
-    return found.stdout.decode(errors="replace").strip() if found.returncode == 0 else ""
+        return None
+    return found.stdout if found.returncode == 0 else None
