@@ -11,10 +11,14 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
+import socket
+import struct
+import subprocess
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -106,7 +110,10 @@ class Child:
         """Send something that has no answer; what is received next is to it all the same."""
         self._asked += 1
         with contextlib.suppress(OSError):  # it is dead already; receiving tells how it died
-            self._channel.send_object((self._asked, question), timeout_s)
+            self._send(question, timeout_s)
+
+    def _send(self, question: object, timeout_s: float) -> None:
+        self._channel.send_object((self._asked, question), timeout_s)
 
     def receive(self, timeout_s: float, most_bytes: int = MOST_ARRAY_BYTES) -> Any:
         """Wait for what the process sends."""
@@ -122,7 +129,7 @@ class Child:
             return self._lost(explain_timeout(timeout_s))
         except (EOFError, OSError):
             self._process.join(timeout=10)
-            return explain_exit(self._process.exitcode or 0, self._last_words())
+            return explain_exit(self._process.exitcode or 0, _tail(self._stderr))
 
     @property
     def pid(self) -> int:
@@ -161,11 +168,6 @@ class Child:
         if self._process.is_alive():
             self._process.kill()
 
-    def _last_words(self) -> str:
-        with self._stderr.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _STDERR_KEPT_BYTES))
-            return file.read().decode(errors="replace")
-
 
 class Questions:
     """The end of the pipe that the process has.
@@ -193,6 +195,142 @@ class Questions:
         if isinstance(answer, Outcome):
             answer = {"outcome": answer.to_dict()}
         self._channel.send({"to": self._number, "answer": answer})
+
+
+class Template:
+    """A process of any interpreter from which others are forked: it has imported, and run nothing.
+
+    :func:`start_server` forks processes of our own code; what this one runs may be that of another
+    commit, in another environment.
+
+    Parameters
+    ----------
+    command : sequence of str
+        What starts it; the number of the socket of its orders is appended. It obeys as
+        :mod:`convbench.gate.side` does.
+    variables : mapping of str to str
+        Of its environment, beside ours.
+    """
+
+    ORDER, ANSWER = struct.Struct("!cq"), struct.Struct("!q")
+    """What is asked of it: F, with two descriptors, for a fork, or W and the number of one of its
+    processes, to wait for that; and what it says: the number, or how that ended."""
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._asked_by = threading.Lock()
+        self._closed = False
+        with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
+            self._stderr = Path(file.name)
+            with theirs, uninterrupted():
+                self._process = subprocess.Popen(  # an interpreter that was chosen
+                    [*command, str(theirs.fileno())],
+                    env=os.environ | variables, pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+                )  # fmt: skip
+                _living.add(self._process.pid)
+
+    def fork(self) -> Child:
+        """Fork a process.
+
+        Raises
+        ------
+        ChildProcessError
+            If the template has ended; the message says how.
+        """
+        return _Forked(self)
+
+    def order(self, kind: bytes, number: int = 0, descriptors: Sequence[int] = ()) -> int:
+        """Have it fork, or wait for a process of its own."""
+        try:
+            with self._asked_by:  # or one thread would take the answer to another
+                if self._closed:
+                    raise ChildProcessError("the template has been ended")
+                self._socket.settimeout(START_TIMEOUT_S)
+                socket.send_fds(self._socket, [self.ORDER.pack(kind, number)], descriptors)
+                text = self._socket.recv(self.ANSWER.size, socket.MSG_WAITALL)
+            answer: int = self.ANSWER.unpack(text)[0]
+        except ChildProcessError:
+            raise
+        except (OSError, struct.error) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+            how = explain_exit(self._process.returncode or 0, _tail(self._stderr))
+            raise ChildProcessError(how.reason) from error
+        return answer
+
+    def close(self) -> None:
+        """End it; what was forked from it goes on."""
+        with uninterrupted(), self._asked_by:
+            self._closed = True
+            self._socket.close()
+            self._process.kill()
+            self._process.wait()
+            _living.discard(self._process.pid)
+            self._stderr.unlink(missing_ok=True)
+
+
+class _Fork:
+    """What :class:`Child` needs of a process, of one that is the child of a template."""
+
+    def __init__(self, template: Template, number: int) -> None:
+        self.pid = number
+        self.exitcode: int | None = None
+        self._template = template
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def join(self, timeout: float | None = None) -> None:  # noqa: ARG002  # as of any process
+        if self.exitcode is None:
+            try:
+                self.exitcode = os.waitstatus_to_exitcode(self._template.order(b"W", self.pid))
+            except ChildProcessError:  # the template is gone, and the process has become ours
+                with contextlib.suppress(OSError):
+                    os.waitpid(self.pid, 0)
+                self.exitcode = -signal.SIGKILL
+
+    def close(self) -> None:
+        pass
+
+
+class _Forked(Child):
+    """A child that was forked from a template; it is asked in plain values, too."""
+
+    def __init__(self, template: Template) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
+            self._stderr = Path(file.name)
+            self._asked = 0
+            self._mark = ""  # that of its environment is the template's
+            self._channel = Channel(ours)
+            try:
+                number = template.order(b"F", descriptors=[theirs.fileno(), file.fileno()])
+                if number <= 0:  # 0 would be all of our own group, to who ends it
+                    raise ChildProcessError(f"the template has forked no process: {number}")
+            except BaseException:
+                self._channel.close()
+                self._stderr.unlink(missing_ok=True)
+                raise
+            finally:
+                theirs.close()
+        self._process = _Fork(template, number)
+        _living.add(number)
+
+    def _send(self, question: object, timeout_s: float) -> None:
+        # Its convbench may be another, and know none of the classes of ours.
+        self._channel.send({"number": self._asked, "question": question}, timeout_s)
+
+
+def _tail(file: Path) -> str:
+    """What a process has said last."""
+    with file.open("rb") as text:
+        text.seek(max(0, text.seek(0, os.SEEK_END) - _STDERR_KEPT_BYTES))
+        return text.read().decode(errors="replace")
 
 
 def start_server(preload: str, variables: Mapping[str, str]) -> None:

@@ -213,6 +213,48 @@ class Store:
         )
 
 
+def environments(config: Path) -> dict[str, Path]:
+    """The environments that ``asv run`` has made, by the names that asv files results under.
+
+    Parameters
+    ----------
+    config : Path
+        ``asv.conf.json``. Where there is none, there is no environment.
+
+    Raises
+    ------
+    InputError
+        If asv is not installed, or cannot read the configuration.
+    """
+    if not config.is_file():
+        return {}
+    try:
+        from asv.config import Config  # noqa: PLC0415
+        from asv.environment import get_env_name  # noqa: PLC0415
+        from asv.util import UserError, load_json  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError(
+            f"{config}: asv is not importable ({error}); expected asv 0.6.6. Install it: pip "
+            'install "convbench[asv]"'
+        ) from error
+    found = {}
+    try:
+        made = config.parent / Config.load(str(config)).env_dir
+        for path in sorted(made.glob("*/asv-env-info.json")):
+            info = load_json(str(path))
+            variables = {("build", name): value for name, value in info["build_env_vars"].items()}
+            name = get_env_name(
+                info["tool_name"], info["python"], info["requirements"], variables
+            )  # fmt: skip
+            found[str(name)] = path.parent
+    except (UserError, OSError, LookupError) as error:
+        raise InputError(
+            f"{config}: what asv makes of it, or of an environment, is an error ({error!r}); "
+            "expected files as asv 0.6.6 writes them. Mend it, or remove the environment."
+        ) from error
+    return found
+
+
 def outcome(notes: Sequence[Note]) -> _Stored | None:
     """What asv stores of a cell; None if it was not run.
 
