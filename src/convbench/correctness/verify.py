@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,7 +25,7 @@ from convbench.correctness.accuracy import (
     refer_for,
 )
 from convbench.correctness.sample import sample
-from convbench.correctness.worker import Task, Worker
+from convbench.correctness.worker import Computer, Task, Worker
 from convbench.errors import ArrayError, Blind
 from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
 from convbench.stimulus.inputs import Inputs, make_inputs
@@ -179,12 +179,17 @@ class Plan:
         return len(self.workloads) * len(self.targets) * each
 
 
-def verify(plan: Plan) -> Generator[Check]:
+def verify(plan: Plan, start: Callable[..., Computer] = Worker) -> Generator[Check]:
     """Check every cell, workload by workload, as it is computed.
 
     The inputs and the oracle are computed once for all targets, here; the outputs come from one
     process per target, or several. In each output that is right one element is then made wrong, and
     must be seen to be.
+
+    Parameters
+    ----------
+    start : callable
+        Makes the processes, with the arguments of :class:`~convbench.correctness.worker.Worker`.
 
     Raises
     ------
@@ -194,7 +199,7 @@ def verify(plan: Plan) -> Generator[Check]:
     with ExitStack() as stack:
         workers = {
             target: [
-                stack.enter_context(Worker(target, plan.timeout_s, absence, threads))
+                stack.enter_context(start(target, plan.timeout_s, absence, threads))
                 for threads in _thread_counts(plan.processes)
             ]
             for target, absence in plan.targets.items()
@@ -259,7 +264,7 @@ class _Case:
             )
         return self._references[accumulation]
 
-    def judge(self, workers: Sequence[Worker]) -> dict[str, Any]:
+    def judge(self, workers: Sequence[Computer]) -> dict[str, Any]:
         """Compute with every worker: the fields of a Check."""
         task = Task(self.pipeline, self.inputs, self.fill, thorough=self.thorough)
         first: dict[str, Any] = {}

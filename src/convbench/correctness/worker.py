@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from convbench.backends import open_backend
 from convbench.backends.base import Backend, Hole, HoleKind
@@ -58,6 +58,17 @@ class Task:
     layout: str | None = None
 
 
+class Computer(Protocol):
+    """Whoever computes a cell, in a process that is none of ours."""
+
+    def compute(self, task: Task) -> Computed | Outcome:
+        """Compute one cell. It never raises for what goes wrong in the process."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class Worker:
     """A process that computes on one target; use it as a context manager.
 
@@ -98,17 +109,10 @@ class Worker:
         answer = self.ask(partial(_compute, task))
         if isinstance(answer, Outcome):
             return answer
-        try:
-            return Computed(
-                exactly_an_array(answer["output"]),
-                str(answer["algorithm"]),
-                answer["accumulation"] and str(answer["accumulation"]),
-                str(answer["deviation"]),
-                None if answer["second"] is None else exactly_an_array(answer["second"]),
-            )
-        except (BrokenContract, LookupError, TypeError) as error:
+        computed = read(answer)
+        if isinstance(computed, Outcome):
             self.close()  # likewise: it does not speak as our own code in it does
-            return Outcome.malformed(error)
+        return computed
 
     def ask(self, question: Callable[[Any], object]) -> Any:
         """Have a function called with the backend in the process.
@@ -158,6 +162,20 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def read(answer: Any) -> Computed | Outcome:
+    """What was computed, from what a process has sent."""
+    try:
+        return Computed(
+            exactly_an_array(answer["output"]),
+            str(answer["algorithm"]),
+            answer["accumulation"] and str(answer["accumulation"]),
+            str(answer["deviation"]),
+            None if answer["second"] is None else exactly_an_array(answer["second"]),
+        )
+    except (BrokenContract, LookupError, TypeError) as error:
+        return Outcome.malformed(error)
 
 
 def _serve(
