@@ -179,6 +179,10 @@ class ComparedCell:
         What else has changed about it.
     moved : bool
         Equivalent, and yet surely not the same: slower or faster by less than delta.
+    pairs : int
+        Of processes, measured side by side; 0 where the sides were measured one after the other.
+    to_decide_s : float, optional
+        Of what is undecided: about so much longer would decide it, side by side.
     """
 
     kind: str
@@ -194,6 +198,8 @@ class ComparedCell:
     bits: str = ""
     notes: tuple[str, ...] = ()
     moved: bool = False
+    pairs: int = 0
+    to_decide_s: float | None = None
 
     @property
     def name(self) -> str:

@@ -1,0 +1,295 @@
+"""Deciding while pairs of processes come in: what has been seen of a cell, and when it is enough.
+
+A pair is one fresh process of either side, alternated on one core; what counts of it is one number,
+the logarithm of head / base. Pairs are independent of each other, samples within them are not, so
+that the t interval over pairs is what is known.
+
+Looking again and again at an interval that holds once is how false alarms are made. So each cell
+has an error of `ERROR` to spend in all of its looks together, and the share of the budget that has
+gone by says how much of it: by Lan and DeMets' function, in its form that is like Pocock's,
+
+    spent(t) = ERROR * ln(1 + (e - 1) t)
+
+A look between t1 and t2 takes an interval of the level spent(t2) - spent(t1). That the errors of
+the looks are added up, as if no two of them could go together, makes this hold whatever the noise
+is like and whenever we look, at the price of intervals that are a little too long.
+
+What such an interval shows to be slower or faster is not said yet: the cell is *flagged*, and
+measured again in fresh pairs of fresh templates, as many as it should take. Only these decide, by a
+p value that the flag has not selected, in the order of Benjamini and Hochberg over all cells. As an
+effect that was flagged tends to be smaller than it seemed, they are looked at up to `FRESH_LOOKS`
+times, for which the p value is multiplied.
+
+References
+----------
+K. K. G. Lan and D. L. DeMets, Discrete sequential boundaries for clinical trials, Biometrika 70,
+1983; the same, Changing frequency of interim analysis in sequential monitoring, Biometrics 45, 1989
+(time gone by in place of information). S. J. Pocock, Group sequential methods in the design and
+analysis of clinical trials, Biometrika 64, 1977.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from convbench.comparing import stats
+from convbench.comparing.comparison import Rule
+
+ERROR = 0.01
+"""What a cell's looks may get wrong together: a flag without a cause, or a false "equivalent"."""
+
+LEAST_PAIRS = 5
+"""Before the first look: of fewer, nobody knows how far they differ."""
+
+LEAST_FRESH, MOST_FRESH = 6, 40
+"""Fresh pairs for a cell that was flagged."""
+
+CONFIRMING_POWER = 0.95
+"""With which they show an effect that is as large as it seemed."""
+
+FRESH_LOOKS = 3
+MORE_FRESH = 1.5
+"""So many times the pairs for the next look at them."""
+
+
+def spent(share: float) -> float:
+    """Of the error, what may have been spent when this share of the budget has gone by.
+
+    Examples
+    --------
+    >>> [round(spent(share), 5) for share in (0, 0.1, 0.5, 1)]
+    [0.0, 0.00159, 0.0062, 0.01]
+    """
+    return ERROR * math.log1p((math.e - 1) * min(max(share, 0.0), 1.0))
+
+
+class State(StrEnum):
+    """How far a cell has come."""
+
+    OPEN = "open"
+    FLAGGED = "flagged"
+    """It has seemed to differ; what comes in now is fresh."""
+    DIFFERENT = "different"
+    """The fresh pairs say so too, as far as one cell can tell."""
+    EQUIVALENT = "equivalent"
+
+
+@dataclass(slots=True)
+class Monitor:
+    """The pairs of one cell, and what follows from them.
+
+    Attributes
+    ----------
+    rule : Rule
+        What is the same, and what is never claimed.
+    cells : int
+        How many are decided on together.
+    first, fresh : dict of int to float
+        By the number of the pair, the logarithm of head / base: until the cell was flagged, and
+        since.
+    needed : int
+        Fresh pairs until the next look at them.
+    p_value : float
+        How easily chance alone would show the fresh pairs, for all looks at them; 1 without any.
+    """
+
+    rule: Rule
+    cells: int
+    first: dict[int, float] = field(default_factory=dict)
+    fresh: dict[int, float] = field(default_factory=dict)
+    state: State = State.OPEN
+    needed: int = 0
+    p_value: float = 1.0
+    _looks: int = 0
+    _spent: float = 0.0
+    _interval: tuple[float, float] | None = None
+    _up: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether more pairs could change what is known."""
+        return self.state in {State.OPEN, State.FLAGGED}
+
+    @property
+    def counted(self) -> dict[int, float]:
+        """The pairs that the effect is estimated from: of a difference, those that were fresh."""
+        return self.fresh if self.p_value <= 1 - self.rule.confidence else self.first | self.fresh
+
+    def add(self, pair: int, log_ratio: float, share: float) -> None:
+        """Take in a pair, and look.
+
+        Parameters
+        ----------
+        pair : int
+            Its number: cells that were measured in the same processes share it.
+        share : float
+            Of the budget, what has gone by.
+        """
+        if self.state is State.FLAGGED:
+            self.fresh[pair] = log_ratio
+            if len(self.fresh) >= self.needed:
+                self._confirm()
+        elif self.state is State.OPEN:
+            self.first[pair] = log_ratio
+            self._look(share)
+
+    def _look(self, share: float) -> None:
+        level = spent(share) - self._spent
+        if len(self.first) < LEAST_PAIRS or level <= 0:
+            return
+        self._spent += level
+        low, high = self._interval = _interval(self.first, level)
+        if self._same(low, high):
+            self.state = State.EQUIVALENT
+            return
+        least = math.log1p(self.rule.minimum_effect)
+        if low > least or high < -least:
+            self.state, self._up = State.FLAGGED, low > least
+            self.needed = self._enough(least)
+
+    def _enough(self, least: float) -> int:
+        """How many fresh pairs should show what has been seen, were it the only one to be."""
+        mean, deviation, _ = _moments(self.first)
+        level = (1 - self.rule.confidence) / self.cells / FRESH_LOOKS
+        for number in range(LEAST_FRESH, MOST_FRESH):
+            reach = _t(number - 1, level / 2) + _t(number - 1, 1 - CONFIRMING_POWER)
+            if abs(mean) - least >= reach * deviation / math.sqrt(number):
+                return number
+        return MOST_FRESH
+
+    def _confirm(self) -> None:
+        """Look at the fresh pairs."""
+        self._looks += 1
+        if (_moments(self.fresh)[0] > 0) == self._up:
+            p = float(stats.p_values(_ratios(self.fresh), self.rule.minimum_effect)[0])
+            self.p_value = min(self.p_value, FRESH_LOOKS * p)
+        level = 1 - self.rule.confidence
+        last = self._looks == FRESH_LOOKS
+        if self.p_value <= level / self.cells or (last and self.p_value <= level):
+            self.state = State.DIFFERENT
+        elif last:  # whatever it was has gone: the fresh pairs are as good as the others
+            self.first |= self.fresh
+            self.fresh, self.p_value, self._looks = {}, 1.0, 0
+            self.state = State.OPEN
+        else:
+            self.needed = math.ceil(MORE_FRESH * self.needed)
+
+    def _same(self, low: float, high: float) -> bool:
+        delta = math.log1p(self.rule.delta)
+        return -delta < low and high < delta
+
+    @property
+    def estimate(self) -> tuple[float, float | None, float | None]:
+        """Head / base with the interval that the state rests on; None without one."""
+        counted = self.counted
+        ratio = math.exp(sum(counted.values()) / len(counted))
+        if counted is self.fresh:
+            ends: tuple[float, float] | None = _interval(self.fresh, 1 - self.rule.confidence)
+        elif self.state is State.EQUIVALENT:
+            ends = self._interval
+        else:
+            ends = _interval(counted, ERROR) if len(counted) > 1 else None
+        if ends is None:
+            return ratio, None, None
+        return ratio, math.exp(ends[0]), math.exp(ends[1])
+
+    @property
+    def smallest_effect(self) -> float | None:
+        """The slow-down that as many pairs would have flagged, with the power of the rule."""
+        if len(self.counted) < 2:
+            return None
+        found = _ratios(self.counted)
+        rule = self.rule
+        return float(stats.smallest_effects(found, ERROR, rule.minimum_effect, rule.power)[0])
+
+    def pairs_to_go(self) -> int:
+        """About so many more pairs until it is decided, if it goes on as it did."""
+        if not self.open:
+            return 0
+        if self.state is State.FLAGGED:
+            return max(1, self.needed - len(self.fresh))
+        number = len(self.first)
+        if number < LEAST_PAIRS:
+            return LEAST_PAIRS - number
+        mean, deviation, _ = _moments(self.first)
+        delta, least = math.log1p(self.rule.delta), math.log1p(self.rule.minimum_effect)
+        room = max(delta - abs(mean), abs(mean) - least, 0.1 * delta)
+        level = max(ERROR / 4, 1e-4)
+        wanted = next(
+            (n for n in range(number, 10_000) if _t(n - 1, level / 2) * deviation / n**0.5 <= room),
+            10_000,
+        )
+        return max(1, wanted - number)
+
+
+def adjusted_p_values(monitors: Sequence[Monitor]) -> list[float]:
+    """The p values, for how many cells there are; up to 1 - confidence a difference is claimed."""
+    p = np.array([monitor.p_value for monitor in monitors], float)
+    return [float(adjusted) for adjusted in stats.benjamini_hochberg(p)]
+
+
+def geometric_mean(
+    cells: Sequence[Mapping[int, float]], confidence: float
+) -> tuple[float, float | None, float | None]:
+    """Mean of head / base over cells, with its interval.
+
+    Cells that share a pair share what was peculiar about its processes, so that its residuals are
+    added up before they are squared (the sandwich of Liang and Zeger, with one cluster a pair)::
+
+        mean = sum_c mean_c / C,  error^2 = n / (n - 1) sum_p (sum_c (d_cp - mean_c) / (n_c C))^2
+
+    Parameters
+    ----------
+    cells : sequence of mapping of int to float
+        By the number of the pair, the logarithms of each of at least one cell.
+
+    References
+    ----------
+    K.-Y. Liang and S. L. Zeger, Longitudinal data analysis using generalized linear models,
+    Biometrika 73, 1986.
+    """
+    means = [sum(cell.values()) / len(cell) for cell in cells]
+    mean = sum(means) / len(means)
+    clusters: dict[int, float] = {}
+    for cell, middle in zip(cells, means, strict=True):
+        for pair, value in cell.items():
+            part = (value - middle) / (len(cell) * len(cells))
+            clusters[pair] = clusters.get(pair, 0.0) + part
+    number = len(clusters)
+    if number < 2:
+        return math.exp(mean), None, None
+    variance = number / (number - 1) * sum(part**2 for part in clusters.values())
+    error = math.sqrt(max(variance, stats.LEAST_DEVIATION**2 / number))
+    half = _t(number - 1, (1 - confidence) / 2) * error
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def _moments(pairs: Mapping[int, float]) -> tuple[float, float, int]:
+    """Mean, standard deviation and number."""
+    values = np.fromiter(pairs.values(), float)
+    deviation = max(float(values.std(ddof=1)), stats.LEAST_DEVIATION)
+    return float(values.mean()), deviation, len(values)
+
+
+def _ratios(pairs: Mapping[int, float]) -> stats.Ratios:
+    mean, deviation, number = _moments(pairs)
+    each = (np.array([mean]), np.array([deviation / math.sqrt(number)]), np.array([number - 1.0]))
+    return stats.Ratios(*each)
+
+
+def _interval(pairs: Mapping[int, float], level: float) -> tuple[float, float]:
+    mean, deviation, number = _moments(pairs)
+    half = _t(number - 1, level / 2) * deviation / math.sqrt(number)
+    return mean - half, mean + half
+
+
+def _t(freedom: int, tail: float) -> float:
+    """What Student's t exceeds with the probability `tail`."""
+    from scipy.special import stdtrit  # noqa: PLC0415  # as in stats
+
+    return -float(stdtrit(freedom, tail))
