@@ -118,3 +118,10 @@ duration = _number(float, 0, 86_400)
 def percent(text: str) -> float:
     """A share; 5 is 5 %, and 0.05 is refused: it would be mistaken for it."""
     return _number(float, 0.5, 1000)(text.removesuffix("%")) / 100
+
+
+def budget(text: str) -> float:
+    """Seconds, of a time as in 90s, 5m or 1h; a number alone is seconds."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    scale = units.get(text[-1:], 0.0)
+    return _number(float, 1, 86_400)(text[:-1] if scale else text) * (scale or 1.0)

@@ -21,6 +21,7 @@ from convbench.cli import (
     check,
     compare,
     doctor,
+    gate,
     notebook,
     report,
     results,
@@ -43,6 +44,7 @@ COMMANDS = (
     bench,
     results,
     compare,
+    gate,
     report,
 )
 
@@ -59,6 +61,7 @@ Is the convolution still right, is it slower, and how sure are we?
   convbench bench             measure: the suites of asv, each cell in several fresh processes
   convbench results           the table of what asv measured
   convbench compare A B       what became wrong or slower between two measured commits
+  convbench gate A [B]        measure two commits side by side: is B wrong, or slower?
   convbench report            one page that shows all of it, to open in a browser
 """
 

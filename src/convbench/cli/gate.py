@@ -1,0 +1,204 @@
+"""``convbench gate``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convbench.cli.arguments import add_selection, budget, chosen_workloads, count, percent
+from convbench.cli.output import emit, say, show, until_interrupted, with_progress
+from convbench.errors import InputError
+from convbench.words.numbers import duration
+from convbench.words.status import Exit
+
+if TYPE_CHECKING:
+    from convbench.comparing.comparison import Comparison
+    from convbench.correctness.verify import Check
+    from convbench.gate.pairs import Progress
+    from convbench.stimulus.targets import Target
+
+HELP = "measure two commits side by side: what became wrong or slower, and how sure"
+DESCRIPTION = """\
+Both sides are built once. First head has to be right. Then fresh pairs of processes, one a
+side, take turns after every call on one core, so that both see the same of the machine, until
+each cell is surely slower, faster or equivalent, or the budget is spent. What seems to differ
+is measured again on fresh pairs before it is said. docs/gate.md says how, and how well.
+A side is REVISION[:ENVIRONMENT]; HEAD is the working tree if it is left out."""
+EPILOG = """\
+examples:
+  convbench gate main
+  convbench gate main HEAD --list standard --budget 10m
+  convbench gate HEAD HEAD --target numpy@cpu           what does noise look like here?
+  convbench gate HEAD HEAD --base-env tensorflow==2.20.0 --target tensorflow@cpu
+  convbench gate HEAD HEAD --target numpy@cpu --head-target mine@cpu
+
+exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
+else 3 nothing could be compared; else 0; 4 bad input or could not set up, 70 a defect of
+convbench, 130 interrupted. 0 with every time undecided does not say that nothing is slower:
+--strict makes that 3"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("base", metavar="BASE", help="the side that is known")
+    parser.add_argument(
+        "head", metavar="HEAD", nargs="?", default="", help="the side in question; default: the"
+        " working tree",
+    )  # fmt: skip
+    add_selection(parser, default="smoke")
+    parser.add_argument(
+        "--target", action="append", metavar="TARGET",
+        help="backend[.variant]@device; repeatable; default: all that are here",
+    )  # fmt: skip
+    parser.add_argument(
+        "--head-target", metavar="TARGET",
+        help="instead of the one --target, on the side of head: two variants, or two backends",
+    )  # fmt: skip
+    for side in ("base", "head"):
+        parser.add_argument(
+            f"--{side}-env", metavar="ENV", default="",
+            help="an environment that is there, a part of the name of one of asv's, or what to"
+            " install over the commit's lock, as in tensorflow==2.20.0",
+        )  # fmt: skip
+    parser.add_argument(
+        "--budget", type=budget, default=300.0, metavar="TIME",
+        help="for the timing, as in 90s or 5m; it ends earlier if all is decided; default: 5m",
+    )  # fmt: skip
+    parser.add_argument(
+        "--delta", type=percent, default=0.02, metavar="PERCENT",
+        help="slower or faster by at most this is equivalent; default: 2",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cores", type=count, metavar="N", help="each measures a pair; default: all"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "markdown", "json", "junit"), default="text",
+        help="markdown fits a comment on GitHub; default: text",
+    )  # fmt: skip
+    parser.add_argument("--all", action="store_true", help="show the cells that are equal, too")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 3 if every time is undecided"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; its exit code."""
+    from convbench.auditing.judge import Judge
+    from convbench.comparing.comparison import Rule
+    from convbench.gate.build import Wanted, build
+    from convbench.gate.verdicts import Gate
+
+    workloads = chosen_workloads(arguments)
+    root = _root()
+    sides = (arguments.base, arguments.base_env), (arguments.head, arguments.head_env)
+    wanted = [Wanted.parse(side, "gate") for side, _ in sides]
+    wanted = [
+        replace(w, environment=env) if env else w for w, (_, env) in zip(wanted, sides, strict=True)
+    ]
+    base, head = (build(each, root, say) for each in wanted)
+    targets = _targets(arguments)
+    rule = Rule(delta=arguments.delta)
+    with ExitStack() as stack:
+        interface = root / "benchmarks" / "interface.py"
+        gate = stack.enter_context(Gate(base, head, workloads, targets, interface, rule))
+        say(f"is {head.name} right? {len(gate.cells)} cells")
+        total = 5 * len(gate.cells)
+        checking = with_progress(gate.check(), total, _checked)
+        interrupted = until_interrupted(checking)
+        if gate.right and not interrupted:
+            cores = _cores(arguments.cores)
+            say(
+                f"{head.name} against {base.name}, {len(gate.cells)} cells on {cores} cores, for"
+                f" at most {duration(arguments.budget)}"
+            )
+            judges = [stack.enter_context(Judge()) for _ in range(cores)]
+            for judge in judges:
+                judge.pipelines = {workload.name: workload.pipeline for workload in workloads}
+            told = _Told()
+            interrupted = until_interrupted(gate.measure(arguments.budget, judges), told)
+        comparison = gate.comparison()
+    _show(arguments, comparison, interrupted=interrupted)
+    code = comparison.exit_code(strict=arguments.strict)
+    if interrupted and code in {Exit.OK, Exit.NOTHING}:
+        return Exit.INTERRUPTED
+    return code
+
+
+class _Told:
+    """Says every few seconds how far it is."""
+
+    def __init__(self) -> None:
+        self._told_s = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() - self._told_s > 5:
+            self._told_s = time.monotonic()
+            say(
+                f"{progress.decided} of {progress.cells} cells are decided after {progress.pairs}"
+                f" pairs; at most {duration(progress.left_s)} left"
+            )
+
+
+def _checked(check: Check) -> str:
+    return f"{check.target} {check.workload} {check.fill}"
+
+
+def _root() -> Path:
+    """The checkout that this is run in."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "benchmarks" / "interface.py").is_file():
+            return folder
+    raise InputError(
+        f"gate: the folder is {Path.cwd()}; expected a checkout of convbench, with its suites. Run"
+        " it there."
+    )
+
+
+def _targets(arguments: argparse.Namespace) -> list[tuple[Target, Target]]:
+    """Base's and head's."""
+    from convbench.backends.survey import choose_targets
+    from convbench.stimulus.targets import Target
+
+    if arguments.head_target:
+        if len(arguments.target or ()) != 1:
+            raise InputError(
+                f"--head-target: there are {len(arguments.target or ())} of --target; expected one."
+                " Name the target that it is held against."
+            )
+        return [(Target.parse(arguments.target[0]), Target.parse(arguments.head_target))]
+    if arguments.target:
+        return [(Target.parse(name),) * 2 for name in arguments.target]
+    say("looking for backends ...")
+    present = [target for target, absence in choose_targets(None).items() if absence is None]
+    return [(target, target) for target in present]
+
+
+def _cores(wanted: int | None) -> int:
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return min(wanted or there, there)
+
+
+def _show(arguments: argparse.Namespace, comparison: Comparison, *, interrupted: bool) -> None:
+    from convbench.comparing.junit import junit
+    from convbench.comparing.markdown import markdown
+    from convbench.comparing.text import render
+
+    if interrupted:
+        say("interrupted: this is what is known so far")
+    match arguments.format:
+        case "markdown":
+            emit(markdown(comparison))
+        case "junit":
+            emit(junit(comparison, strict=arguments.strict).decode())
+        case _:
+            show(
+                arguments,
+                "gate",
+                lambda: {**comparison.to_dict(strict=arguments.strict), "interrupted": interrupted},
+                lambda: render(comparison, everything=arguments.all),
+            )

@@ -1,0 +1,547 @@
+"""Pairs of processes, one a side, on one core, alternated after every call.
+
+What makes two measurements of one program differ is the machine, and it does so for 1 to 100 ms at
+a time: sides that take turns within that see the same of it. A *pair* is one fresh process of
+either side, forked from a template that has imported the library and run nothing of it. Cell by
+cell they are given the same numbers, and then a block of calls at a time, in *quartets* whose
+order, ABBA or BAAB, is drawn: what drifts evenly cancels. Before each block is one call that is not
+timed, since the other side has just used the caches. The pair's answer is the median over its
+quartets of the logarithm of head / base, and what is independent of each other is pairs.
+
+One core belongs to one pair, and each core has one: pairs on other cores are further draws. Nothing
+is believed that a side says without a look: outputs of timed calls are verified, in every pair, and
+in one that only the judge knows each side has to stand by its time (:mod:`convbench.auditing`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import queue
+import random
+import secrets
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convbench.comparing.comparison import Rule
+from convbench.comparing.pairs import LEAST_PAIRS, Monitor, State
+from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
+from convbench.correctness.sample import sample
+from convbench.errors import ArrayError
+from convbench.gate.build import Built
+from convbench.machine import watch, wire
+from convbench.machine.child import START_TIMEOUT_S, Child, Template
+from convbench.machine.facts import THREAD_SETTINGS
+from convbench.measuring import asv_store
+from convbench.measuring.bench import Examiner
+from convbench.stimulus.arrays import Weights
+from convbench.stimulus.formats import FORMATS, Fill
+from convbench.stimulus.inputs import Inputs, make_inputs
+from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.targets import Target
+from convbench.words.status import Outcome, Standing, Status
+
+SIDES = ("base", "head")
+
+DTYPE, FILL = "float32", Fill.NORMAL
+"""What is timed: that of the suites."""
+
+CELL_S = 0.2
+"""A cell in a pair, from its first quartet to its last. More pairs are better than longer ones."""
+
+LEAST_QUARTETS, MOST_QUARTETS = 3, 200
+BLOCK_S = 4e-4
+"""A block lasts at least this: some 4000 times what reading the clock costs."""
+
+LOOKED_AT_BY = 3
+"""In one of so many first pairs of a cell, nobody else knows which, its time is looked at."""
+
+VERIFIED = 3
+"""And of one pair in so many, drawn after they were timed, the outputs are verified."""
+
+TIMEOUT_S = 600.0
+
+_VERIFY_FLOPS, _VERIFY_ELEMENTS = 4e6, 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One workload on one target, or on one of either side."""
+
+    workload: str
+    pipeline: PipelineSpec
+    base: Target
+    head: Target
+
+    @property
+    def targets(self) -> tuple[Target, Target]:
+        """Base's and head's."""
+        return self.base, self.head
+
+    @property
+    def target(self) -> str:
+        """What it is called by."""
+        return str(self.base) if self.base == self.head else f"{self.base} -> {self.head}"
+
+
+@dataclass(slots=True)
+class Found:
+    """What is known of a cell.
+
+    Attributes
+    ----------
+    monitor : Monitor
+    samples : dict of int to pair of sequences of float
+        By the number of the pair, base's and head's seconds of a call, one a block.
+    outcomes : dict of str to Outcome
+        By side: why it has no time.
+    worst : dict of str to Accuracy
+        By side: of the outputs of timed calls that were verified.
+    receipts : dict of str to dict
+        By side: what was seen when it had to stand by its time.
+    """
+
+    cell: Cell
+    monitor: Monitor
+    samples: dict[int, tuple[list[float], list[float]]] = field(default_factory=dict)
+    verified: int = 0
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    worst: dict[str, Accuracy] = field(default_factory=dict)
+    receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    algorithms: dict[str, str] = field(default_factory=dict)
+    tries: int = 0
+    seed: int = field(default_factory=lambda: secrets.randbits(32))
+    _weights: Weights | None = None
+    _looks_at: dict[str, int] = field(default_factory=dict)
+
+    def inputs(self) -> Inputs:
+        """Numbers that nobody has seen, under the weights of the cell."""
+        if self._weights is None:
+            self._weights = make_inputs(self.cell.pipeline, DTYPE, FILL, self.seed).weights
+        chance = np.random.default_rng(secrets.randbits(64))
+        shape = self.cell.pipeline.input_shape
+        return Inputs(chance.standard_normal(shape, np.dtype(DTYPE)), self._weights)
+
+    def medians(self, side: str) -> list[float]:
+        """Of each pair, the seconds of a call."""
+        place = SIDES.index(side)
+        return [statistics.median(both[place]) for both in self.samples.values()]
+
+    @property
+    def open(self) -> bool:
+        """Whether it is to be measured again."""
+        return self.monitor.open and not self.outcomes
+
+    def is_looked_at(self, side: str) -> bool:
+        """Whether a side has to stand by its time in the pair that is measured now."""
+        at = self._looks_at.setdefault(side, secrets.randbelow(LOOKED_AT_BY))
+        return len(self.samples) == at
+
+    def received(self, side: str, receipt: dict[str, Any]) -> None:
+        """Take in what was seen; a doubt is looked at once more in the next pair."""
+        doubted = bool(doubt_of(receipt))
+        if doubted and side not in self.receipts:
+            self._looks_at[side] = len(self.samples) + 1
+        elif doubted:
+            self.outcomes[side] = Outcome(
+                Status.FAILED, f"its time is not supported: {doubt_of(receipt)}",
+                "`convbench audit` looks again, and closer; docs/trust.md says how.",
+            )  # fmt: skip
+        self.receipts[side] = receipt
+
+    def standing(self, side: str) -> Standing:
+        """What stands behind the time of a side."""
+        if (receipt := self.receipts.get(side)) is None:
+            return Standing.CLAIM
+        return Standing.DOUBTED if doubt_of(receipt) else Standing.HELD
+
+
+def doubt_of(receipt: Mapping[str, Any]) -> str:
+    """The first claim that was not supported, in words; "" if all were."""
+    for claim in receipt.get("claims", ()):
+        if claim["verdict"] == "not supported":
+            return f"{claim['claim']}: {claim['reason']}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A pair is done."""
+
+    target: str
+    pairs: int
+    decided: int
+    cells: int
+    left_s: float
+    """Of the budget."""
+
+
+class Templates:
+    """The processes from which those of a side are forked, one a side and library.
+
+    Parameters
+    ----------
+    sides : mapping of str to Built
+    interface : Path
+        That of the suites, whichever the side.
+    """
+
+    def __init__(self, sides: Mapping[str, Built], interface: Path) -> None:
+        self._sides = sides
+        self._interface = interface
+        self._known: dict[tuple[str, str], Template] = {}
+        self._forks: dict[tuple[str, str], int] = {}
+        self._locks = {side: threading.Lock() for side in sides}
+        # Several threads would wait for each other on their one core. TensorFlow counts the cores.
+        self._variables = dict.fromkeys(THREAD_SETTINGS, "1") | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
+    def fork(self, side: str, target: Target) -> Child:
+        """Fork a process of a side."""
+        with self._locks[side]:
+            key = side, target.backend
+            if key not in self._known or target.kind != "cpu":  # CUDA does not survive a fork
+                self._end(key)
+                self._known[key] = self._start(*key)
+                self._forks[key] = 0
+            self._forks[key] += 1
+            return self._known[key].fork()
+
+    def renew(self, backend: str) -> None:
+        """Fork what comes from new ones: what is peculiar about a template is in all its forks.
+
+        One that is as good as new is kept: many cells tend to be flagged one after the other.
+        """
+        for side in self._sides:
+            with self._locks[side]:
+                if self._forks.get((side, backend), 0) >= LEAST_PAIRS:
+                    self._end((side, backend))
+
+    def close(self) -> None:
+        """End them all."""
+        for key in list(self._known):
+            self._end(key)
+
+    def _end(self, key: tuple[str, str]) -> None:
+        if (template := self._known.pop(key, None)) is not None:
+            template.close()
+
+    def _start(self, side: str, backend: str) -> Template:
+        built = self._sides[side]
+        code = Path(__file__).with_name("side.py")
+        command = (built.python, "-P", code, self._interface, wire.__file__, built.source, backend)
+        return Template([*map(str, command)], self._variables)
+
+
+class Pairs:
+    """Measures pairs until all cells are decided, or the budget is spent.
+
+    Parameters
+    ----------
+    templates : Templates
+    cells : sequence of Cell
+    rule : Rule
+    budget_s : float
+    examiners : sequence of Examiner
+        One for each core that is to be used.
+    """
+
+    def __init__(
+        self,
+        templates: Templates,
+        cells: Sequence[Cell],
+        rule: Rule,
+        budget_s: float,
+        examiners: Sequence[Examiner],
+    ) -> None:
+        self.found = [Found(cell, Monitor(rule, len(cells))) for cell in cells]
+        self.budget_s = budget_s
+        self.elapsed_s = 0.0
+        self.pairs = 0
+        self.pair_s: dict[str, float] = {}
+        """How long the last pair of a target took, for one of its cells."""
+        self.versions: dict[str, dict[str, dict[str, str]]] = {side: {} for side in SIDES}
+        """What each side says of itself, by target."""
+        self._templates = templates
+        self._examiners = examiners
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._told: queue.Queue[Progress | BaseException | None] = queue.Queue()
+        self._running: dict[str, int] = {}
+        self._begun_s = 0.0
+
+    def measure(self) -> Generator[Progress]:
+        """Measure on every core; closing the iterator, as Ctrl-C does, ends it at once."""
+        self._begun_s = time.monotonic()
+        cores = _cores()[: len(self._examiners)]
+        threads = [
+            threading.Thread(target=self._on_core, args=each, daemon=True)
+            for each in zip(cores, self._examiners, strict=False)
+        ]
+        for thread in threads:
+            thread.start()
+        working = len(threads)
+        try:
+            while working:
+                told = self._told.get()
+                if isinstance(told, BaseException):
+                    raise told
+                if told is None:
+                    working -= 1
+                else:
+                    yield told
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            self.elapsed_s = time.monotonic() - self._begun_s
+
+    @property
+    def _share(self) -> float:
+        return (time.monotonic() - self._begun_s) / self.budget_s
+
+    def _on_core(self, core: int | None, examiner: Examiner) -> None:
+        """Measure one pair after the other, in a thread that keeps to the core of its pairs."""
+        try:
+            if core is not None:
+                os.sched_setaffinity(0, {core})
+            while (target := self._next()) is not None:
+                self._pair(target, core, examiner)
+                with self._lock:
+                    self._running[target] -= 1
+                    decided = sum(not found.open for found in self.found)
+                    left_s = max(0.0, self.budget_s * (1 - self._share))
+                    self._told.put(Progress(target, self.pairs, decided, len(self.found), left_s))
+        except BaseException as error:  # it is raised where somebody waits
+            self._told.put(error)
+        finally:
+            self._told.put(None)
+
+    def _next(self) -> str | None:
+        """The target whose open cells have the fewest pairs, those under way among them."""
+        with self._lock:
+            if self._stop.is_set() or self._share >= 1:
+                return None
+            fewest: dict[str, int] = {}
+            for found in self.found:
+                if found.open:
+                    name, has = found.cell.target, len(found.samples)
+                    fewest[name] = min(fewest.get(name, has), has)
+            if not fewest:
+                return None
+            waiting = {name: has + self._running.get(name, 0) for name, has in fewest.items()}
+            target = min(waiting, key=lambda name: (waiting[name], random.random()))  # noqa: S311
+            self._running[target] = self._running.get(target, 0) + 1
+            return target
+
+    def _pair(self, target: str, core: int | None, examiner: Examiner) -> None:
+        """Measure one pair of processes on the open cells of a target."""
+        with self._lock:
+            self.pairs += 1
+            number = self.pairs
+            todo = [found for found in self.found if found.open and found.cell.target == target]
+        random.shuffle(todo)
+        targets = dict(zip(SIDES, todo[0].cell.targets, strict=True))
+        begin_s, done = time.monotonic(), 0
+        with contextlib.ExitStack() as stack:
+            children: dict[str, Child] = {}
+            for side in _shuffled():
+                child = self._templates.fork(side, targets[side])
+                children[side] = stack.enter_context(contextlib.closing(child))
+                order = {"do": "open", "target": str(targets[side]), "core": core}
+                opened = child.ask(order, START_TIMEOUT_S)
+                if isinstance(opened, Outcome):
+                    for found in todo:
+                        self._failed(found, side, opened)
+                    return
+                said = opened.get("versions") if isinstance(opened, dict) else None
+                known = said if isinstance(said, dict) else {}
+                self.versions[side][target] = {str(k): str(v) for k, v in known.items()}
+            for found in todo:
+                if self._stop.is_set() or (self._share >= 1 and done):
+                    break
+                measured = _Measured(found, children, examiner)
+                try:
+                    log_ratio = measured.run()
+                except _Lost as lost:
+                    self._failed(found, lost.side, lost.outcome)
+                    if lost.outcome.process_lost:
+                        return
+                    continue
+                done += 1
+                with self._lock:
+                    was = found.monitor.state
+                    found.samples[number] = measured.samples["base"], measured.samples["head"]
+                    found.tries = 0
+                    if not found.outcomes:
+                        found.monitor.add(number, log_ratio, self._share)
+                    if found.monitor.state is State.FLAGGED and was is State.OPEN:
+                        for each in targets.values():
+                            stack.callback(self._templates.renew, each.backend)
+                if found.outcomes:  # a side that is doubted is trusted with nothing more
+                    return
+        if done:
+            self.pair_s[target] = (time.monotonic() - begin_s) / done
+
+    def _failed(self, found: Found, side: str, outcome: Outcome) -> None:
+        """Note why a side has no time; what only happened once may have been the machine."""
+        with self._lock:
+            found.tries += 1
+            if found.tries > 1 or outcome.status is Status.SKIPPED:
+                found.outcomes[side] = outcome
+
+
+class _Lost(Exception):
+    """A side has not answered as one that computes."""
+
+    def __init__(self, side: str, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.side, self.outcome = side, outcome
+
+
+class _Measured:
+    """One cell in one pair.
+
+    Attributes
+    ----------
+    samples : dict of str to list of float
+        By side, the seconds of a call, one a block.
+    """
+
+    def __init__(self, found: Found, children: Mapping[str, Child], examiner: Examiner) -> None:
+        self._found, self._children, self._examiner = found, children, examiner
+        self.samples: dict[str, list[float]] = {side: [] for side in SIDES}
+
+    def run(self) -> float:
+        """Build, alternate, verify: the logarithm of head / base."""
+        pipeline = self._found.cell.pipeline
+        inputs = self._found.inputs()
+        order = {"do": "build", **plain(pipeline, inputs, FILL)}
+        built = {side: self._table(side, order) for side in _shuffled()}
+        call_s = {side: _time(built[side].get("call_s"), side) for side in SIDES}
+        calls = max(1, int(BLOCK_S / min(call_s.values())))
+        looked = [side for side in SIDES if self._found.is_looked_at(side)]
+        before = {side: self._children[side].look() for side in looked}
+        begun_s = time.monotonic()
+        end_s = begun_s + CELL_S
+        log_ratios: list[float] = []
+        while len(log_ratios) < LEAST_QUARTETS or (
+            time.monotonic() < end_s and len(log_ratios) < MOST_QUARTETS
+        ):
+            log_ratios.append(self._quartet(calls))
+        if not self._found.verified or not secrets.randbelow(VERIFIED):
+            self._verify(pipeline, inputs, built)
+        for side in SIDES:
+            self._found.algorithms[side] = str(built[side].get("algorithm", ""))
+        for side in looked:
+            receipt = self._look_at(side, built[side], before[side], begun_s)
+            self._found.received(side, receipt)
+        return statistics.median(log_ratios)
+
+    def _quartet(self, calls: int) -> float:
+        logs = dict.fromkeys(SIDES, 0.0)
+        first, second = _shuffled()
+        for side in (first, second, second, first):
+            begin_s = time.perf_counter()
+            block = self._table(side, {"do": "block", "calls": calls})
+            ours_s = time.perf_counter() - begin_s
+            seconds = _time(block.get("seconds"), side)
+            if seconds > ours_s:
+                reason = f"it says that {calls} calls took {seconds} s, of {ours_s} s by our clock"
+                raise _Lost(side, Outcome.malformed(reason))
+            self.samples[side].append(seconds / calls)
+            logs[side] += math.log(seconds / calls) / 2
+        return logs["head"] - logs["base"]
+
+    def _look_at(
+        self, side: str, built: Mapping[str, Any], before: watch.Seen | None, begun_s: float
+    ) -> dict[str, Any]:
+        """Have a side stand by its time: the receipt."""
+        found = self._found
+        claim = {
+            "pipeline": found.cell.pipeline.to_dict(), "dtype": DTYPE, "fill": str(FILL),
+            "seed": found.seed, "hot_s": statistics.median(self.samples[side]),
+            "mean_s": statistics.fmean(self.samples[side]),
+            "accumulation": built.get("accumulation"),
+        }  # fmt: skip
+        target = str(found.cell.targets[SIDES.index(side)])
+        cell = asv_store.Cell(
+            "gate", 0, (target, found.cell.workload), 1, alone=False, timeout_s=TIMEOUT_S
+        )
+        return self._examiner.time(self._children[side], cell, claim, before, begun_s)
+
+    def _verify(
+        self, pipeline: PipelineSpec, inputs: Inputs, built: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Verify what the last timed call of either side gave, at positions that are drawn now."""
+        outputs = {side: self._ask(side, {"do": "output"}) for side in SIDES}
+        positions = sample(pipeline, secrets.randbits(32), _VERIFY_FLOPS, _VERIFY_ELEMENTS)
+        usual = refer_for(pipeline, inputs, FILL, None, positions)
+        for side, output in outputs.items():
+            self._found.verified += 1
+            declared = built[side].get("accumulation")
+            expected = usual
+            if declared and declared != FORMATS[DTYPE].accumulation and declared in FORMATS:
+                expected = refer_for(pipeline, inputs, FILL, str(declared), positions)
+            why = ""
+            if type(output) is not np.ndarray or output.dtype.name != FORMATS[DTYPE].storage:
+                why = f"it is {getattr(output, 'dtype', 'no array')}"
+            else:
+                try:
+                    found = accuracy_of(output, expected)
+                except ArrayError as error:
+                    why = str(error)
+            accuracy = Accuracy(math.inf) if why else found
+            worst = self._found.worst.get(side)
+            if worst is None or accuracy.ratio > worst.ratio:
+                self._found.worst[side] = accuracy
+            if not accuracy.ok:
+                reason = f"the output of a timed call is wrong: {why or accuracy}"
+                self._found.outcomes[side] = Outcome(Status.WRONG, reason)
+
+    def _ask(self, side: str, order: dict[str, Any]) -> Any:
+        pipeline = self._found.cell.pipeline
+        answer = self._children[side].ask(order, TIMEOUT_S, 64 * (pipeline.bytes(8) + 1024))
+        if isinstance(answer, Outcome):
+            raise _Lost(side, answer)
+        return answer
+
+    def _table(self, side: str, order: dict[str, Any]) -> dict[str, Any]:
+        answer = self._ask(side, order)
+        if not isinstance(answer, dict):
+            raise _Lost(side, Outcome.malformed(f"{order['do']} was answered with {answer!r:.80}"))
+        return answer
+
+
+def plain(pipeline: PipelineSpec, inputs: Inputs, fill: Fill) -> dict[str, Any]:
+    """A pipeline and its inputs, as they cross to a side."""
+    weights = inputs.weights
+    return {
+        "pipeline": pipeline.to_dict(), "dtype": weights.dtype, "fill": str(fill),
+        "x": inputs.x, "filters": weights.filters, "bias": weights.bias,
+    }  # fmt: skip
+
+
+def _time(value: object, side: str) -> float:
+    if type(value) is not float or not 0 < value < math.inf:
+        raise _Lost(side, Outcome.malformed(f"{value!r:.80} is no time"))
+    return value
+
+
+def _shuffled() -> list[str]:
+    """Both sides, in an order that is drawn."""
+    return random.sample(SIDES, 2)
+
+
+def _cores() -> list[int | None]:
+    if sys.platform == "linux":
+        return [*sorted(os.sched_getaffinity(0))]
+    return [None]

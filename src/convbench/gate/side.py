@@ -1,0 +1,235 @@
+"""One side of a gate, in the interpreter of its commit: it obeys, and decides nothing.
+
+    python -P side.py INTERFACE WIRE SOURCE BACKEND SOCKET
+
+This file, the suites' `interface.py` and `machine/wire.py` are the working tree's, for both sides,
+and are loaded by their paths; all else that is called convbench here is the commit's, in SOURCE.
+Therefore nothing of convbench is imported by name: what this file calls of it is what any commit
+answers to (:mod:`convbench.frozen`, and the older names that the interface knows).
+
+The process that is started imports the library of BACKEND, runs nothing of it, and forks: each
+fork is one process of a pair. See :class:`convbench.machine.child.Template` for its orders, and
+:class:`Worker` for those of a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import os
+import signal
+import socket
+import struct
+import sys
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from time import perf_counter, process_time
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+ORDER, ANSWER = struct.Struct("!cq"), struct.Struct("!q")
+
+
+def load(name: str, path: str) -> ModuleType:
+    """Load a file as a module of a name that nothing else has."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Worker:
+    """A process of a pair. Each of its methods without a leading _ is an order.
+
+    Parameters
+    ----------
+    convbench : module
+        The suites' interface to the commit.
+    """
+
+    def __init__(self, convbench: ModuleType) -> None:
+        self._convbench = convbench
+        self._backend: Any = None
+        self._run: Any = None
+        self._x: Any = None
+        self._y: Any = None
+
+    def open(self, target: str, core: int | None) -> dict[str, Any]:
+        """Take a core, and open the backend, whose threads then are as many as that has."""
+        if core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {core})
+        self._backend = self._convbench.open_backend(self._convbench.Target.parse(target))
+        return {"versions": dict(self._backend.versions())}
+
+    def compute(self, *, thorough: bool, **cell: Any) -> dict[str, Any]:
+        """Compute a cell as it is checked: after a run on nan, where the commit can do that."""
+        pipeline, inputs = self._inputs(**cell)
+        declared = self._declared(pipeline, cell["dtype"], cell["fill"])
+        if "slow" in declared and not thorough:
+            outcome = {"status": "skipped", "reason": declared["slow"]}
+            return {"outcome": outcome | {"remedy": "`convbench verify --thorough` computes it."}}
+        compute = self._convbench.compute
+        poison = {"poison": True} if "poison" in compute.__code__.co_varnames else {}
+        done = compute(self._backend, pipeline, inputs, **poison)
+        names = ("output", "algorithm", "accumulation", "second")
+        found = {name: getattr(done, name, None) for name in names}
+        return found | {"deviation": declared.get("deviates", "")}
+
+    def build(self, **cell: Any) -> dict[str, Any]:
+        """Build a cell, and say how long a call takes once it is warm."""
+        pipeline, inputs = self._inputs(**cell)
+        self._run = self._y = None
+        self._run = self._backend.build(pipeline, inputs.weights)
+        self._x = self._backend.to_device(inputs.x)
+        for _ in range(3):
+            self._call()
+        calls, begin_s = 0, perf_counter()
+        while perf_counter() - begin_s < 0.005 or calls < 2:
+            self._call()
+            calls += 1
+        return {
+            "call_s": (perf_counter() - begin_s) / calls,
+            "algorithm": self._run.algorithm,
+            "accumulation": getattr(self._run, "accumulation", None),
+        }
+
+    def block(self, calls: int) -> dict[str, Any]:
+        """Time some calls, after one that warms the caches, which the other side has used."""
+        self._call()
+        run, x, synchronize = self._run, self._x, self._backend.synchronize
+        begin_cpu_s, begin_s = process_time(), perf_counter()
+        for _ in range(calls):
+            y = run(x)
+            synchronize()
+        end_s, end_cpu_s = perf_counter(), process_time()
+        self._y = y
+        return {"seconds": end_s - begin_s, "cpu": end_cpu_s - begin_cpu_s}
+
+    def output(self) -> Any:
+        """What the last timed call gave."""
+        return np.asarray(self._backend.to_numpy(self._y))
+
+    def calls(self, xs: list[Any]) -> dict[str, Any]:
+        """Compute each from the host and back; see :mod:`convbench.backends.attest`."""
+        backend, ys, seconds = self._backend, [], []
+        for x in xs:
+            placed = backend.to_device(x)
+            backend.synchronize()
+            begin_s = perf_counter()
+            y = self._run(placed)
+            backend.synchronize()
+            seconds.append(perf_counter() - begin_s)
+            ys.append(backend.to_numpy(y))
+        return {"ys": ys, "seconds": seconds}
+
+    def copies(self, xs: list[Any], size: int) -> dict[str, Any]:
+        """Only copy there and back."""
+        backend, ys = self._backend, []
+        for x in xs:
+            backend.to_device(x)
+            backend.synchronize()
+            y = backend.to_device(np.resize(x, (1, 1, 1, size)))
+            backend.synchronize()
+            ys.append(backend.to_numpy(y))
+        return {"ys": ys}
+
+    def _call(self) -> None:
+        self._y = self._run(self._x)
+        self._backend.synchronize()
+
+    def _declared(self, pipeline: Any, dtype: str, fill: str) -> dict[str, str]:
+        """What the backend says of this cell, by the kind of the hole."""
+        backend = self._backend
+        return {
+            str(hole.kind): str(hole)
+            for hole in getattr(backend.capabilities, "holes", ())
+            if hole.covers(pipeline, dtype, backend.variant, backend.device, fill)
+        }
+
+    def _inputs(
+        self, pipeline: dict[str, Any], dtype: str, fill: str, x: Any, filters: Any, bias: Any
+    ) -> tuple[Any, Any]:
+        """The pipeline and its inputs as the commit has them, with the numbers that were sent."""
+        built = self._convbench.PipelineSpec.from_dict(pipeline)
+        inputs = self._convbench.make_inputs(built, dtype, fill, 0)
+        weights = replace(inputs.weights, filters=filters, bias=bias)
+        return built, replace(inputs, x=x, weights=weights)
+
+
+def serve(channel: Any, convbench: ModuleType) -> None:
+    """Obey until there is nobody any more who gives orders."""
+    worker = Worker(convbench)
+    while True:
+        try:
+            message = channel.receive()
+        except EOFError:
+            return
+        order = dict(message["question"])
+        kind = order.pop("do")
+        if kind == "end":  # of a conversation with the judge: it has no answer
+            continue
+        try:
+            answer = getattr(worker, kind)(**order)
+            channel.send({"to": message["number"], "answer": answer})
+        except Exception as error:  # whatever a library raises is the answer
+            known = convbench.explain(error)
+            names = ("status", "reason", "remedy", "kind", "process_lost")
+            plain = {name: getattr(known, name, "") for name in names}
+            plain["kind"] = plain["kind"] or type(error).__name__
+            channel.send({"to": message["number"], "answer": {"outcome": plain}})
+
+
+def _fork(wire: ModuleType, convbench: ModuleType, descriptors: list[int]) -> int:
+    """Fork a process that serves; its number."""
+    number = os.fork()
+    if number:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return number
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the judge's, who then ends us
+        os.setsid()  # what it starts stays in its session, and is found there
+        pipe, stderr = descriptors
+        os.dup2(stderr, 2)
+        os.dup2(stderr, 1)
+        serve(wire.Channel(Connection(pipe)), convbench)
+        code = 0
+    except BaseException:  # it must not become a second template
+        with contextlib.suppress(Exception):
+            sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def main(interface: str, wire: str, source: str, backend: str, number: str) -> None:
+    """Be the template of a side, until its socket is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.path.insert(0, source)
+    transport = load("_convbench_wire", wire)
+    convbench = load("_convbench_interface", interface)
+    with contextlib.suppress(Exception):  # each of its processes will say why
+        convbench.backend_class(backend).library()
+    gc.collect()
+    gc.freeze()  # or each fork copies what the collector touches
+    orders = socket.socket(fileno=int(number))
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(orders, ORDER.size, 2)
+        if not message:
+            return
+        kind, process = ORDER.unpack(message)
+        if kind == b"F":
+            answer = _fork(transport, convbench, descriptors)
+        else:
+            answer = os.waitpid(process, 0)[1]
+        orders.sendall(ANSWER.pack(answer))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

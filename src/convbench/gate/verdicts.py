@@ -1,0 +1,345 @@
+"""The gate: first whether head is right, then how long both take, and what that means."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from convbench.backends.compute import Computed
+from convbench.comparing.comparison import (
+    ORDER,
+    Change,
+    ComparedCell,
+    Comparison,
+    Effect,
+    Mean,
+    Measured,
+    Rule,
+    Verdict,
+)
+from convbench.comparing.pairs import State, adjusted_p_values, geometric_mean
+from convbench.comparing.sides import Side
+from convbench.correctness.verify import Check, Plan, verify
+from convbench.correctness.worker import Task, read
+from convbench.gate.build import Built
+from convbench.gate.pairs import DTYPE, SIDES, Cell, Found, Pairs, Progress, Templates, plain
+from convbench.machine.child import START_TIMEOUT_S, Child
+from convbench.measuring.bench import Examiner
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.targets import Target
+from convbench.stimulus.workloads import Workload
+from convbench.words.numbers import duration, share, times
+from convbench.words.status import Outcome, Status
+
+RULE = Rule(delta=0.02)
+"""Side by side, 2 % can be told from nothing within minutes."""
+
+
+class Gate:
+    """One head against one base; use it as a context manager.
+
+    Parameters
+    ----------
+    base, head : Built
+    workloads : sequence of Workload
+    targets : sequence of (Target, Target)
+        Base's and head's.
+    interface : Path
+        The suites' `interface.py`, for both sides.
+    """
+
+    def __init__(
+        self,
+        base: Built,
+        head: Built,
+        workloads: Sequence[Workload],
+        targets: Sequence[tuple[Target, Target]],
+        interface: Path,
+        rule: Rule = RULE,
+    ) -> None:
+        self.base, self.head, self.rule = base, head, rule
+        self.cells = [
+            Cell(workload.name, workload.pipeline, *both)
+            for both in targets
+            for workload in workloads
+        ]
+        self._workloads = {workload.name: workload for workload in workloads}
+        self._templates = Templates({"base": base, "head": head}, interface)
+        self._checks: dict[tuple[str, Target, str], list[Check]] = {}
+        self.pairs: Pairs | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._templates.close()
+
+    def check(self) -> Generator[Check]:
+        """Hold what head computes against the oracle; base too, where head is not right."""
+        yield from self._check("head", self.cells)
+        bad = [cell for cell in self.cells if self._status("head", cell) is not Status.OK]
+        yield from self._check("base", bad)
+
+    def _check(self, side: str, cells: Sequence[Cell]) -> Iterator[Check]:
+        place = SIDES.index(side)
+
+        def start(target: Target, timeout_s: float, *_: object) -> _SideWorker:
+            return _SideWorker(self._templates, side, target, timeout_s)
+
+        for target in dict.fromkeys(cell.targets[place] for cell in cells):
+            names = [cell.workload for cell in cells if cell.targets[place] == target]
+            plan = Plan([self._workloads[name] for name in names], {target: None}, (DTYPE,))
+            for check in verify(plan, start):
+                self._checks.setdefault((side, target, check.workload), []).append(check)
+                yield check
+
+    def _status(self, side: str, cell: Cell) -> Status | None:
+        """Whether a side is right about a cell; a deviation that it declares is."""
+        return None if (worst := self._worst(side, cell)) is None else _of(worst)
+
+    def _worst(self, side: str, cell: Cell) -> Check | None:
+        target = cell.targets[SIDES.index(side)]
+        checks = self._checks.get((side, target, cell.workload), ())
+        computed = [c for c in checks if c.status is not Status.SKIPPED] or checks
+        return min(computed, key=lambda check: _of(check).rank, default=None)
+
+    @property
+    def right(self) -> bool:
+        """Whether head computes all that base does, and rightly: if not, no time matters."""
+        return not any(self._verdict_of_check(cell) for cell in self.cells)
+
+    def measure(
+        self, budget_s: float, examiners: Sequence[Examiner], *, checked: bool = True
+    ) -> Generator[Progress]:
+        """Measure the cells that head computes rightly, on as many cores as there are examiners.
+
+        Parameters
+        ----------
+        checked : bool
+            They have been checked; else all are measured, and are right as far as timed calls show.
+        """
+        cells = [c for c in self.cells if not checked or self._status("head", c) is Status.OK]
+        self.pairs = Pairs(self._templates, cells, self.rule, budget_s, examiners)
+        yield from self.pairs.measure()
+
+    # -- What it means ---------------------------------------------------------------------------
+
+    def comparison(self) -> Comparison:
+        """What is known so far."""
+        found = {id(each.cell): each for each in self.pairs.found} if self.pairs else {}
+        p = adjusted_p_values([each.monitor for each in found.values()])
+        adjusted = dict(zip(found, p, strict=True))
+        judged = [self._judged(cell, found.get(id(cell)), adjusted) for cell in self.cells]
+        cells = [cell for cell in judged if cell is not None]
+        return Comparison(
+            self._side(self.base),
+            self._side(self.head),
+            self.rule,
+            tuple(sorted(cells, key=_worst_first)),
+            means=tuple(self._means()),
+            changes=tuple(self._changes()),
+            warnings=tuple(self._warnings()),
+            skipped=len(judged) - len(cells),
+        )
+
+    def _side(self, built: Built) -> Side:
+        return Side(built.commit, built.environment, platform.node())
+
+    def _warnings(self) -> Iterator[str]:
+        for name, built in (("base", self.base), ("head", self.head)):
+            if built.changed:
+                yield f"{name} is the working tree, which differs from its commit"
+        same = self.base.tree == self.head.tree and self.base.python == self.head.python
+        if same and all(cell.base == cell.head for cell in self.cells):
+            yield "both sides are the same code: whatever is found is noise"
+        if not self.right and self.pairs is None:
+            yield "nothing was timed, since head is not right"
+
+    def _judged(
+        self, cell: Cell, found: Found | None, adjusted: Mapping[int, float]
+    ) -> ComparedCell | None:
+        """Say what became of a cell; None if neither side computes it."""
+        if (of_check := self._verdict_of_check(cell)) is not None:
+            return self._without_time(cell, *of_check)
+        if self._status("head", cell) is Status.SKIPPED:
+            return None
+        if found is None:
+            return self._without_time(cell, Verdict.EQUIVALENT, "head is right; it was not timed")
+        if found.outcomes:
+            return self._without_time(cell, *_of_outcomes(found.outcomes), found)
+        return self._with_time(found, adjusted[id(cell)])
+
+    def _verdict_of_check(self, cell: Cell) -> tuple[Verdict, str] | None:
+        """What the checks of the outputs decide by themselves."""
+        head, base = self._worst("head", cell), self._status("base", cell)
+        if head is None or _of(head) is Status.OK:
+            return None
+        reason = f"head: {head.reason}"
+        if _of(head) is Status.SKIPPED:
+            return (Verdict.SKIPPED, reason) if base is Status.OK else None
+        wrong = _of(head) is Status.WRONG
+        if base in {Status.WRONG, Status.FAILED}:
+            return (Verdict.STILL_WRONG if wrong else Verdict.STILL_FAILED), f"as in base; {reason}"
+        return (Verdict.WRONG if wrong else Verdict.FAILED), f"{reason}; {head.command()}"
+
+    def _measured(self, side: str, cell: Cell, found: Found | None = None) -> Measured:
+        worst = self._worst(side, cell)
+        checks = self._checks_of(side, cell)
+        ratios = [
+            c.accuracy.ratio for c in checks if c.accuracy and c.status is not Status.DEVIATES
+        ]
+        of_timed = found.worst.get(side) if found else None
+        if of_timed is not None:
+            ratios.append(of_timed.ratio)
+        correct = None if worst is None else _of(worst)
+        if found is not None and of_timed is not None:
+            correct = Status.OK if of_timed.ok else Status.WRONG
+        seconds = found.medians(side) if found else []
+        return Measured(
+            status=Status.OK if seconds else None,
+            value=statistics.geometric_mean(seconds) if seconds else None,
+            processes=len(seconds),
+            correct=correct,
+            error_over_bound=max(ratios, default=None),
+            algorithm=found.algorithms.get(side, "") if found else "",
+            standing=found.standing(side) if found else None,
+        )
+
+    def _checks_of(self, side: str, cell: Cell) -> Sequence[Check]:
+        return self._checks.get((side, cell.targets[SIDES.index(side)], cell.workload), ())
+
+    def _without_time(
+        self, cell: Cell, verdict: Verdict, reason: str, found: Found | None = None
+    ) -> ComparedCell:
+        base, head = (self._measured(side, cell, found) for side in SIDES)
+        return ComparedCell(
+            "time" if found else "accuracy", "pipeline", cell.target, cell.workload, "",
+            verdict, reason, base, head, pairs=len(found.samples) if found else 0,
+        )  # fmt: skip
+
+    def _with_time(self, found: Found, p_value: float) -> ComparedCell:
+        assert self.pairs is not None
+        monitor, cell = found.monitor, found.cell
+        if not found.samples:
+            reason = "the budget ended before it was measured"
+            return self._without_time(cell, Verdict.UNDECIDED, reason, found)
+        ratio, low, high = monitor.estimate
+        effect = Effect(ratio, low, high, p_value, monitor.smallest_effect)
+        judged = self._without_time(cell, Verdict.UNDECIDED, "", found)
+        span = f"head takes {times(low)} to {times(high)} times as long" if low and high else ""
+        to_decide_s = None
+        if p_value <= 1 - self.rule.confidence:
+            verdict = Verdict.REGRESSED if ratio > 1 else Verdict.IMPROVED
+            factor = f"{times(max(ratio, 1 / ratio))}x {'slower' if ratio > 1 else 'faster'}"
+            reason = f"{factor}: {span}, in {len(monitor.counted)} fresh pairs of processes"
+        elif monitor.state is State.EQUIVALENT:
+            verdict = Verdict.EQUIVALENT
+            reason = f"within {100 * self.rule.delta:g} %: {span}"
+        else:
+            verdict = Verdict.UNDECIDED
+            each_s = self.pairs.pair_s.get(cell.target, 1.0)
+            to_decide_s = max(1, monitor.pairs_to_go()) * each_s
+            parts = [span] if span else []
+            if (seen := effect.seen) is not None:
+                parts.append(f"{share(seen)} slower would have been seen")
+            if monitor.state is State.FLAGGED:
+                parts.append("it seems to differ, and was to be measured again")
+            parts.append(f"about {duration(to_decide_s)} more on it would decide")
+            reason = "; ".join(parts)
+        notes = []
+        before, after = (found.algorithms.get(side, "") for side in SIDES)
+        if before != after:
+            notes.append(f"the algorithm was {before} and is {after}")
+        return replace(
+            judged, verdict=verdict, reason=reason, effect=effect, notes=tuple(notes),
+            to_decide_s=to_decide_s,
+        )  # fmt: skip
+
+    def _means(self) -> Iterator[Mean]:
+        by_target: dict[str, list[dict[int, float]]] = {}
+        for found in self.pairs.found if self.pairs else ():
+            if not found.outcomes and found.samples:
+                by_target.setdefault(found.cell.target, []).append(found.monitor.counted)
+        for target, cells in sorted(by_target.items()):
+            yield Mean(target, len(cells), *geometric_mean(cells, self.rule.confidence))
+
+    def _changes(self) -> Iterator[Change]:
+        if self.pairs is None:
+            return
+        before, after = (self.pairs.versions[side] for side in SIDES)
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for target in sorted(before.keys() & after.keys()):
+            for name in sorted(before[target].keys() | after[target].keys()):
+                one, other = (side[target].get(name, "") for side in (before, after))
+                if one != other:
+                    found.setdefault((name, one, other), []).append(target)
+        for (name, one, other), targets in sorted(found.items()):
+            yield Change(name, one, other, tuple(targets))
+
+
+def _of(check: Check) -> Status:
+    return Status.OK if check.status is Status.DEVIATES else check.status
+
+
+def _of_outcomes(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, str]:
+    """What follows where a side has no time that can be trusted."""
+    base, head = outcomes.get("base"), outcomes.get("head")
+    if head is None:
+        assert base is not None
+        if base.status is Status.SKIPPED:
+            return Verdict.NEW, f"head is right; base: {base.reason}"
+        return Verdict.NOT_COMPARABLE, f"base: {base.reason}"
+    if head.status is Status.WRONG:
+        still = base is not None and base.status is Status.WRONG
+        return (Verdict.STILL_WRONG if still else Verdict.WRONG), f"head: {head.reason}"
+    if head.status is Status.SKIPPED:
+        return Verdict.SKIPPED, f"head: {head.reason}"
+    return (Verdict.STILL_FAILED if base else Verdict.FAILED), f"head: {head.reason}"
+
+
+def _worst_first(cell: ComparedCell) -> tuple[Any, ...]:
+    distance = abs(cell.effect.ratio - 1) if cell.effect else 0.0
+    return ORDER[cell.verdict], -distance, cell.target, cell.workload
+
+
+@dataclass(slots=True)
+class _SideWorker:
+    """Computes cells in processes of a side, one after another has died."""
+
+    templates: Templates
+    side: str
+    target: Target
+    timeout_s: float
+    _child: Child | None = None
+
+    def compute(self, task: Task) -> Computed | Outcome:
+        if self._child is None:
+            self._child = self.templates.fork(self.side, self.target)
+            opening = {"do": "open", "target": str(self.target), "core": None}
+            opened = self._child.ask(opening, START_TIMEOUT_S)
+            if isinstance(opened, Outcome):
+                self.close()
+                return opened
+        fill = task.fill or Fill.NORMAL
+        order: dict[str, Any] = {"do": "compute", "thorough": task.thorough}
+        order |= plain(task.pipeline, task.inputs, fill)
+        answer = self._child.ask(order, self.timeout_s)
+        computed = answer if isinstance(answer, Outcome) else read(answer)
+        if isinstance(computed, Outcome) and computed.process_lost:
+            self.close()
+        return computed
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
