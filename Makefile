@@ -127,12 +127,13 @@ bench: $(INSTALLED)  ## Measure HEAD: LIST=smoke (the default), standard or full
 		if [ $$status != 0 ]; then exit $$status; fi; \
 	done
 
-# Both commits in turns, with the suites of the working tree; see docs/pull-requests.md.
+# Both commits side by side, judged by the working tree; see docs/gate.md.
 BASE ?= HEAD~1
 HEAD ?= HEAD
-.PHONY: compare
-compare: $(INSTALLED)  ## Measure BASE=HEAD~1 and HEAD=HEAD in turns: what became wrong or slower?
-	@reports/pull_request.sh $(BASE) $(HEAD)
+GATE ?=
+.PHONY: gate
+gate: $(INSTALLED)  ## Measure BASE=HEAD~1 and HEAD=HEAD side by side: what became wrong or slower?
+	@$(BIN)/convbench gate $(BASE) $(HEAD) --output build/gate $(GATE)
 
 # asv's pages load their scripts from elsewhere. Once build/site has copies, `asv publish` puts them
 # beside the pages, which load nothing from elsewhere then.
@@ -168,10 +169,15 @@ KILLS ?= 50
 kill: $(INSTALLED)  ## Kill a run at KILLS=50 random moments and see that nothing is lost
 	@CONVBENCH_KILLS=$(KILLS) $(BIN)/python -m pytest tests/measuring/test_bench.py -k killed_at_any_moment
 
-# About half an hour; whatever else runs meanwhile is part of the answer.
+# About an hour; whatever else runs meanwhile is part of the answer.
 .PHONY: audit-study
 audit-study: $(INSTALLED)  ## How often is an honest target accused, and what does looking cost?
 	@mkdir -p build && $(BIN)/python studies/audit.py >build/audit.md && cat build/audit.md
+
+# Two hours; stopped and started again it goes on, with what is in build/gate-study.
+.PHONY: calibrate
+calibrate: $(INSTALLED)  ## How often does the gate cry wolf here, and what does it find?
+	@mkdir -p build && $(BIN)/python studies/gate.py >build/gate.md && cat build/gate.md
 
 # uv is locked like the rest: a new version goes into UV, and the old one locks it.
 build/uv/pyvenv.cfg: requirements/uv.txt | .venv/pyvenv.cfg

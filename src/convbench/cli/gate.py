@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convbench.cli.arguments import add_selection, budget, chosen_workloads, count, percent
-from convbench.cli.output import emit, say, show, until_interrupted, with_progress
+from convbench.cli.output import as_json, emit, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.words.numbers import duration
 from convbench.words.status import Exit
@@ -79,6 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("text", "markdown", "json", "junit"), default="text",
         help="markdown fits a comment on GitHub; default: text",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER",
+        help="write it there, too: comment.md, comparison.json and comparison.xml (JUnit)",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="show the cells that are equal, too")
     parser.add_argument(
@@ -187,18 +191,25 @@ def _show(arguments: argparse.Namespace, comparison: Comparison, *, interrupted:
     from convbench.comparing.junit import junit
     from convbench.comparing.markdown import markdown
     from convbench.comparing.text import render
+    from convbench.machine.files import write
 
     if interrupted:
         say("interrupted: this is what is known so far")
+    strict = arguments.strict
+    plain = {**comparison.to_dict(strict=strict), "interrupted": interrupted}
+    if (folder := arguments.output) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "comment.md", markdown(comparison).encode())
+        write(folder / "comparison.json", as_json("gate", plain).encode())
+        write(folder / "comparison.xml", junit(comparison, strict=strict))
+        say(f"written to {folder}")
     match arguments.format:
         case "markdown":
             emit(markdown(comparison))
         case "junit":
-            emit(junit(comparison, strict=arguments.strict).decode())
+            emit(junit(comparison, strict=strict).decode())
         case _:
             show(
-                arguments,
-                "gate",
-                lambda: {**comparison.to_dict(strict=arguments.strict), "interrupted": interrupted},
+                arguments, "gate", lambda: plain,
                 lambda: render(comparison, everything=arguments.all),
-            )
+            )  # fmt: skip

@@ -37,8 +37,7 @@ def show(
 ) -> None:
     """Print the one as JSON or draw the other; only that which is printed is made."""
     if arguments.format == "json":
-        document = {"schema": f"convbench.{name}/1", "convbench": __version__, **listed()}
-        emit(json.dumps(_finite(document), indent=2, allow_nan=False) + "\n")
+        emit(as_json(name, listed()))
         return
     from rich.console import Console
 
@@ -47,6 +46,12 @@ def show(
     with terminal.capture() as captured:  # rich itself leaves with 1 if its reader has gone
         terminal.print(rendered())
     emit(captured.get())
+
+
+def as_json(name: str, listed: dict[str, Any]) -> str:
+    """Write a document of a schema."""
+    document = {"schema": f"convbench.{name}/1", "convbench": __version__, **listed}
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
 
 
 def emit(text: str) -> None:
