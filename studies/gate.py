@@ -215,7 +215,8 @@ def report_aa(runs: Sequence[dict[str, Any]], budget_s: float, delta: float) -> 
     if deviations:
         low, middle, high = statistics.quantiles(deviations, n=4)
         print(
-            f"\nA pair deviates by {100 * middle:.2g} % (median over cells; quartiles {100 * low:.2g} and {100 * high:.2g} %)."
+            f"\nA pair deviates by {100 * middle:.2g} % (median over cells; quartiles"
+            f" {100 * low:.2g} and {100 * high:.2g} %)."
         )
 
 
@@ -229,7 +230,8 @@ def report_planted(found: dict[tuple[str, float], list[dict[str, Any]]], budget_
     """What was found of what was planted."""
     print(f"\n## Planted slow-downs: gates of at most {budget_s:g} s\n")
     print(
-        "| kind | planted | runs x cells | found | undecided | equivalent | improved | Mann-Whitney, factor 1.05 |"
+        "| kind | planted | runs x cells | found | undecided | equivalent | improved |"
+        " Mann-Whitney, factor 1.05 |"
     )
     print("|---|--:|--:|---|--:|--:|--:|--:|")
     totals: dict[float, Counter[str]] = {}
@@ -240,8 +242,8 @@ def report_planted(found: dict[tuple[str, float], list[dict[str, Any]]], budget_
         *_, (_, peer, _, _) = claims(runs)
         print(
             f"| {kind} | {100 * share:g} % | {len(runs)} x {len(runs[0]['cells'])} |"
-            f" {part(counts['regressed'], len(cells))} | {counts['undecided']} | {counts['equivalent']}"
-            f" | {counts['improved']} | {peer} |"
+            f" {part(counts['regressed'], len(cells))} | {counts['undecided']} |"
+            f" {counts['equivalent']} | {counts['improved']} | {peer} |"
         )
     for share, counts in totals.items():
         print(
@@ -313,10 +315,12 @@ def noises(recorded: Sequence[Sequence[float]]) -> dict[str, Callable[[int], np.
 def report_noise(recorded: Sequence[Sequence[float]], trials: int) -> None:
     """False alarms and power on noise that is drawn again."""
     print(
-        f"\n## Noise that is recorded or simulated: {trials} cells in gates of 36, 24 pairs, delta 2 %\n"
+        f"\n## Noise that is recorded or simulated: {trials} cells in gates of 36, of up to 24"
+        " pairs, delta 2 %\n"
     )
     print(
-        "| noise | equal: claimed | equal: undecided | +2 %: found | +2 %: equivalent | +5 %: found |"
+        "| noise | equal: claimed | equal: undecided | +2 %: found | +2 %: equivalent |"
+        " +5 %: found |"
     )
     print("|---|---|--:|--:|--:|--:|")
     for name, draw in noises(recorded).items():
@@ -351,15 +355,18 @@ def main() -> None:
     base = build(Wanted(None), ROOT, lambda text: print(text, file=sys.stderr))
     print("# What the gate claims, and what it misses\n")
     print(
-        f"`studies/gate.py` on {known['cpu_model']}, {os.cpu_count()} cores; targets {', '.join(targets)}; the smoke list."
+        f"`studies/gate.py` on {known['cpu_model']}, {os.cpu_count()} cores; targets"
+        f" {', '.join(targets)}; the smoke list."
     )
     recorded: list[list[float]] = []
     if "aa" in parts:
         study = {"study": "aa", "budget": arguments.budget, "delta": arguments.delta}
         runs = collected(
-            data, study,
-            lambda: run_gate(base, base, targets, arguments.budget, arguments.delta), arguments.runs,
-        )  # fmt: skip
+            data,
+            study,
+            lambda: run_gate(base, base, targets, arguments.budget, arguments.delta),
+            arguments.runs,
+        )
         report_aa(runs, arguments.budget, arguments.delta)
         recorded = [c["pairs"] for run in runs for c in run["cells"] if len(c["pairs"]) >= 6]
     if "planted" in parts:

@@ -15,7 +15,7 @@ the looks are added up, as if no two of them could go together, makes this hold 
 is like and whenever we look, at the price of intervals that are a little too long.
 
 What such an interval shows to be slower or faster is not said yet: the cell is *flagged*, and
-measured again in fresh pairs of fresh templates, as many as it should take. Only these decide, by a
+measured again in fresh pairs, as many as it should take. Only these decide, by a
 p value that the flag has not selected, in the order of Benjamini and Hochberg over all cells. As an
 effect that was flagged tends to be smaller than it seemed, they are looked at up to `FRESH_LOOKS`
 times, for which the p value is multiplied.

@@ -2,11 +2,17 @@
 
 What makes two measurements of one program differ is the machine, and it does so for 1 to 100 ms at
 a time: sides that take turns within that see the same of it. A *pair* is one fresh process of
-either side, forked from a template that has imported the library and run nothing of it. Cell by
-cell they are given the same numbers, and then a block of calls at a time, in *quartets* whose
-order, ABBA or BAAB, is drawn: what drifts evenly cancels. Before each block is one call that is not
-timed, since the other side has just used the caches. The pair's answer is the median over its
-quartets of the logarithm of head / base, and what is independent of each other is pairs.
+either side. Cell by cell they are given the same numbers, and then a block of calls at a time, in
+*quartets* whose order, ABBA or BAAB, is drawn: what drifts evenly cancels. Before each block is one
+call that is not timed, since the other side has just used the caches. The pair's answer is the
+median over its quartets of the logarithm of head / base, and what is independent of each other is
+pairs.
+
+The processes of a side are forked from *templates* that have imported the library and run nothing
+of it, each of which serves a target once. Where in memory a library lies decides over 1 % of the
+time of a small layer (standard deviation; without the randomisation of addresses it is gone), and
+that is the same in all forks of one template: pairs that shared it would not be independent, and
+agree on a difference that is none.
 
 One core belongs to one pair, and each core has one: pairs on other cores are further draws. Nothing
 is believed that a side says without a look: outputs of timed calls are verified, in every pair, and
@@ -33,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from convbench.comparing.comparison import Rule
-from convbench.comparing.pairs import LEAST_PAIRS, Monitor, State
+from convbench.comparing.pairs import Monitor
 from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.correctness.sample import sample
 from convbench.errors import ArrayError
@@ -55,7 +61,7 @@ SIDES = ("base", "head")
 DTYPE, FILL = "float32", Fill.NORMAL
 """What is timed: that of the suites."""
 
-CELL_S = 0.2
+CELL_S = 0.15
 """A cell in a pair, from its first quartet to its last. More pairs are better than longer ones."""
 
 LEAST_QUARTETS, MOST_QUARTETS = 3, 200
@@ -199,31 +205,23 @@ class Templates:
         self._sides = sides
         self._interface = interface
         self._known: dict[tuple[str, str], Template] = {}
-        self._forks: dict[tuple[str, str], int] = {}
+        self._served: dict[tuple[str, str], set[Target]] = {}
         self._locks = {side: threading.Lock() for side in sides}
         # Several threads would wait for each other on their one core. TensorFlow counts the cores.
         self._variables = dict.fromkeys(THREAD_SETTINGS, "1") | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
     def fork(self, side: str, target: Target) -> Child:
-        """Fork a process of a side."""
+        """Fork a process of a side, from a template that has not served this target."""
         with self._locks[side]:
             key = side, target.backend
-            if key not in self._known or target.kind != "cpu":  # CUDA does not survive a fork
+            # CUDA does not survive a fork: there each process is the only one of its template.
+            if target in self._served.setdefault(key, set()) or target.kind != "cpu":
                 self._end(key)
+            if key not in self._known:
                 self._known[key] = self._start(*key)
-                self._forks[key] = 0
-            self._forks[key] += 1
+                self._served[key] = set()
+            self._served[key].add(target)
             return self._known[key].fork()
-
-    def renew(self, backend: str) -> None:
-        """Fork what comes from new ones: what is peculiar about a template is in all its forks.
-
-        One that is as good as new is kept: many cells tend to be flagged one after the other.
-        """
-        for side in self._sides:
-            with self._locks[side]:
-                if self._forks.get((side, backend), 0) >= LEAST_PAIRS:
-                    self._end((side, backend))
 
     def close(self) -> None:
         """End them all."""
@@ -378,14 +376,10 @@ class Pairs:
                     continue
                 done += 1
                 with self._lock:
-                    was = found.monitor.state
                     found.samples[number] = measured.samples["base"], measured.samples["head"]
                     found.tries = 0
                     if not found.outcomes:
                         found.monitor.add(number, log_ratio, self._share)
-                    if found.monitor.state is State.FLAGGED and was is State.OPEN:
-                        for each in targets.values():
-                            stack.callback(self._templates.renew, each.backend)
                 if found.outcomes:  # a side that is doubted is trusted with nothing more
                     return
         if done:
