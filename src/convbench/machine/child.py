@@ -19,6 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ START_TIMEOUT_S = 180.0
 """For importing a library; the first import of TensorFlow from a cold disk takes up to 20 s."""
 
 _STDERR_KEPT_BYTES = 4096
+
+_starting = threading.RLock()
+"""Who starts a process changes the environment of this one for that long."""
 
 _living: set[int] = set()
 """The processes that are ours, and nobody's helpers."""
@@ -78,8 +82,9 @@ class Child:
         limits = {} if threads is None else dict.fromkeys(THREAD_SETTINGS, str(threads))
         if not fork:
             limits[watch.MARK] = self._mark
+            resource_tracker.ensure_running()  # or it would bear the mark, and end with this child
         try:
-            with starting, _environment(limits):  # the helpers of multiprocessing bear no mark
+            with starting, _environment(limits):
                 self._process.start()
                 _living.add(self.pid)
         except BaseException:
@@ -222,7 +227,7 @@ class Template:
         self._closed = False
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
-            with theirs, uninterrupted():
+            with theirs, uninterrupted(), _starting:
                 self._process = subprocess.Popen(  # an interpreter that was chosen
                     [*command, str(theirs.fileno())],
                     env=os.environ | variables, pass_fds=[theirs.fileno()],
@@ -364,13 +369,14 @@ def _silent() -> Iterator[None]:
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """With these variables for a process that is started meanwhile."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    with _starting:
+        before = dict(os.environ)
+        os.environ.update(variables)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def _run(
