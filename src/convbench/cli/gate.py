@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from convbench.comparing.comparison import Comparison
     from convbench.correctness.verify import Check
     from convbench.gate.pairs import Progress
+    from convbench.gate.verdicts import Gate
     from convbench.stimulus.targets import Target
 
 HELP = "measure two commits side by side: what became wrong or slower, and how sure"
@@ -92,10 +94,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
-    from convbench.auditing.judge import Judge
     from convbench.comparing.comparison import Rule
     from convbench.gate.build import Wanted, build
+    from convbench.gate.stored import store
     from convbench.gate.verdicts import Gate
+    from convbench.machine.facts import moment
+    from convbench.results.folder import Folder
 
     workloads = chosen_workloads(arguments)
     root = _root()
@@ -106,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     base, head = (build(each, root, say) for each in wanted)
     targets = _targets(arguments)
-    rule = Rule(delta=arguments.delta)
+    rule, before = Rule(delta=arguments.delta), moment()
     with ExitStack() as stack:
         interface = root / "benchmarks" / "interface.py"
         gate = stack.enter_context(Gate(base, head, workloads, targets, interface, rule))
@@ -115,22 +119,36 @@ def run(arguments: argparse.Namespace) -> int:
         checking = with_progress(gate.check(), total, _checked)
         interrupted = until_interrupted(checking)
         if gate.right and not interrupted:
-            cores = _cores(arguments.cores)
-            say(
-                f"{head.name} against {base.name}, {len(gate.cells)} cells on {cores} cores, for"
-                f" at most {duration(arguments.budget)}"
-            )
-            judges = [stack.enter_context(Judge()) for _ in range(cores)]
-            for judge in judges:
-                judge.pipelines = {workload.name: workload.pipeline for workload in workloads}
-            told = _Told()
-            interrupted = until_interrupted(gate.measure(arguments.budget, judges), told)
+            interrupted = until_interrupted(_measured(gate, arguments, stack), _Told())
         comparison = gate.comparison()
+    folder = Folder.of_config(root / "asv.conf.json")
+    try:
+        path = store(
+            gate, folder, budget_s=arguments.budget, before=before, interrupted=interrupted
+        )
+        say(f"stored in {path}, where `convbench compare` finds it")
+    except InputError as error:  # the verdict is worth more than the file
+        say(f"WARNING: this gate is not stored: {error}")
     _show(arguments, comparison, interrupted=interrupted)
     code = comparison.exit_code(strict=arguments.strict)
     if interrupted and code in {Exit.OK, Exit.NOTHING}:
         return Exit.INTERRUPTED
     return code
+
+
+def _measured(gate: Gate, arguments: argparse.Namespace, stack: ExitStack) -> Generator[Progress]:
+    """Measure with a judge for each core; whenever Ctrl-C comes, what is known is kept."""
+    from convbench.auditing.judge import Judge
+
+    cores = _cores(arguments.cores)
+    say(
+        f"{gate.head.name} against {gate.base.name}, {len(gate.cells)} cells on {cores} cores, for"
+        f" at most {duration(arguments.budget)}"
+    )
+    judges = [stack.enter_context(Judge()) for _ in range(cores)]
+    for judge in judges:
+        judge.pipelines = {cell.workload: cell.pipeline for cell in gate.cells}
+    yield from gate.measure(arguments.budget, judges)
 
 
 class _Told:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convbench import __version__
+from convbench.words.numbers import finite
 from convbench.words.table import UNLIMITED
 from convbench.words.text import clean
 
@@ -51,7 +51,7 @@ def show(
 def as_json(name: str, listed: dict[str, Any]) -> str:
     """Write a document of a schema."""
     document = {"schema": f"convbench.{name}/1", "convbench": __version__, **listed}
-    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
 
 
 def emit(text: str) -> None:
@@ -142,12 +142,3 @@ def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
     with bar:
         task = bar.add_task("", total=total)
         yield lambda done, name: bar.update(task, completed=done, description=name)
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON has no number for by the strings "inf", "-inf" and "nan"."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else str(value)

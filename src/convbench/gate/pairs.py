@@ -137,10 +137,10 @@ class Found:
         shape = self.cell.pipeline.input_shape
         return Inputs(chance.standard_normal(shape, np.dtype(DTYPE)), self._weights)
 
-    def medians(self, side: str) -> list[float]:
-        """Of each pair, the seconds of a call."""
+    def medians(self, side: str) -> dict[int, float]:
+        """Of each pair, by its number, the seconds of a call."""
         place = SIDES.index(side)
-        return [statistics.median(both[place]) for both in self.samples.values()]
+        return {pair: statistics.median(both[place]) for pair, both in self.samples.items()}
 
     @property
     def open(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from convbench.correctness.worker import Task, read
 from convbench.gate.build import Built
 from convbench.gate.pairs import DTYPE, SIDES, Cell, Found, Pairs, Progress, Templates, plain
 from convbench.machine.child import START_TIMEOUT_S, Child
+from convbench.measuring.asv_store import machine_name
 from convbench.measuring.bench import Examiner
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.targets import Target
@@ -130,10 +130,7 @@ class Gate:
 
     def comparison(self) -> Comparison:
         """What is known so far."""
-        found = {id(each.cell): each for each in self.pairs.found} if self.pairs else {}
-        p = adjusted_p_values([each.monitor for each in found.values()])
-        adjusted = dict(zip(found, p, strict=True))
-        judged = [self._judged(cell, found.get(id(cell)), adjusted) for cell in self.cells]
+        judged = [told for *_, told in self.judged()]
         cells = [cell for cell in judged if cell is not None]
         return Comparison(
             self._side(self.base),
@@ -146,8 +143,23 @@ class Gate:
             skipped=len(judged) - len(cells),
         )
 
+    def judged(self) -> list[tuple[Cell, Found | None, ComparedCell | None]]:
+        """Each cell with what was found and what that means; None where there is neither."""
+        found = {id(each.cell): each for each in self.pairs.found} if self.pairs else {}
+        p = adjusted_p_values([each.monitor for each in found.values()])
+        adjusted = dict(zip(found, p, strict=True))
+        return [
+            (cell, of := found.get(id(cell)), self._judged(cell, of, adjusted))
+            for cell in self.cells
+        ]
+
+    def why(self, side: str, cell: Cell) -> str:
+        """Why the check of a side did not find it right; "" if it did, or there was none."""
+        worst = self._worst(side, cell)
+        return "" if worst is None or _of(worst) is Status.OK else worst.reason
+
     def _side(self, built: Built) -> Side:
-        return Side(built.commit, built.environment, platform.node())
+        return Side(built.commit, built.environment, machine_name())
 
     def _warnings(self) -> Iterator[str]:
         for name, built in (("base", self.base), ("head", self.head)):
@@ -165,7 +177,8 @@ class Gate:
         """Say what became of a cell; None if neither side computes it."""
         if (of_check := self._verdict_of_check(cell)) is not None:
             return self._without_time(cell, *of_check)
-        if self._status("head", cell) is Status.SKIPPED:
+        status = self._status("head", cell)
+        if status is Status.SKIPPED or (found is None and status is None):
             return None
         if found is None:
             return self._without_time(cell, Verdict.EQUIVALENT, "head is right; it was not timed")
@@ -198,7 +211,7 @@ class Gate:
         correct = None if worst is None else _of(worst)
         if found is not None and of_timed is not None:
             correct = Status.OK if of_timed.ok else Status.WRONG
-        seconds = found.medians(side) if found else []
+        seconds = [*found.medians(side).values()] if found else []
         return Measured(
             status=Status.OK if seconds else None,
             value=statistics.geometric_mean(seconds) if seconds else None,

@@ -78,13 +78,21 @@ def location() -> tuple[Path, str] | None:
     commit = asked.commit or os.environ.get("ASV_COMMIT")
     if commit is None or asked.results_dir is None:
         return None
-    environment = os.environ.get("ASV_ENV_NAME") or f"existing-py{sys.executable}"
-    environment = re.sub(r'[<>:"/\\^|?*\x00-\x1f]', "_", environment)
+    environment = _for_file(os.environ.get("ASV_ENV_NAME") or f"existing-py{sys.executable}")
     if len(environment) >= 128:  # here asv shortens the name of its file
         digest = hashlib.md5(environment.encode(), usedforsecurity=False).hexdigest()
         environment = f"env-{digest}"
     filed = Filed(asked.machine, short(commit), environment)
     return Folder(Path(asked.results_dir)).evidence_of(filed), asked.run
+
+
+def existing(python: str) -> str:
+    """What asv calls the environment of an interpreter that it has found, by its path."""
+    return _for_file(f"existing-py{python}")
+
+
+def _for_file(name: str) -> str:
+    return re.sub(r'[<>:"/\\^|?*\x00-\x1f]', "_", name)
 
 
 def asv_mode() -> str | None:

@@ -255,6 +255,23 @@ def environments(config: Path) -> dict[str, Path]:
     return found
 
 
+def machine_name() -> str:
+    """What asv files the results of this machine under; where asv does not tell, its node's name.
+
+    Nothing is described that is not known yet.
+    """
+    try:
+        from asv.machine import Machine, MachineCollection  # noqa: PLC0415
+        from asv.util import UserError  # noqa: PLC0415
+    except ImportError:
+        return platform.node()
+    try:
+        known = MachineCollection.load(Machine.get_unique_machine_name())
+        return str(known["machine"])
+    except (UserError, KeyError, TypeError):
+        return platform.node()
+
+
 def outcome(notes: Sequence[Note]) -> _Stored | None:
     """What asv stores of a cell; None if it was not run.
 

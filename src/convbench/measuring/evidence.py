@@ -81,7 +81,7 @@ class Writer:
         if place is None:
             return
         if not self._told:
-            self._tell(launch=place.launch, before=moment(), machine=_machine_facts())
+            self._tell(launch=place.launch, before=moment(), machine=known_machine())
         if (versions := facts.pop("versions", None)) is not None:
             self._tell(versions=versions)
         if status != "started" and place.round == 0:  # asv's processes have one cell each
@@ -210,7 +210,8 @@ def stand_by(
 
 
 @cache
-def _machine_facts() -> dict[str, Any]:
+def known_machine() -> dict[str, Any]:
+    """What stays as it is while benchmarks run, the cards among it; asked once a process."""
     known = machine_facts()
     if nvidia.has_nvidia_driver() and (cards := nvidia.gpus()):
         what = ("name", "driver", "memory_total_mib")

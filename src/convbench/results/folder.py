@@ -7,9 +7,11 @@ is any backend: what was measured elsewhere can be read anywhere.
 from __future__ import annotations
 
 import ast
+import datetime
 import itertools
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,6 +69,29 @@ class Filed:
         return cls(path.parent.name, commit, environment)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class FiledGate:
+    """A file about two commits that were measured side by side on a machine.
+
+    Attributes
+    ----------
+    base, head : str
+        The first eight digits of their hashes.
+    """
+
+    machine: str
+    base: str
+    head: str
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> Self | None:
+        """What a path ends with: ``<machine>/<base>-<head>-<when>-<any>.gate.json``."""
+        digits = rf"([0-9a-f]{{{SHORT}}})"
+        found = re.fullmatch(rf"{digits}-{digits}-[\w-]+\.gate\.json", path.name)
+        return None if found is None else cls(path.parent.name, found[1], found[2], path)
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """Where asv keeps its results, usually ``.asv/results``, and we the evidence."""
@@ -87,6 +112,11 @@ class Folder:
         found = _RESULTS_DIR.search(text)
         return cls(config.parent / (found[2] if found else ".asv/results"))
 
+    def gates(self) -> list[FiledGate]:
+        """All gates that are stored, by machine, commits and when they ended."""
+        found = (FiledGate.of(path) for path in self.evidence.glob("*/*.gate.json"))
+        return sorted(filed for filed in found if filed is not None)
+
     @property
     def evidence(self) -> Path:
         """Beside the results: ``.asv/evidence`` for ``.asv/results``."""
@@ -100,6 +130,12 @@ class Folder:
     def evidence_of(self, filed: Filed) -> Path:
         """Ours."""
         return self.evidence / filed.machine / f"{filed.commit}-{filed.environment}.jsonl"
+
+    def new_gate(self, machine: str, base: str, head: str, ended_s: float) -> Path:
+        """A name that no other gate has, not even one that ends in the same second."""
+        ended = f"{datetime.datetime.fromtimestamp(ended_s, datetime.UTC):%Y%m%dT%H%M%S}"
+        name = f"{short(base)}-{short(head)}-{ended}-{secrets.token_hex(4)}.gate.json"
+        return self.evidence / machine / name
 
     def files(self) -> dict[Filed, float]:
         """All that there are, by their names, and when the later of the two was last written to."""

@@ -89,7 +89,7 @@ class Record:
         receipt = self.facts.get("receipt")
         if not receipt:
             return Standing.CLAIM
-        return Standing.DOUBTED if _doubt(receipt) else Standing.HELD
+        return Standing.DOUBTED if doubt(receipt) else Standing.HELD
 
     @property
     def draws(self) -> tuple[float, ...]:
@@ -272,7 +272,7 @@ def _summed(kind: Kind, ends: Ends) -> dict[str, Any]:
 _OF_ONE_PROCESS = frozenset({"samples_s", "device_samples_s", "number", "value", "receipt"})
 
 
-def _doubt(receipt: object) -> str:
+def doubt(receipt: object) -> str:
     """The first of the claims that a receipt does not support, in words; "" if it supports all."""
     claims = receipt.get("claims") if isinstance(receipt, Mapping) else None
     for claim in claims if isinstance(claims, list) else ():
@@ -289,10 +289,10 @@ def _judged(kind: Kind, value: float, facts: Mapping[str, Any]) -> _Outcome:
             "reason": f"the error is {value:.3g} times its bound: {facts.get('worst', '')}",
             "remedy": "`convbench verify` tells more; the times of a wrong result mean nothing.",
         }
-    if kind == "time" and (doubt := _doubt(facts.get("receipt"))):
+    if kind == "time" and (why := doubt(facts.get("receipt"))):
         outcome |= {
             "status": Status.INVALID,
-            "reason": f"what was seen does not support it: {doubt}",
+            "reason": f"what was seen does not support it: {why}",
             "remedy": "`convbench audit` looks again, and closer; docs/trust.md says how.",
         }
     return outcome

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
+from typing import Any
 
 
 def digits(value: float | None) -> str:
@@ -115,3 +116,18 @@ def integer(text: str) -> int | None:
     with contextlib.suppress(ValueError):
         return int(text)
     return None
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON has no number for by the strings "inf", "-inf" and "nan".
+
+    Examples
+    --------
+    >>> finite({"one": 1.0, "none": [math.inf]})
+    {'one': 1.0, 'none': ['inf']}
+    """
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
