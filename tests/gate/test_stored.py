@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from asv.config import Config
+from asv.environment import ExistingEnvironment
 
+from convbench.comparing.judge import compare
+from convbench.comparing.sides import Side
 from convbench.measuring.asv_run import existing
 from convbench.results import gates
 from convbench.words.status import Exit, Standing, Status
@@ -82,12 +86,22 @@ def test_what_it_prints_is_what_it_has_stored(clone: Clone, done: tuple[dict, st
         assert cell[name]["error_over_bound"] == shown[name]["error_over_bound"]
 
 
-def test_what_is_stored_is_read(clone: Clone, done: tuple[dict, str]) -> None:
+def test_what_is_stored_is_read_and_compared(clone: Clone, done: tuple[dict, str]) -> None:
     (gate,), problems = clone.gates().gates, clone.gates().problems
     assert problems == ()
     (cell,) = gate.cells.values()
     assert [record.standing for record in cell.times] == [Standing.HELD] * 2
     assert [check.status for check in cell.checks] == [Status.OK] * 2
+    commit = done[0]["base"]["commit"]
+    found = compare(Side(commit, "", ""), Side(commit, "", ""), gates=[gate])
+    (compared,) = found.cells
+    assert compared.pairs == done[0]["cells"][0]["pairs"]
+    assert compared.effect.ratio == pytest.approx(done[0]["cells"][0]["effect"]["ratio"])
+
+
+def test_an_interpreter_has_the_name_that_asv_gives_it() -> None:
+    found = ExistingEnvironment(Config(), sys.executable, {}, {})
+    assert existing(sys.executable) == found.name
 
 
 def test_where_it_cannot_be_stored_the_verdict_is_still_given(

@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.comparing.markdown import markdown
     from convbench.comparing.sides import Coordinate, choose_sides, find_commit, listed
     from convbench.comparing.text import render
+    from convbench.results import gates
     from convbench.results.records import load
 
     base, head = (Coordinate.parse(side, "compare") for side in (arguments.base, arguments.head))
@@ -64,11 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
         find_commit(side.revision, measured, full_hash, "compare") for side in (base, head)
     )
     loaded = load(folder.results, {first, second})
-    for problem in loaded.problems:
+    of_gates = gates.load(folder.results, gates.between(first, second))
+    problems = [*loaded.problems, *of_gates.problems]
+    for problem in problems:
         say(problem)
     sides = choose_sides(base, head, (first, second), loaded.records, platform.node(), "compare")
-    comparison = compare(*sides, rule, arguments.bench)
-    if not all(side.records for side in sides):
+    measured_both = all(side.records for side in sides)
+    # A gate alone has no choice of places, so that a place that is named is none of its.
+    named = any(side.environment or side.machine for side in (base, head))
+    known = of_gates.gates if measured_both or not named else ()
+    comparison = compare(*sides, rule, arguments.bench, known)
+    if not comparison.cells and not measured_both:
         say(f"{folder.results} has results of {listed(measured)}; `convbench bench` measures")
 
     match arguments.format:
@@ -80,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             show(
                 arguments,
                 "compare",
-                lambda: comparison.to_dict(strict=strict) | {"problems": [*loaded.problems]},
+                lambda: comparison.to_dict(strict=strict) | {"problems": problems},
                 lambda: render(comparison, everything=arguments.all),
             )
     return comparison.exit_code(strict=strict)

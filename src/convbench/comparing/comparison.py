@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import Any
 
 from convbench.comparing.sides import Side
 from convbench.errors import InputError
+from convbench.results.folder import is_existing, short
 from convbench.words.numbers import count
 from convbench.words.status import Exit, Standing, Status
 
@@ -131,6 +133,9 @@ class Measured:
 
 _HOPELESS = 10.0
 
+_MOST_GATED = 20
+"""Cells that one gate is proposed for: those that are left come next."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -249,6 +254,8 @@ class Comparison:
     ----------
     warnings : tuple of str
         What has to be known before any of it is believed.
+    remarks : tuple of str
+        What else is to be known of where the numbers are from.
     skipped : int
         Cells that neither side has measured; they are not among `cells`.
     """
@@ -260,7 +267,32 @@ class Comparison:
     means: tuple[Mean, ...] = ()
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     skipped: int = 0
+
+    @property
+    def gate_it(self) -> str:
+        """The command that would decide what stored medians leave undecided, for a shell.
+
+        "" if there is nothing of which a gate measures the like on the machine of both sides.
+        """
+        undecided = [
+            cell for cell in self.cells
+            if cell.verdict is Verdict.UNDECIDED and cell.effect and not cell.pairs
+            and (cell.kind, cell.suite, cell.stage) == ("time", "pipeline", "")
+        ][:_MOST_GATED]  # fmt: skip
+        if not undecided or self.unlike_machines:
+            return ""
+        words = ["convbench", "gate", short(self.base.commit), short(self.head.commit)]
+        for name, side in (("base", self.base), ("head", self.head)):
+            if not is_existing(side.environment):
+                words.append(f"--{name}-env={side.environment}")
+        for option, names in (
+            ("--target", (cell.target for cell in undecided)),
+            ("--workload", (cell.workload for cell in undecided)),
+        ):
+            words += [word for name in dict.fromkeys(names) for word in (option, name)]
+        return shlex.join(words)
 
     @property
     def unlike_machines(self) -> bool:
@@ -329,6 +361,8 @@ class Comparison:
             "counts": {str(verdict): count for verdict, count in self.counts.items()},
             "skipped_on_both_sides": self.skipped,
             "warnings": list(self.warnings),
+            "remarks": list(self.remarks),
+            "gate_it": self.gate_it,
             "cells": [asdict(cell) for cell in self.cells],
             "geometric_means": [asdict(mean) for mean in self.means],
             "changes": [asdict(change) for change in self.changes],

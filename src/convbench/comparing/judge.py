@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,22 +26,30 @@ from convbench.comparing.comparison import (
     Rule,
     Verdict,
 )
+from convbench.comparing.gated import (
+    GATED,
+    Both,
+    Checks,
+    Name,
+    Numbers,
+    PairName,
+    fitting,
+    is_gated,
+    join,
+    with_gates,
+)
+from convbench.comparing.pairs import clustered
 from convbench.comparing.settings import changes
 from convbench.comparing.sides import Side
 from convbench.errors import InputError
 from convbench.results.folder import short
+from convbench.results.gates import SIDE_BY_SIDE, Gate
 from convbench.results.records import Record
 from convbench.words.numbers import count, share, times
 from convbench.words.status import Status
 
 Draws = tuple[float, ...]
 """One number a process."""
-
-_Name = tuple[str, str, str]
-"""Target, workload and stage."""
-
-_Both = list[Record | None]
-"""Base's and head's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +58,12 @@ class _Pair:
 
     kind: str
     suite: str
-    name: _Name
-    numbers: _Both
-    checks: _Both
+    name: Name
+    numbers: Both
+    checks: Both
     own_check: bool
+    log_ratios: Mapping[PairName, float] = field(default_factory=dict)
+    """Of the pairs in which both numbers were measured side by side."""
 
     @property
     def records(self) -> Iterator[Record]:
@@ -62,7 +72,11 @@ class _Pair:
 
 
 def compare(
-    base: Side, head: Side, rule: Rule | None = None, bench: str | None = None
+    base: Side,
+    head: Side,
+    rule: Rule | None = None,
+    bench: str | None = None,
+    gates: Sequence[Gate] = (),
 ) -> Comparison:
     """Judge every cell that either side has.
 
@@ -74,6 +88,10 @@ def compare(
         A regular expression, as asv's ``--bench``: only cells of which it matches some benchmark,
         in asv's notation ``bench_pipeline.Smoke.track_time('numpy@cpu', 'notebook.conv')``.
         Whether an output is right is taken into account all the same.
+    gates : sequence of Gate
+        The newest first. Those of both commits, on the machine and in the environments of both
+        sides, count before what was measured apart. Where nothing was measured apart, the sides
+        are those of the newest.
 
     Raises
     ------
@@ -81,14 +99,23 @@ def compare(
         If it is not a regular expression.
     """
     rule = rule or Rule()
+    gates = fitting(gates, base, head)
+    if gates:
+        base, head = (
+            side if side.machine else Side(of.commit, of.environments[0], gates[0].machine)
+            for side, of in ((base, gates[0].base), (head, gates[0].head))
+        )
+        gates = fitting(gates, base, head)
     missing = [(name, side) for name, side in (("base", base), ("head", head)) if not side.records]
-    if missing:
+    if missing and not gates:
         warning = f"{short(base.commit)} and {short(head.commit)} were not both measured"
         if len(missing) == 1:  # else one of them may have been, but there was nothing to choose
             ((name, side),) = missing
             warning = f"nothing was measured of {name}, {short(side.commit)}"
         return Comparison(base, head, rule, (), warnings=(warning,))
-    pairs = _pair(base, head)
+    numbers, checks = _found(base, head)
+    gated = join(numbers, checks, gates)
+    pairs = _pair(numbers, checks, gated.log_ratios)
     if bench is not None:
         matches = _matcher(bench)
         pairs = [pair for pair in pairs if any(map(matches, pair.records))]
@@ -106,8 +133,9 @@ def compare(
             " any difference may be theirs"
         )
     return Comparison(
-        base, head, rule, tuple(sorted(cells, key=_worst_first)), means, changes(base, head),
-        tuple(warnings), skipped=judged.count(None),
+        base, head, rule, tuple(sorted(cells, key=_worst_first)), means,
+        changes(*with_gates((base, head), numbers)),
+        tuple(warnings), tuple(gated.remarks(cells)), judged.count(None),
     )  # fmt: skip
 
 
@@ -126,10 +154,10 @@ def _matcher(bench: str) -> Callable[[Record], bool]:
     return matches
 
 
-def _pair(base: Side, head: Side) -> list[_Pair]:
+def _found(base: Side, head: Side) -> tuple[Numbers, Checks]:
     """Put the records of both sides together."""
-    numbers: dict[tuple[str, str, _Name], _Both] = {}
-    checks: dict[_Name, _Both] = {}
+    numbers: Numbers = {}
+    checks: Checks = {}
     for i, side in enumerate((base, head)):
         # Whichever suite a workload stands in; what was measured last counts.
         for record in sorted(side.records, key=lambda record: record.measured_at_s):
@@ -139,16 +167,24 @@ def _pair(base: Side, head: Side) -> list[_Pair]:
             else:
                 both = numbers.setdefault((record.kind, record.suite, name), [None, None])
             both[i] = record
+    return numbers, checks
+
+
+def _pair(
+    numbers: Numbers, checks: Checks, log_ratios: Mapping[Name, Mapping[PairName, float]]
+) -> list[_Pair]:
+    """Put each number together with the check of the output that it belongs to."""
     pairs = []
-    owned: set[_Name] = set()
-    nothing: _Both = [None, None]
+    owned: set[Name] = set()
+    nothing: Both = [None, None]
     for (kind, suite, name), both in numbers.items():
         whole = (*name[:2], "")
         own = kind == "time" and suite == "pipeline" and name in checks
         if own:
             owned.add(name)
         check = checks.get(name) or checks.get(whole) or nothing
-        pairs.append(_Pair(kind, suite, name, both, check, own))
+        of_pairs = log_ratios.get(name, {}) if (kind, suite) == GATED else {}
+        pairs.append(_Pair(kind, suite, name, both, check, own, of_pairs))
     for name, check in checks.items():
         if name not in owned:
             pairs.append(_Pair("accuracy", "accuracy", name, nothing, check, own_check=True))
@@ -165,6 +201,8 @@ def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
     parts: list[tuple[Verdict, str]] = []
     if pair.kind != "accuracy":
         part = _of_status("measured", *pair.numbers)
+        if part and part[0] in {Verdict.FIXED, Verdict.VANISHED} and is_gated(pair.numbers[0]):
+            part = (Verdict.NOT_COMPARABLE, f"base: {_why(pair.numbers[0])}")
         if part is None:
             why = _incomparable(pair, unlike=unlike)
             part = (Verdict.NOT_COMPARABLE, why) if why else (Verdict.UNDECIDED, "")
@@ -181,7 +219,7 @@ def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
         notes.append(f"the algorithm was {base.algorithm} and is {head.algorithm}")
     return ComparedCell(
         pair.kind, pair.suite, target, workload, stage, verdict, reason, base, head,
-        bits=_bits(base.digests, head.digests), notes=tuple(notes),
+        bits=_bits(base.digests, head.digests), notes=tuple(notes), pairs=len(pair.log_ratios),
     )  # fmt: skip
 
 
@@ -346,6 +384,7 @@ def _judge_numbers(
     done: list[ComparedCell] = []
     open_cells: list[ComparedCell] = []
     processes: list[tuple[Draws, Draws]] = []
+    log_ratios: list[Mapping[PairName, float]] = []
     for pair, cell in zip(pairs, judged, strict=True):
         if cell is None:
             continue
@@ -355,52 +394,88 @@ def _judge_numbers(
         elif all(map(_positive, both)):
             open_cells.append(cell)
             processes.append(both)
+            log_ratios.append(pair.log_ratios)
         else:
             reason = "a number is 0 or not finite, so there is no ratio"
             done.append(replace(cell, verdict=Verdict.NOT_COMPARABLE, reason=reason))
     found = stats.ratios([base for base, _ in processes], [head for _, head in processes])
+    if gated := [i for i, pairs in enumerate(log_ratios) if pairs]:
+        of_pairs = stats.paired([log_ratios[i].values() for i in gated])
+        for name in ("log", "error", "freedom"):
+            getattr(found, name)[gated] = getattr(of_pairs, name)
     known = ~np.isnan(found.error)
     low, high = stats.intervals(found, rule.confidence)
     p = stats.benjamini_hochberg(stats.p_values(found, rule.minimum_effect))
-    level, count = 1 - rule.confidence, int(known.sum())
+    level, number = 1 - rule.confidence, int(known.sum())
     # With one claim more than there are, its p value would have to be this.
-    rank = min(int((p <= level).sum()) + 1, count)
+    rank = min(int((p <= level).sum()) + 1, number)
     smallest = stats.smallest_effects(
-        found, level * rank / max(count, 1), rule.minimum_effect, rule.power
+        found, level * rank / max(number, 1), rule.minimum_effect, rule.power
     )
     columns = [column.tolist() for column in (found.ratio, low, high, p, smallest)]
     for cell, has_interval, row in zip(
         open_cells, known.tolist(), zip(*columns, strict=True), strict=True
     ):
         effect = Effect(*row) if has_interval else Effect(row[0])
-        verdict, reason = _decide(effect, cell, count, rule)
+        verdict, reason = _decide(effect, cell, number, rule)
+        if cell.pairs:
+            reason = f"{SIDE_BY_SIDE} in {count(cell.pairs, 'pair')}: {reason}"
         moved = verdict is Verdict.EQUIVALENT and _surely(effect, rule)
         done.append(replace(cell, verdict=verdict, reason=reason, effect=effect, moved=moved))
-    return done, _means(processes, open_cells, rule)
+    return done, _means(processes, log_ratios, open_cells, rule)
 
 
 def _means(
-    processes: Sequence[tuple[Draws, Draws]], cells: Sequence[ComparedCell], rule: Rule
+    processes: Sequence[tuple[Draws, Draws]],
+    log_ratios: Sequence[Mapping[PairName, float]],
+    cells: Sequence[ComparedCell],
+    rule: Rule,
 ) -> tuple[Mean, ...]:
     """Of each target, over the times of whole pipelines, by name."""
-    by_target: dict[str, list[tuple[Draws, Draws]]] = {}
-    for cell, both in zip(cells, processes, strict=True):
-        if cell.suite == "pipeline" and not cell.stage:
-            by_target.setdefault(cell.target, []).append(both)
-    return tuple(mean_of(target, some, rule) for target, some in sorted(by_target.items()))
+    apart: dict[str, list[tuple[Draws, Draws]]] = {}
+    gated: dict[str, list[Mapping[PairName, float]]] = {}
+    for cell, both, pairs in zip(cells, processes, log_ratios, strict=True):
+        if cell.suite == "pipeline" and not cell.stage and pairs:
+            gated.setdefault(cell.target, []).append(pairs)
+        elif cell.suite == "pipeline" and not cell.stage:
+            apart.setdefault(cell.target, []).append(both)
+    return tuple(
+        mean_of(target, apart.get(target, []), rule, gated.get(target, []))
+        for target in sorted(apart.keys() | gated.keys())
+    )
 
 
-def mean_of(target: str, sides: Sequence[tuple[Draws, Draws]], rule: Rule) -> Mean:
+def mean_of(
+    target: str,
+    sides: Sequence[tuple[Draws, Draws]],
+    rule: Rule,
+    gated: Sequence[Mapping[PairName, float]] = (),
+) -> Mean:
     """The geometric mean of head / base over cells, given by the processes of either side.
 
     Where any cell has an interval, it is over those that have one.
+
+    Parameters
+    ----------
+    gated : sequence of mapping of PairName to float
+        Cells that were measured side by side, given by the logarithms of their pairs.
     """
     several = [both for both in sides if min(map(len, both)) > 1]
-    chosen = several or sides
-    mean = stats.geometric_mean([base for base, _ in chosen], [head for _, head in chosen])
+    paired = [pairs for pairs in gated if len(pairs) > 1]
+    known = bool(several or paired)
+    chosen, chosen_pairs = (several, paired) if known else (sides, gated)
+    means = []
+    if chosen:
+        of_medians = stats.geometric_mean(
+            [base for base, _ in chosen], [head for _, head in chosen]
+        )
+        means.append((len(chosen), of_medians))
+    if chosen_pairs:
+        means.append((len(chosen_pairs), clustered(chosen_pairs)))
+    mean = means[0][1] if len(means) == 1 else stats.pooled(means)
     low, high = stats.intervals(mean, rule.confidence)
-    ends = (float(low[0]), float(high[0])) if several else (None, None)
-    return Mean(target, len(chosen), float(mean.ratio[0]), *ends)
+    ends = (float(low[0]), float(high[0])) if known else (None, None)
+    return Mean(target, sum(cells for cells, _ in means), float(mean.ratio[0]), *ends)
 
 
 def _surely(effect: Effect, rule: Rule) -> bool:
@@ -416,8 +491,9 @@ def _decide(effect: Effect, cell: ComparedCell, cells: int, rule: Rule) -> tuple
         if cell.kind == "memory" and effect.ratio == 1:
             return Verdict.EQUIVALENT, "the same number of bytes"
         few = " and ".join(side for side, count in counts.items() if count < 2)
+        one, two = ("pair", "pairs") if cell.pairs else ("process", "processes")
         return Verdict.UNDECIDED, (
-            f"{few} measured in one process: how far two processes differ is not known"
+            f"{few} measured in one {one}: how far two {two} differ is not known"
         )
     more, less, span = _WORDS[cell.kind == "memory"]
     span = span.format(times(low), times(high)) + f" ({100 * rule.confidence:g} %)"
@@ -430,7 +506,8 @@ def _decide(effect: Effect, cell: ComparedCell, cells: int, rule: Rule) -> tuple
         )
     if _surely(effect, rule):
         verdict = Verdict.REGRESSED if effect.ratio > 1 else Verdict.IMPROVED
-        return verdict, f"{factor}: {span}; {counts['base']} and {counts['head']} processes"
+        apart = "" if cell.pairs else f"; {counts['base']} and {counts['head']} processes"
+        return verdict, f"{factor}: {span}{apart}"
     least = 1 + rule.minimum_effect
     if low > least or high < 1 / least:
         span += f", as one of {count(cells, 'cell')} may by chance (p {effect.p_value:.2g})"

@@ -31,7 +31,8 @@ def junit(comparison: Comparison, *, strict: bool = False) -> bytes:
     that nothing was measured; what is undecided or not comparable is skipped.
     """
     summary = comparison.summary()
-    text = "\n".join((summary, *comparison.warnings))
+    proposed = [f"gate it: {comparison.gate_it}"] if comparison.gate_it else []
+    text = "\n".join((summary, *comparison.warnings, *comparison.remarks, *proposed))
     cases = [Case("comparison", "something was measured", text=text)]
     if comparison.exit_code(strict=strict) is Exit.NOTHING:
         cases = [Case("comparison", "something was measured", "error", summary, text)]

@@ -35,6 +35,8 @@ def markdown(comparison: Comparison) -> str:
         lines.append(f"- {name} {commit}, {code(parts.where(side)) or 'not measured'}")
     for warning in comparison.warnings[:_MOST_WARNINGS]:
         lines += ["", f"**WARNING:** {prose(warning)}"]
+    for remark in comparison.remarks[:_MOST_WARNINGS]:
+        lines += ["", prose(f"{remark}.")]
     shown, equal = parts.split(comparison)
     room = MARKDOWN_LIMIT - _length(lines) - _RESERVE
     means, changes = map(_mean_row, comparison.means), map(_change_row, comparison.changes)
@@ -50,13 +52,16 @@ def markdown(comparison: Comparison) -> str:
     for bits in parts.bits(comparison):
         lines += ["", f"Output bits: {bits}."]
     lines += ["", f"{parts.skipped(comparison.skipped)}."] if comparison.skipped else []
-    return "\n".join((*lines, "", f"<sub>{html.escape(parts.LEGEND)}</sub>", ""))
+    command = comparison.gate_it
+    if command and len(command) <= _MOST_COMMAND:  # a part of it would be another command
+        lines += ["", f"gate it: {code(command, _MOST_COMMAND)}"]
+    return "\n".join((*lines, "", f"<sub>{html.escape(parts.legend(comparison))}</sub>", ""))
 
 
-_RESERVE = 2_000
+_RESERVE = 8_000
 """For what is added after the tables, and the words around them."""
 
-_MOST_WARNINGS = 5
+_MOST_WARNINGS, _MOST_COMMAND = 5, 800
 _MOST_NAME, _MOST_REASON = 100, 400
 
 _CELL_HEADER = (
@@ -97,6 +102,8 @@ def _row(*cells: str) -> str:
 def _cell_row(cell: ComparedCell) -> str:
     span_of = parts.interval(cell)
     ratio = f"{parts.effect(cell)} ({span_of})" if span_of else parts.effect(cell)
+    if cell.pairs:
+        ratio += f" {parts.SIDE_BY_SIDE}"
     why = "; ".join((cell.reason, *cell.notes))
     verdict = f"**{cell.verdict}**" if cell.verdict in {*BAD, Verdict.REGRESSED} else cell.verdict
     base, head = (

@@ -34,6 +34,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -236,7 +237,15 @@ def adjusted_p_values(monitors: Sequence[Monitor]) -> list[float]:
 def geometric_mean(
     cells: Sequence[Mapping[int, float]], confidence: float
 ) -> tuple[float, float | None, float | None]:
-    """Mean of head / base over cells, with its interval.
+    """Mean of head / base over cells, with its interval; see :func:`clustered`."""
+    mean = clustered(cells)
+    low, high = stats.intervals(mean, confidence)
+    known = not math.isnan(low[0])
+    return float(mean.ratio[0]), *((float(low[0]), float(high[0])) if known else (None, None))
+
+
+def clustered(cells: Sequence[Mapping[Any, float]]) -> stats.Ratios:
+    """Mean of head / base over cells: one entry.
 
     Cells that share a pair share what was peculiar about its processes, so that its residuals are
     added up before they are squared (the sandwich of Liang and Zeger, with one cluster a pair)::
@@ -245,8 +254,8 @@ def geometric_mean(
 
     Parameters
     ----------
-    cells : sequence of mapping of int to float
-        By the number of the pair, the logarithms of each of at least one cell.
+    cells : sequence of mapping of any to float
+        By what names the pair, the logarithms of each of at least one cell.
 
     References
     ----------
@@ -254,19 +263,18 @@ def geometric_mean(
     Biometrika 73, 1986.
     """
     means = [sum(cell.values()) / len(cell) for cell in cells]
-    mean = sum(means) / len(means)
-    clusters: dict[int, float] = {}
+    mean = np.array([sum(means) / len(means)])
+    clusters: dict[Any, float] = {}
     for cell, middle in zip(cells, means, strict=True):
         for pair, value in cell.items():
             part = (value - middle) / (len(cell) * len(cells))
             clusters[pair] = clusters.get(pair, 0.0) + part
     number = len(clusters)
     if number < 2:
-        return math.exp(mean), None, None
+        return stats.Ratios(mean, np.array([math.nan]), np.array([math.nan]))
     variance = number / (number - 1) * sum(part**2 for part in clusters.values())
     error = math.sqrt(max(variance, stats.LEAST_DEVIATION**2 / number))
-    half = _t(number - 1, (1 - confidence) / 2) * error
-    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+    return stats.Ratios(mean, np.array([error]), np.array([number - 1.0]))
 
 
 def _moments(pairs: Mapping[int, float]) -> tuple[float, float, int]:
@@ -277,9 +285,7 @@ def _moments(pairs: Mapping[int, float]) -> tuple[float, float, int]:
 
 
 def _ratios(pairs: Mapping[int, float]) -> stats.Ratios:
-    mean, deviation, number = _moments(pairs)
-    each = (np.array([mean]), np.array([deviation / math.sqrt(number)]), np.array([number - 1.0]))
-    return stats.Ratios(*each)
+    return stats.paired([pairs.values()])
 
 
 def _interval(pairs: Mapping[int, float], level: float) -> tuple[float, float]:

@@ -21,6 +21,21 @@ LEGEND = (
 )
 
 
+SIDE_BY_SIDE = "side by side"
+"""The mark of a cell whose sides were measured in turns."""
+
+SIDE_BY_SIDE_TITLE = (
+    "'side by side' is measured in pairs of processes that took turns on one core, by"
+    " `convbench gate`, and not a commit after the other"
+)
+
+
+def legend(comparison: Comparison) -> str:
+    """How to read the table."""
+    marked = any(cell.pairs for cell in comparison.cells)
+    return f"{LEGEND}; {SIDE_BY_SIDE_TITLE}" if marked else LEGEND
+
+
 def split(
     comparison: Comparison, *, everything: bool = False
 ) -> tuple[list[ComparedCell], list[ComparedCell]]:
@@ -73,11 +88,10 @@ def value(cell: ComparedCell, value: float | None) -> str:
 
 
 def standing(cell: ComparedCell) -> str:
-    """What stands behind the times of both sides, once if it is the same."""
+    """What stands behind the times of both sides, once if it is the same, and the mark."""
     words = [str(side.standing or "-") for side in (cell.base, cell.head)]
-    if words == ["-", "-"]:
-        return ""
-    return words[0] if words[0] == words[1] else " -> ".join(words)
+    said = words[0] if words[0] == words[1] else " -> ".join(words)
+    return ", ".join(filter(None, (said if said != "-" else "", SIDE_BY_SIDE * bool(cell.pairs))))
 
 
 def effect(cell: ComparedCell) -> str:

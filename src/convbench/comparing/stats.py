@@ -11,7 +11,7 @@ SciPy's functions are imported where they are used: that takes a third of a seco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,8 +85,8 @@ def ratios(base: Sequence[Sequence[float]], head: Sequence[Sequence[float]]) -> 
     >>> print(f"{found.ratio[0]:.2f} [{low[0]:.2f}, {high[0]:.2f}]")
     1.11 [1.06, 1.16]
     """
-    n_base, mean_base, part_base = _moments(base)
-    n_head, mean_head, part_head = _moments(head)
+    n_base, mean_base, part_base = _moments(base, np.log)
+    n_head, mean_head, part_head = _moments(head, np.log)
     total = part_base + part_head
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = total**2 / (part_base**2 / (n_base - 1) + part_head**2 / (n_head - 1))
@@ -94,12 +94,55 @@ def ratios(base: Sequence[Sequence[float]], head: Sequence[Sequence[float]]) -> 
     return Ratios(mean_head - mean_base, np.sqrt(total), freedom)
 
 
-def _moments(groups: Sequence[Sequence[float]]) -> tuple[FloatArray, FloatArray, FloatArray]:
+def paired(log_ratios: Sequence[Collection[float]]) -> Ratios:
+    """Estimate head / base from pairs of processes that were measured side by side.
+
+    A pair is one draw, the logarithm of head / base, and the estimate is their mean: with the
+    variance v of n pairs, its standard error is sqrt(max(v, LEAST_DEVIATION^2) / n), with n - 1
+    degrees of freedom.
+
+    Parameters
+    ----------
+    log_ratios : sequence of collection of float
+        For each cell those of its pairs, at least one.
+
+    Examples
+    --------
+    >>> found = paired([[0.01, 0.03, 0.02]])
+    >>> print(f"{found.ratio[0]:.3f} {found.error[0]:.4f} {found.freedom[0]:.0f}")
+    1.020 0.0058 2
+    """
+    number, mean, part = _moments(log_ratios, np.asarray)
+    return Ratios(mean, np.sqrt(part), np.where(number > 1, number - 1, np.nan))
+
+
+def pooled(parts: Sequence[tuple[int, Ratios]]) -> Ratios:
+    """Mean of means of one entry each, over so many cells, that do not depend on each other.
+
+    The degrees of freedom are Satterthwaite's, as in :func:`ratios`.
+    """
+    weights = np.array([cells for cells, _ in parts], float) / sum(cells for cells, _ in parts)
+    log, error, freedom = (
+        np.array([getattr(part, name)[0] for _, part in parts])
+        for name in ("log", "error", "freedom")
+    )
+    each = (weights * error) ** 2
+    total = each.sum()
+    return Ratios(
+        np.array([weights @ log]),
+        np.array([np.sqrt(total)]),
+        np.array([total**2 / (each**2 / freedom).sum()]),
+    )
+
+
+def _moments(
+    groups: Sequence[Collection[float]], logarithm: Callable[..., FloatArray]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Count, mean of the logarithms, and the variance of that mean, of each group."""
     count = np.fromiter(map(len, groups), float, len(groups))
     if not groups:
         return count, count, count
-    log = np.log(np.fromiter((value for group in groups for value in group), float))
+    log = logarithm(np.fromiter((value for group in groups for value in group), float))
     starts = np.concatenate(([0], np.cumsum(count[:-1]))).astype(int)
     mean = np.add.reduceat(log, starts) / count
     squares = np.add.reduceat((log - np.repeat(mean, count.astype(int))) ** 2, starts)

@@ -43,6 +43,7 @@ def render(comparison: Comparison, *, everything: bool = False) -> RenderableTyp
     bad = {Exit.SLOWER: "bold red", Exit.WRONG: "bold red", Exit.NOTHING: "bold yellow"}
     style = bad.get(comparison.exit_code(strict=True), "bold green")
     drawn = [line(comparison.summary(), style=style), *map(line, _origins(comparison))]
+    drawn += map(line, comparison.remarks)
     drawn += [line("WARNING:", warning, style="bold yellow") for warning in comparison.warnings]
     shown, equal = parts.split(comparison, everything=everything)
     if shown:
@@ -64,7 +65,9 @@ def render(comparison: Comparison, *, everything: bool = False) -> RenderableTyp
         if listed := [line(said, indent=4) for said in lines]:
             drawn += [line(title, style="italic"), *listed]
     if any(cell.effect for cell in shown):
-        drawn.append(line(parts.LEGEND, style="dim"))
+        drawn.append(line(parts.legend(comparison), style="dim"))
+    if command := comparison.gate_it:
+        drawn.append(line(f"gate it: {command}"))
     return stacked(drawn)
 
 
