@@ -15,6 +15,7 @@ from convbench.report import backends
 from convbench.report.data import Request, gather
 from convbench.words.status import Status
 
+from ..gates import gated_cell, store_gate
 from ..records import BASE, HEAD, checked, record, timed
 from ..results.test_records import ACCURACY, NAN, TIME, Project
 from .factories import make
@@ -65,6 +66,18 @@ def test_gits_head_comes_before_the_newest_if_it_was_measured(project):
 def test_the_sides_can_be_named(project):
     data = collect(project, "cccc", "HEAD~2", git={"HEAD~2": OLD})
     assert (data.head.commit, data.comparison.base.commit) == (NEW, OLD)
+
+
+def test_gates_of_head_and_base_count_and_those_that_are_damaged_are_named(project):
+    sides = {"machine": "here", "base": MIDDLE, "head": NEW}
+    store_gate(project.results_dir, gated_cell(1.5), **sides)
+    path = store_gate(project.results_dir, schema="another", **sides)
+    data = collect(project)
+    (cell,) = data.comparison.cells
+    assert (cell.pairs, cell.verdict) == (12, "regressed")
+    (problem,) = data.problems
+    assert problem.startswith(f"{path}: left out, because its schema is 'another'")
+    assert collect(project, OLD).problems == ()
 
 
 def test_the_first_commit_has_no_base_and_that_is_said(project):

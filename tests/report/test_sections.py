@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from convbench.comparing.judge import compare
 from convbench.report import (
     backends,
     correctness,
@@ -24,7 +26,8 @@ from convbench.report.parts import Chart, Facts, Section, Table, Text
 from convbench.results.history import Series
 from convbench.words.status import Status
 
-from ..records import BASE, HEAD, checked, record, timed
+from ..gates import gated_cell, load_gates, store_gate
+from ..records import BASE, HEAD, checked, record, side, timed
 from .factories import COMMITS, TARGETS, everything, make, past, suite
 
 OTHER = {"target": "tensorflow@cpu"}
@@ -109,6 +112,24 @@ def test_every_picture_has_words_for_who_does_not_see_it_and_a_table_behind_it()
             assert len(chart.alt) > 20
         if "chart" in kinds:
             assert "table" in kinds[kinds.index("chart") :]
+
+
+# -- Gates ----------------------------------------------------------------------------------------
+
+
+def test_what_was_measured_side_by_side_is_marked_and_explained(tmp_path):
+    store_gate(tmp_path / "results", gated_cell(1.1))
+    records = [[timed(c, spread=0.3), timed(c, spread=0.3, workload="w")] for c in (BASE, HEAD)]
+    sides = (side(*some) for some in records)
+    comparison = compare(*sides, gates=load_gates(tmp_path / "results").gates)
+    data = replace(make(*records[1], base=records[0]), comparison=comparison)
+    (rows,) = (p.rows for p in said(timings.parts, data).parts if isinstance(p, Table))
+    marks = [(row[-1].text, "took turns on one core" in row[-1].title) for row in rows]
+    assert marks == [("held, side by side", True), ("claim", False)]
+    told = words(said(verdict.parts, data))
+    assert "1 cell measured side by side (2001-09-09 01:46)" in told
+    assert "Gate it: convbench gate 00000000 ffffffff" in told
+    assert 'title="&#39;side by side&#39; is measured' in page.to_html(data, page.sections(data))
 
 
 # -- Verdict ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from convbench.comparing.judge import compare
 from convbench.comparing.sides import Coordinate, Side, choose_sides, find_commit, fitting
 from convbench.errors import InputError
 from convbench.machine.git import subjects
-from convbench.results import history, records
+from convbench.results import gates, history, records
 from convbench.results.folder import Folder, short
 from convbench.results.history import History
 from convbench.results.journal import UNREADABLE, unreadable
@@ -161,7 +161,11 @@ def gather(
     say("comparing")
     if base is None and head.records:
         remarks.append("No earlier commit was measured on this machine in this environment.")
-    comparison = compare(base, head, request.rule) if base and head.records else None
+    comparison = None
+    if base and head.records:
+        of_gates = gates.load(request.results_dir, gates.between(base.commit, head.commit))
+        problems += of_gates.problems
+        comparison = compare(base, head, request.rule, gates=of_gates.gates)
     named = {*past.commits, head.commit, *([base.commit] if base else [])}
     return Data(
         head,

@@ -20,10 +20,17 @@ MOST_ROWS = 2000
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """What stands in a table, where it is more than plain text."""
+    """What stands in a table, where it is more than plain text.
+
+    Attributes
+    ----------
+    title : str
+        What explains it to who points at it.
+    """
 
     text: str
     tone: Tone = ""
+    title: str = ""
 
     def __str__(self) -> str:
         return self.text

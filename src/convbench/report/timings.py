@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from convbench.comparing.comparison import ComparedCell, Comparison
-from convbench.comparing.parts import standing
+from convbench.comparing.parts import SIDE_BY_SIDE_TITLE, standing
 from convbench.words.numbers import digits, share, si, times
 
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Table, Text, status
+from .parts import Chart, Part, Table, TableCell, Text, status
 from .verdict import VERDICT_TONES, compared
 
 MOST_ROWS = 50
@@ -43,7 +43,8 @@ def _compared(comparison: Comparison) -> Iterator[Part]:
             (
                 *compared(cell), _value(cell, cell.base.value), _value(cell, cell.head.value),
                 f"{cell.base.processes} + {cell.head.processes}" if cell.effect else "",
-                _seen(cell), standing(cell),
+                _seen(cell),
+                TableCell(standing(cell), title=SIDE_BY_SIDE_TITLE if cell.pairs else ""),
             )
             for cell in numbers
         ),

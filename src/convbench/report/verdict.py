@@ -41,6 +41,10 @@ def parts(data: Data) -> Iterator[Part]:
     warnings = data.comparison.warnings if data.comparison else ()
     for sentence in (*warnings, *data.remarks):
         yield Text(sentence, "care")
+    if data.comparison:
+        yield from (Text(f"{remark}.") for remark in data.comparison.remarks)
+        if command := data.comparison.gate_it:
+            yield Text(f"Some times are undecided. Gate it: {command}")
     if data.problems:
         problems = count(len(data.problems), "problem")
         yield Text(f"{problems} with files that could not be read; see the last section.", "care")

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from convbench.report.site import page, publisher, side_by_side
 from convbench.words.status import Status
 
 from ...checkouts import ROOT, Checkout
+from ...gates import gated_cell, load_gates, store_gate
 from ...records import BASE, HEAD, checked, record, timed
 from ...results.test_records import ACCURACY, COMMIT, NAN, TIME, Project
 
@@ -206,6 +208,38 @@ def test_it_is_said_what_was_measured_with():
     assert section.measured_with == ("A, 2 cores", "H100", "blas x, numpy 2 or 3")
 
 
+def test_what_was_measured_side_by_side_is_marked_and_says_with_what(tmp_path):
+    results = tmp_path / "results"
+    store_gate(results, gated_cell(reason="within 2 %"), base="a" * 40)
+    store_gate(results, gated_cell(reason="of yesterday"), ended_s=1.0)
+    store_gate(results, gated_cell(workload="net.pool"), of_head={"changed": True})
+    records = [timed(HEAD), timed(HEAD, workload="net.pool")]
+    gates = load_gates(results).gates
+    (section,) = side_by_side.sections(records, AGE, gates)
+    (suite,) = section.suites
+    (marked,), (other,) = (line.cells for line in suite.lines)
+    assert marked.gate == (
+        "measured side by side with aaaaaaaa, 2001-09-09 01:46: equivalent: within 2 %"
+    )
+    assert ("gate", "side by side") in page.words(suite, marked, None)
+    assert other.gate == ""
+    text = page.to_page((section,), [])
+    assert text.count(f'title="{marked.gate}"') == text.count(">side by side</span>") == 1
+    (elsewhere,) = side_by_side.sections([timed(HEAD, machine="another")], AGE, gates)
+    assert elsewhere.suites[0].lines[0].cells[0].gate == ""
+
+
+def test_gates_are_published_and_those_that_are_damaged_are_named(site, warnings, project):
+    project.add(TIME, [0.1, NAN, NAN, NAN])
+    sides = {"machine": "here", "head": COMMIT}
+    store_gate(project.results_dir, gated_cell(), **sides)
+    path = store_gate(project.results_dir, schema="another", **sides)
+    (section,) = publish(site.parent)["sections"]
+    assert section["suites"][0]["lines"][0]["cells"][0]["gate"].startswith("measured side by side")
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"evidence/here/{path.name}: left out")
+
+
 def test_a_site_without_results_says_so(site, warnings):
     assert publish(site.parent)["sections"] == []
     assert "Nothing has been measured." in (site / "backends.html").read_text()
@@ -246,14 +280,20 @@ def hostile():
     ]
 
 
-def test_no_data_becomes_html(hostile):
-    sections = side_by_side.sections(hostile, AGE)
+def test_no_data_becomes_html(hostile, tmp_path):
+    names = {"base_target": HOSTILE, "head_target": HOSTILE, "workload": HOSTILE}
+    place = {"of_head": {"environment": "env", "versions": {}}, "of_base": {"versions": {}}}
+    store_gate(tmp_path / "results", gated_cell(), gated_cell(reason=HOSTILE, **names), **place)
+    (gate,) = load_gates(tmp_path / "results").gates
+    evil = replace(gate, machine=HOSTILE, head=replace(gate.head, environments=(HOSTILE,)))
+    sections = side_by_side.sections(hostile, AGE, [evil])
     shown = Page(page.to_page(sections, [HOSTILE]))
-    harmless = Page(page.to_page(side_by_side.sections([timed(HEAD)], AGE), []))
+    harmless = Page(page.to_page(side_by_side.sections([timed(HEAD)], AGE, [gate]), []))
     assert shown.elements <= harmless.elements | {"dl", "dt", "dd", "ul", "li", "h3"}
     assert shown.attributes <= harmless.attributes
     assert "script" not in shown.elements
     assert sum(HOSTILE in text for text in shown.texts) >= 8
+    assert HOSTILE in sections[0].suites[0].lines[0].cells[0].gate
     data = json.loads(side_by_side.to_json(sections, [HOSTILE]))
     assert data["problems"] == [HOSTILE]
     assert data["sections"][0]["machine"] == HOSTILE

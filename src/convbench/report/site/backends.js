@@ -36,6 +36,9 @@ $(document).ready(function() {
         if (cell.time && cell.claim) {
             parts.push(make('span', 'claim', 'claim'));
         }
+        if (cell.gate) {
+            parts.push(make('span', 'side by side', 'gate'));
+        }
         if (cell.counts && base && base.counts && base !== cell && cell.time_s) {
             parts.push(make('span', digits(base.time_s / cell.time_s) + 'x', 'speedup'));
         }
@@ -78,8 +81,9 @@ $(document).ready(function() {
                 var td = make('td');
                 if (cell) {
                     td.addClass(cell.status).append(words(suite, cell, line.cells[column]));
-                    if (cell.reasons.length) {
-                        td.attr('title', cell.reasons.join('\n'));
+                    var why = cell.reasons.concat(cell.gate || []);
+                    if (why.length) {
+                        td.attr('title', why.join('\n'));
                     }
                 }
                 tr.append(td);

@@ -68,7 +68,8 @@ def _cell_html(section: Section, suite: Suite, line: Line, cell: Entry | None) -
         return "<td></td>"
     base = line.cells[section.targets.index(section.baseline)]
     parts = [_tag("span", text, kind) for kind, text in words(suite, cell, base)]
-    return f'<td class="{html.escape(cell.status)}">{"".join(parts)}</td>'
+    title = f' title="{html.escape(cell.gate)}"' if cell.gate else ""
+    return f'<td class="{html.escape(cell.status)}"{title}>{"".join(parts)}</td>'
 
 
 def words(suite: Suite, cell: Entry, base: Entry | None) -> Iterator[tuple[str, str]]:
@@ -79,6 +80,8 @@ def words(suite: Suite, cell: Entry, base: Entry | None) -> Iterator[tuple[str, 
         yield ("time" if cell.counts else "void"), cell.time
     if cell.time and cell.claim:
         yield "claim", "claim"
+    if cell.gate:
+        yield "gate", "side by side"
     base_s = base.time_s if base is not None and base is not cell and base.counts else None
     if cell.counts and cell.time_s and base_s:
         yield "speedup", faster(base_s / cell.time_s)

@@ -23,6 +23,7 @@ from asv.publishing import OutputPublisher
 from convbench.machine.files import write
 from convbench.report.site import page, side_by_side
 from convbench.report.site.vendor import vendor
+from convbench.results import gates
 from convbench.results.folder import Folder, short
 from convbench.results.records import load
 
@@ -64,11 +65,17 @@ def _publish(results_dir: Path, site: Path, age: dict[str, int]) -> None:
 
     asv has a number for each commit that is on the site, which is its `age`: the newer, the larger.
     """
-    loaded = load(results_dir, _newest(results_dir, age))
-    problems = [problem.replace(f"{results_dir.parent}/", "") for problem in loaded.problems]
+    newest = _newest(results_dir, age)
+    loaded = load(results_dir, newest)
+    heads = set(map(short, newest))
+    of_gates = gates.load(results_dir, lambda filed: filed.head in heads)
+    problems = [
+        problem.replace(f"{results_dir.parent}/", "")
+        for problem in (*loaded.problems, *of_gates.problems)
+    ]
     for problem in problems:
         log.warning(problem)
-    found = side_by_side.sections(loaded.records, age)
+    found = side_by_side.sections(loaded.records, age, of_gates.gates)
     write(site / "backends.json", side_by_side.to_json(found, problems))
     write(site / "backends.html", page.to_page(found, problems))
     write(site / "backends.css", page.style())

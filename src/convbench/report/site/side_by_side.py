@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 from convbench import __version__
 from convbench.results.folder import environment_in_words, is_existing, short
+from convbench.results.gates import SIDE_BY_SIDE, Gate
 from convbench.results.records import Place, Record
 from convbench.results.rows import BASELINE, Row, causes_in_words, summarise
 from convbench.words.numbers import date, digits, duration
@@ -32,6 +33,8 @@ class Entry:
         Whether the time means something: it was measured, and nothing is known against it.
     claim : bool
         Nobody has looked at what was computed while the time was taken.
+    gate : str
+        What the newest gate of this commit says of it; "" if there is none.
     """
 
     status: str
@@ -41,6 +44,7 @@ class Entry:
     counts: bool
     reasons: tuple[str, ...] = ()
     claim: bool = False
+    gate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,13 @@ class Section:
     causes: tuple[Why, ...]
 
 
-def sections(records: Iterable[Record], age: Mapping[str, int]) -> tuple[Section, ...]:
+def sections(
+    records: Iterable[Record], age: Mapping[str, int], gates: Sequence[Gate] = ()
+) -> tuple[Section, ...]:
     """Sum up the newest commit of each machine and environment, the newest of all first.
 
-    `age` is the place of each commit in the history; what is not in it is left out.
+    `age` is the place of each commit in the history; what is not in it is left out. Of `gates`, the
+    newest first, those count whose head is such a commit, at the same place.
     """
     places: dict[Place, dict[str, list[Record]]] = {}
     for record in records:
@@ -121,12 +128,28 @@ def sections(records: Iterable[Record], age: Mapping[str, int]) -> tuple[Section
     newest.sort(key=lambda item: (-age[item[0]], item[1][0].place))
     existing = [machine for machine, environment in places if is_existing(environment)]
     return tuple(
-        _section(some, age[commit], only=existing.count(some[0].machine) == 1)
+        _section(
+            some, age[commit], _gated(gates, some[0]), only=existing.count(some[0].machine) == 1
+        )
         for commit, some in newest
     )
 
 
-def _section(records: Sequence[Record], age: int, *, only: bool) -> Section:
+_Gated = Mapping[tuple[str, str], str]
+"""What the newest gate says, by target and workload."""
+
+
+def _gated(gates: Sequence[Gate], of: Record) -> _Gated:
+    return {
+        name: f"{SIDE_BY_SIDE} with {short(gate.base.commit)}, {date(gate.ended_s)}: {cell.said}"
+        for gate in reversed(gates)
+        if gate.committed and gate.fits(gate.head, of.commit, of.machine, of.environment)
+        for name, cell in gate.cells.items()
+        if cell.tells
+    }
+
+
+def _section(records: Sequence[Record], age: int, gated: _Gated, *, only: bool) -> Section:
     first = records[0]
     environment = environment_in_words(first.environment) if only else first.environment
     commit = f"commit {short(first.commit)} of {date(first.commit_time_s)}"
@@ -151,7 +174,9 @@ def _section(records: Sequence[Record], age: int, *, only: bool) -> Section:
         suites=tuple(
             Suite(name, name == "layers", lines)
             for name in suites
-            if (lines := tuple(_lines([r for r in rows if r.suite == name], targets, graphs)))
+            if (
+                lines := tuple(_lines([r for r in rows if r.suite == name], targets, graphs, gated))
+            )
         ),
         causes=tuple(
             Why(str(status), where, reason, remedy)
@@ -161,7 +186,10 @@ def _section(records: Sequence[Record], age: int, *, only: bool) -> Section:
 
 
 def _lines(
-    rows: Iterable[Row], targets: Sequence[str], graphs: Mapping[tuple[str, str], str]
+    rows: Iterable[Row],
+    targets: Sequence[str],
+    graphs: Mapping[tuple[str, str], str],
+    gated: _Gated,
 ) -> Iterator[Line]:
     """Stages have lines of their own where there is nothing but stages."""
     of: dict[str, dict[str, Row]] = {}
@@ -175,11 +203,11 @@ def _lines(
         if all(row.suite != "layers" and row.time_s is None for row in present.values()):
             stages = dict.fromkeys(stage for row in present.values() for stage in row.stages_s)
         for stage in stages or ("",):
-            cells = tuple(_cell(present.get(target), stage) for target in targets)
+            cells = tuple(_cell(present.get(target), stage, gated) for target in targets)
             yield Line(workload, stage, graphs.get((workload, stage), ""), cells)
 
 
-def _cell(row: Row | None, stage: str) -> Entry | None:
+def _cell(row: Row | None, stage: str, gated: _Gated) -> Entry | None:
     if row is None:
         return None
     time_s = _finite(row.stages_s.get(stage) if stage else row.time_s)
@@ -193,6 +221,7 @@ def _cell(row: Row | None, stage: str) -> Entry | None:
         counts=bool(time_s) and not doubted,
         reasons=tuple(dict.fromkeys(outcome.reason for _, outcome in row.outcomes)),
         claim=row.standing is Standing.CLAIM and not stage,
+        gate=gated.get((row.target, row.workload), "") if row.suite == "layers" else "",
     )
 
 
@@ -236,5 +265,6 @@ def to_json(found: Iterable[Section], problems: Iterable[str]) -> str:
 LEGEND = (
     "The newest measured commit of each machine and environment. A cell has the time of a"
     " call; how many times faster that is than the baseline; and the largest error over its bound,"
-    " which is wrong above 1. Nothing is said of the speed of a wrong result."
+    ' which is wrong above 1. Nothing is said of the speed of a wrong result. "side by side" has a'
+    " stored gate, which measured it in turns with another commit: point at it."
 )
