@@ -40,9 +40,9 @@ examples:
   convbench gate HEAD HEAD --target numpy@cpu --head-target mine@cpu
 
 exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
-else 3 nothing could be compared; else 0; 4 bad input or could not set up, 70 a defect of
-convbench, 130 interrupted. 0 with every time undecided does not say that nothing is slower:
---strict makes that 3"""
+else 3 nothing could be compared; else 0; 4 bad input or could not set up,
+70 a defect of convbench, 130 interrupted.
+0 with every time undecided does not say that nothing is slower: --strict makes that 3"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
