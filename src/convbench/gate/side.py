@@ -185,7 +185,9 @@ def serve(channel: Any, convbench: ModuleType) -> None:
             channel.send({"to": message["number"], "answer": {"outcome": plain}})
 
 
-def _fork(wire: ModuleType, convbench: ModuleType, descriptors: list[int]) -> int:
+def _fork(
+    wire: ModuleType, convbench: ModuleType, orders: socket.socket, descriptors: list[int]
+) -> int:
     """Fork a process that serves; its number."""
     number = os.fork()
     if number:
@@ -194,6 +196,7 @@ def _fork(wire: ModuleType, convbench: ModuleType, descriptors: list[int]) -> in
         return number
     code = 1
     try:
+        orders.close()  # which has to break when the template ends
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the judge's, who then ends us
         os.setsid()  # what it starts stays in its session, and is found there
         pipe, stderr = descriptors
@@ -225,9 +228,10 @@ def main(interface: str, wire: str, source: str, backend: str, number: str) -> N
             return
         kind, process = ORDER.unpack(message)
         if kind == b"F":
-            answer = _fork(transport, convbench, descriptors)
+            answer = _fork(transport, convbench, orders, descriptors)
         else:
-            answer = os.waitpid(process, 0)[1]
+            ended, status = os.waitpid(process, os.WNOHANG)
+            answer = status if ended else -1
         orders.sendall(ANSWER.pack(answer))
 
 

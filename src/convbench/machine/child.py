@@ -7,6 +7,7 @@ it answers is plain values and bytes, which cannot do anything to who reads them
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -219,9 +220,11 @@ class Template:
 
     ORDER, ANSWER = struct.Struct("!cq"), struct.Struct("!q")
     """What is asked of it: F, with two descriptors, for a fork, or W and the number of one of its
-    processes, to wait for that; and what it says: the number, or how that ended."""
+    processes, for what became of that; and what it says: the number; or how that ended as `wait`
+    tells it, and -1 as long as it lives."""
 
     def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        watch.adopt()  # what was forked from it, when it ends first
         self._socket, theirs = socket.socketpair()
         self._asked_by = threading.Lock()
         self._closed = False
@@ -246,23 +249,27 @@ class Template:
         return _Forked(self)
 
     def order(self, kind: bytes, number: int = 0, descriptors: Sequence[int] = ()) -> int:
-        """Have it fork, or wait for a process of its own."""
-        try:
-            with self._asked_by:  # or one thread would take the answer to another
-                if self._closed:
-                    raise ChildProcessError("the template has been ended")
+        """Have it fork, or say what became of a process of its own."""
+        with self._asked_by:  # or one thread would take the answer to another
+            if self._closed:
+                raise ChildProcessError("the template has been ended")
+            try:
                 self._socket.settimeout(START_TIMEOUT_S)
                 socket.send_fds(self._socket, [self.ORDER.pack(kind, number)], descriptors)
                 text = self._socket.recv(self.ANSWER.size, socket.MSG_WAITALL)
-            answer: int = self.ANSWER.unpack(text)[0]
-        except ChildProcessError:
-            raise
-        except (OSError, struct.error) as error:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
-            how = explain_exit(self._process.returncode or 0, _tail(self._stderr))
-            raise ChildProcessError(how.reason) from error
+                answer: int = self.ANSWER.unpack(text)[0]
+            except (OSError, struct.error) as error:
+                how = self._lost(late=isinstance(error, TimeoutError))
+                raise ChildProcessError(how.reason) from error
         return answer
+
+    def _lost(self, *, late: bool) -> Outcome:
+        if late:  # or its answer would be taken for that to the next order
+            self._process.kill()
+            return explain_timeout(START_TIMEOUT_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        return explain_exit(self._process.returncode or 0, _tail(self._stderr))
 
     def close(self) -> None:
         """End it; what was forked from it goes on."""
@@ -290,14 +297,23 @@ class _Fork:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    def join(self, timeout: float | None = None) -> None:  # noqa: ARG002  # as of any process
-        if self.exitcode is None:
-            try:
-                self.exitcode = os.waitstatus_to_exitcode(self._template.order(b"W", self.pid))
-            except ChildProcessError:  # the template is gone, and the process has become ours
-                with contextlib.suppress(OSError):
-                    os.waitpid(self.pid, 0)
-                self.exitcode = -signal.SIGKILL
+    def join(self, timeout: float | None = None) -> None:
+        end_s = math.inf if timeout is None else time.monotonic() + timeout
+        while self.exitcode is None and time.monotonic() < end_s:
+            if (status := self._status()) >= 0:
+                self.exitcode = os.waitstatus_to_exitcode(status)
+            else:
+                time.sleep(0.001)  # who waits for one process must not keep the template busy
+
+    def _status(self) -> int:
+        """How it ended; -1 while it lives."""
+        with contextlib.suppress(ChildProcessError):
+            return self._template.order(b"W", self.pid)
+        try:  # the template is gone, and the process has become ours
+            number, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # nobody tells, where the system has no adoption
+            return signal.SIGKILL
+        return status if number else -1
 
     def close(self) -> None:
         pass
