@@ -145,12 +145,18 @@ class Worker:
 
     def _declared(self, pipeline: Any, dtype: str, fill: str) -> dict[str, str]:
         """What the backend says of this cell, by the kind of the hole."""
-        backend = self._backend
-        return {
-            str(hole.kind): str(hole)
-            for hole in getattr(backend.capabilities, "holes", ())
-            if hole.covers(pipeline, dtype, backend.variant, backend.device, fill)
+        known = self._backend.capabilities
+        where = self._backend.variant, self._backend.device
+        if hasattr(known, "hole"):
+            covering = (h for h in known.holes if h.covers(pipeline, dtype, *where, fill))
+            return {str(hole.kind): str(hole) for hole in covering}
+        # Before holes had a kind they were asked for by it, and in the first commits none computes.
+        slow, deviation = (getattr(known, name, lambda *_: None) for name in ("slow", "deviation"))
+        found = {
+            "slow": slow(pipeline, dtype, *where),
+            "deviates": deviation(pipeline, dtype, fill, *where),
         }
+        return {kind: str(hole) for kind, hole in found.items() if hole is not None}
 
     def _inputs(
         self, pipeline: dict[str, Any], dtype: str, fill: str, x: Any, filters: Any, bias: Any
