@@ -220,6 +220,30 @@ def test_a_template_that_does_not_answer_is_given_up(start, monkeypatch):
     assert gone(child.pid)
 
 
+def test_ctrl_c_while_a_template_is_waited_for_ends_it(start):
+    template = start()
+    child = template.fork()
+    os.kill(template._process.pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        template.fork()
+    with pytest.raises(ChildProcessError):  # and not the answer to the first
+        template.fork()
+    assert number_of(child) == child.pid
+    child.close()
+    assert gone(child.pid)
+
+
+def test_closing_a_template_does_not_wait_for_what_it_imports(start):
+    template = start("time.sleep(600)")
+    with ThreadPoolExecutor(1) as pool:
+        forking = pool.submit(template.fork)
+        time.sleep(0.3)
+        template.close()
+        with pytest.raises(ChildProcessError):
+            forking.result()
+
+
 def test_forks_go_on_when_their_template_is_closed(start):
     template = start()
     children = [template.fork() for _ in range(3)]

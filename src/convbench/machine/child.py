@@ -158,7 +158,7 @@ class Child:
             if self._process.pid is not None:  # it was started
                 pid = self._process.pid
                 watch.end(pid, self._mark, _living)
-                self._kill()
+                self.kill()
                 self._process.join()
                 watch.end(pid, self._mark, _living)  # and what it has started meanwhile
                 _living.discard(pid)
@@ -166,10 +166,11 @@ class Child:
             self._stderr.unlink(missing_ok=True)
 
     def _lost(self, outcome: Outcome) -> Outcome:
-        self._kill()
+        self.kill()
         return outcome
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End the process itself; who waits for its answer is told so."""
         # A forked process is the server's child: when it has ended, its number may be another's.
         if self._process.is_alive():
             self._process.kill()
@@ -258,25 +259,30 @@ class Template:
                 socket.send_fds(self._socket, [self.ORDER.pack(kind, number)], descriptors)
                 text = self._socket.recv(self.ANSWER.size, socket.MSG_WAITALL)
                 answer: int = self.ANSWER.unpack(text)[0]
+            except TimeoutError as error:
+                self._give_up()
+                raise ChildProcessError(explain_timeout(START_TIMEOUT_S).reason) from error
             except (OSError, struct.error) as error:
-                how = self._lost(late=isinstance(error, TimeoutError))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(10)
+                how = explain_exit(self._process.returncode or 0, _tail(self._stderr))
                 raise ChildProcessError(how.reason) from error
+            except BaseException:  # Ctrl-C
+                self._give_up()
+                raise
         return answer
 
-    def _lost(self, *, late: bool) -> Outcome:
-        if late:  # or its answer would be taken for that to the next order
-            self._process.kill()
-            return explain_timeout(START_TIMEOUT_S)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
-        return explain_exit(self._process.returncode or 0, _tail(self._stderr))
+    def _give_up(self) -> None:
+        """Order nothing more: the answer to the last one would be taken for that to the next."""
+        self._closed = True
+        self._process.kill()
 
     def close(self) -> None:
         """End it; what was forked from it goes on."""
+        self._process.kill()  # before anything: another thread may wait for it to import
         with uninterrupted(), self._asked_by:
             self._closed = True
             self._socket.close()
-            self._process.kill()
             self._process.wait()
             _living.discard(self._process.pid)
             self._stderr.unlink(missing_ok=True)
