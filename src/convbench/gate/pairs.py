@@ -15,8 +15,9 @@ that is the same in all forks of one template: pairs that shared it would not be
 agree on a difference that is none.
 
 One core belongs to one pair, and each core has one: pairs on other cores are further draws. Nothing
-is believed that a side says without a look: outputs of timed calls are verified, in every pair, and
-in one that only the judge knows each side has to stand by its time (:mod:`convbench.auditing`).
+is believed that a side says without a look: outputs of timed calls are verified, in the first pair
+and in others that are drawn, and in one that only the judge knows each side has to stand by its
+time (:mod:`convbench.auditing`).
 """
 
 from __future__ import annotations
@@ -124,10 +125,13 @@ class Found:
     worst: dict[str, Accuracy] = field(default_factory=dict)
     receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
     algorithms: dict[str, str] = field(default_factory=dict)
+    begun: int = 0
     tries: int = 0
     seed: int = field(default_factory=lambda: secrets.randbits(32))
     _weights: Weights | None = None
-    _looks_at: dict[str, int] = field(default_factory=dict)
+    _looks_at: dict[str, float] = field(
+        default_factory=lambda: {side: secrets.randbelow(LOOKED_AT_BY) for side in SIDES}
+    )
 
     def inputs(self) -> Inputs:
         """Numbers that nobody has seen, under the weights of the cell."""
@@ -144,24 +148,32 @@ class Found:
 
     @property
     def open(self) -> bool:
-        """Whether it is to be measured again."""
-        return self.monitor.open and not self.outcomes
+        """Whether it is to be measured again: a doubt is, whatever the times have decided."""
+        doubted = any(self.standing(side) is Standing.DOUBTED for side in SIDES)
+        return (self.monitor.open or doubted) and not self.outcomes
 
-    def is_looked_at(self, side: str) -> bool:
-        """Whether a side has to stand by its time in the pair that is measured now."""
-        at = self._looks_at.setdefault(side, secrets.randbelow(LOOKED_AT_BY))
-        return len(self.samples) == at
+    def begin(self) -> list[str]:
+        """Begin a pair: the sides that have to stand by their times in it."""
+        looked = [side for side in SIDES if self.begun >= self._looks_at[side]]
+        self.begun += 1
+        self._looks_at |= dict.fromkeys(looked, math.inf)
+        return looked
+
+    def begin_again(self) -> None:
+        """Look at both sides in the next pair: nothing has come of this one."""
+        self._looks_at = dict.fromkeys(SIDES, 0)
 
     def received(self, side: str, receipt: dict[str, Any]) -> None:
         """Take in what was seen; a doubt is looked at once more in the next pair."""
-        doubted = bool(doubt_of(receipt))
-        if doubted and side not in self.receipts:
-            self._looks_at[side] = len(self.samples) + 1
-        elif doubted:
-            self.outcomes[side] = Outcome(
-                Status.FAILED, f"its time is not supported: {doubt_of(receipt)}",
+        doubt = doubt_of(receipt)
+        if doubt and self.standing(side) is Standing.DOUBTED:
+            outcome = Outcome(
+                Status.INVALID, f"its time is not supported: {doubt}",
                 "`convbench audit` looks again, and closer; docs/trust.md says how.",
             )  # fmt: skip
+            self.outcomes.setdefault(side, outcome)  # that it is wrong is worse
+        elif doubt:
+            self._looks_at[side] = 0
         self.receipts[side] = receipt
 
     def standing(self, side: str) -> Standing:
@@ -210,8 +222,37 @@ class Templates:
         # Several threads would wait for each other on their one core. TensorFlow counts the cores.
         self._variables = dict.fromkeys(THREAD_SETTINGS, "1") | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
+    def open(self, side: str, target: Target, core: int | None) -> tuple[Child, Any] | Outcome:
+        """Fork a process of a side that has a backend open, and what it says; or why there is none.
+
+        Parameters
+        ----------
+        core : int, optional
+            The one that it takes.
+        """
+        try:
+            child = self.fork(side, target)
+        except ChildProcessError as error:
+            return Outcome(Status.FAILED, str(error), kind="no process", process_lost=True)
+        try:
+            order = {"do": "open", "target": str(target), "core": core}
+            opened = child.ask(order, START_TIMEOUT_S)
+        except BaseException:  # Ctrl-C
+            child.close()
+            raise
+        if isinstance(opened, Outcome):
+            child.close()
+            return opened
+        return child, opened
+
     def fork(self, side: str, target: Target) -> Child:
-        """Fork a process of a side, from a template that has not served this target."""
+        """Fork a process of a side, from a template that has not served this target.
+
+        Raises
+        ------
+        ChildProcessError
+            If what it is forked from has died, most likely as it imported the library.
+        """
         with self._locks[side]:
             key = side, target.backend
             # CUDA does not survive a fork: there each process is the only one of its template.
@@ -221,7 +262,11 @@ class Templates:
                 self._known[key] = self._start(*key)
                 self._served[key] = set()
             self._served[key].add(target)
-            return self._known[key].fork()
+            try:
+                return self._known[key].fork()
+            except ChildProcessError:
+                self._end(key)  # what only happens once may have been the machine
+                raise
 
     def close(self) -> None:
         """End them all."""
@@ -274,6 +319,7 @@ class Pairs:
         self._stop = threading.Event()
         self._told: queue.Queue[Progress | BaseException | None] = queue.Queue()
         self._running: dict[str, int] = {}
+        self._alive: set[Child] = set()
         self._begun_s = 0.0
 
     def measure(self) -> Generator[Progress]:
@@ -298,6 +344,9 @@ class Pairs:
                     yield told
         finally:
             self._stop.set()
+            for child in [*self._alive]:
+                child.kill()
+            self._templates.close()  # a thread may wait for one of them to import its library
             for thread in threads:
                 thread.join()
             self.elapsed_s = time.monotonic() - self._begun_s
@@ -352,16 +401,15 @@ class Pairs:
         with contextlib.ExitStack() as stack:
             children: dict[str, Child] = {}
             for side in _shuffled():
-                child = self._templates.fork(side, targets[side])
-                children[side] = stack.enter_context(contextlib.closing(child))
-                order = {"do": "open", "target": str(targets[side]), "core": core}
-                opened = child.ask(order, START_TIMEOUT_S)
+                opened = self._templates.open(side, targets[side], core)
                 if isinstance(opened, Outcome):
                     for found in todo:
                         self._failed(found, side, opened)
                     return
-                said = opened.get("versions") if isinstance(opened, dict) else None
-                known = said if isinstance(said, dict) else {}
+                children[side], said = opened
+                stack.enter_context(self._ended_with_us(children[side]))
+                versions = said.get("versions") if isinstance(said, dict) else None
+                known = versions if isinstance(versions, dict) else {}
                 self.versions[side][target] = {str(k): str(v) for k, v in known.items()}
             for found in todo:
                 if self._stop.is_set() or (self._share >= 1 and done):
@@ -378,6 +426,9 @@ class Pairs:
                 with self._lock:
                     found.samples[number] = measured.samples["base"], measured.samples["head"]
                     found.tries = 0
+                    if not self._stop.is_set():  # and nobody has been ended as he was looked at
+                        for side, receipt in measured.receipts.items():
+                            found.received(side, receipt)
                     if not found.outcomes:
                         found.monitor.add(number, log_ratio, self._share)
                 if found.outcomes:  # a side that is doubted is trusted with nothing more
@@ -385,9 +436,22 @@ class Pairs:
         if done:
             self.pair_s[target] = (time.monotonic() - begin_s) / done
 
+    @contextlib.contextmanager
+    def _ended_with_us(self, child: Child) -> Generator[None]:
+        """Close it in the end, and let who ends all of it kill it until then."""
+        with contextlib.closing(child):
+            self._alive.add(child)
+            try:
+                yield
+            finally:
+                self._alive.discard(child)
+
     def _failed(self, found: Found, side: str, outcome: Outcome) -> None:
         """Note why a side has no time; what only happened once may have been the machine."""
         with self._lock:
+            if self._stop.is_set():  # it was ended
+                return
+            found.begin_again()
             found.tries += 1
             if found.tries > 1 or outcome.status is Status.SKIPPED:
                 found.outcomes[side] = outcome
@@ -408,11 +472,14 @@ class _Measured:
     ----------
     samples : dict of str to list of float
         By side, the seconds of a call, one a block.
+    receipts : dict of str to dict
+        Of the sides that had to stand by their times.
     """
 
     def __init__(self, found: Found, children: Mapping[str, Child], examiner: Examiner) -> None:
         self._found, self._children, self._examiner = found, children, examiner
         self.samples: dict[str, list[float]] = {side: [] for side in SIDES}
+        self.receipts: dict[str, dict[str, Any]] = {}
 
     def run(self) -> float:
         """Build, alternate, verify: the logarithm of head / base."""
@@ -422,7 +489,7 @@ class _Measured:
         built = {side: self._table(side, order) for side in _shuffled()}
         call_s = {side: _time(built[side].get("call_s"), side) for side in SIDES}
         calls = max(1, int(BLOCK_S / min(call_s.values())))
-        looked = [side for side in SIDES if self._found.is_looked_at(side)]
+        looked = self._found.begin()
         before = {side: self._children[side].look() for side in looked}
         begun_s = time.monotonic()
         end_s = begun_s + CELL_S
@@ -436,8 +503,7 @@ class _Measured:
         for side in SIDES:
             self._found.algorithms[side] = str(built[side].get("algorithm", ""))
         for side in looked:
-            receipt = self._look_at(side, built[side], before[side], begun_s)
-            self._found.received(side, receipt)
+            self.receipts[side] = self._look_at(side, built[side], before[side], begun_s)
         return statistics.median(log_ratios)
 
     def _quartet(self, calls: int) -> float:

@@ -26,7 +26,7 @@ from convbench.correctness.verify import Check, Plan, verify
 from convbench.correctness.worker import Task, read
 from convbench.gate.build import Built
 from convbench.gate.pairs import DTYPE, SIDES, Cell, Found, Pairs, Progress, Templates, plain
-from convbench.machine.child import START_TIMEOUT_S, Child
+from convbench.machine.child import Child
 from convbench.measuring.asv_store import machine_name
 from convbench.measuring.bench import Examiner
 from convbench.stimulus.formats import Fill
@@ -305,6 +305,8 @@ def _of_outcomes(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, str]:
         assert base is not None
         if base.status is Status.SKIPPED:
             return Verdict.NEW, f"head is right; base: {base.reason}"
+        if base.status in {Status.WRONG, Status.FAILED}:
+            return Verdict.FIXED, f"head is right; base: {base.reason}"
         return Verdict.NOT_COMPARABLE, f"base: {base.reason}"
     if head.status is Status.WRONG:
         still = base is not None and base.status is Status.WRONG
@@ -331,12 +333,10 @@ class _SideWorker:
 
     def compute(self, task: Task) -> Computed | Outcome:
         if self._child is None:
-            self._child = self.templates.fork(self.side, self.target)
-            opening = {"do": "open", "target": str(self.target), "core": None}
-            opened = self._child.ask(opening, START_TIMEOUT_S)
+            opened = self.templates.open(self.side, self.target, None)
             if isinstance(opened, Outcome):
-                self.close()
                 return opened
+            self._child, _ = opened
         fill = task.fill or Fill.NORMAL
         order: dict[str, Any] = {"do": "compute", "thorough": task.thorough}
         order |= plain(task.pipeline, task.inputs, fill)
