@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from convbench.gate import pairs
 from convbench.machine import child as module
 from convbench.machine import wire
-from convbench.machine.child import Template
+from convbench.machine.child import Child, Template
 from convbench.words.status import Outcome
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
@@ -126,6 +130,44 @@ def test_threads_that_order_at_once_get_their_own_answers(start):
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(use, range(40))) == {"exit status 5"}
+
+
+def test_a_template_that_is_started_is_no_helper_of_what_ends_meanwhile(start, monkeypatch):
+    child = start().fork()
+    assert number_of(child) == child.pid
+    closing = threading.Thread(target=child.close)
+
+    def slowly(*words, **more):
+        process = subprocess.Popen(*words, **more)
+        closing.start()  # another thread ends a process, and whatever it has left behind
+        closing.join(0.5)
+        return process
+
+    monkeypatch.setattr(
+        module, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": slowly})
+    )
+    template = start()
+    monkeypatch.undo()
+    closing.join()
+    other = template.fork()
+    assert number_of(other) == other.pid
+    other.close()
+
+
+def test_processes_that_are_started_at_once_leave_the_environment_as_it_was(monkeypatch):
+    before, changed = dict(os.environ), module._environment
+
+    @contextlib.contextmanager
+    def slowly(variables):
+        with changed(variables):
+            time.sleep(0.1)
+            yield
+
+    monkeypatch.setattr(module, "_environment", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        for made in pool.map(lambda _: Child(operator.not_, (), threads=1), range(3)):
+            made.close()
+    assert dict(os.environ) == before
 
 
 def test_what_a_fork_raises_is_its_answer(start):

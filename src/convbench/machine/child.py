@@ -37,11 +37,12 @@ START_TIMEOUT_S = 180.0
 
 _STDERR_KEPT_BYTES = 4096
 
-_starting = threading.RLock()
-"""Who starts a process changes the environment of this one for that long."""
-
 _living: set[int] = set()
 """The processes that are ours, and nobody's helpers."""
+
+_counting = threading.RLock()
+"""Held while one is started, until it is among them, and while helpers are looked for: or another
+thread would take it for one. The environment is every thread's, too."""
 
 
 class Child:
@@ -85,7 +86,7 @@ class Child:
             limits[watch.MARK] = self._mark
             resource_tracker.ensure_running()  # or it would bear the mark, and end with this child
         try:
-            with starting, _environment(limits):
+            with starting, _counting, _environment(limits):
                 self._process.start()
                 _living.add(self.pid)
         except BaseException:
@@ -144,7 +145,8 @@ class Child:
 
     def look(self) -> watch.Seen | None:
         """What it and all that it has started do; None where the system does not show it."""
-        return watch.look(self.pid, self._mark, _living)
+        with _counting:
+            return watch.look(self.pid, self._mark, _living)
 
     def go_on(self) -> None:
         """Let it go on, whoever has stopped it."""
@@ -157,11 +159,13 @@ class Child:
             self._channel.close()
             if self._process.pid is not None:  # it was started
                 pid = self._process.pid
-                watch.end(pid, self._mark, _living)
+                with _counting:
+                    watch.end(pid, self._mark, _living)
                 self.kill()
                 self._process.join()
-                watch.end(pid, self._mark, _living)  # and what it has started meanwhile
-                _living.discard(pid)
+                with _counting:
+                    watch.end(pid, self._mark, _living)  # and what it has started meanwhile
+                    _living.discard(pid)
             self._process.close()
             self._stderr.unlink(missing_ok=True)
 
@@ -231,7 +235,7 @@ class Template:
         self._closed = False
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
-            with theirs, uninterrupted(), _starting:
+            with theirs, uninterrupted(), _counting:
                 self._process = subprocess.Popen(  # an interpreter that was chosen
                     [*command, str(theirs.fileno())],
                     env=os.environ | variables, pass_fds=[theirs.fileno()],
@@ -391,7 +395,7 @@ def _silent() -> Iterator[None]:
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """With these variables for a process that is started meanwhile."""
-    with _starting:
+    with _counting:
         before = dict(os.environ)
         os.environ.update(variables)
         try:
