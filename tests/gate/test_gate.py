@@ -8,19 +8,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from convbench.auditing.judge import Judge
 from convbench.comparing.comparison import ComparedCell, Comparison, Rule, Verdict
+from convbench.comparing.pairs import Monitor, State
+from convbench.errors import InputError
 from convbench.gate import pairs
 from convbench.gate.build import Built
+from convbench.gate.pairs import Found
 from convbench.gate.verdicts import Gate
 from convbench.machine import child
 from convbench.stimulus.spec import ConvSpec, PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload, load
-from convbench.words.status import Exit, Standing, Status
+from convbench.words.status import Exit, Outcome, Standing, Status
 
 from ..checkouts import SUITES
 from ..plugin import write_plugin
@@ -32,9 +36,9 @@ NUMPY = Target.parse("numpy@cpu")
 TINY = {w.name: w for w in load(SUITES / "workloads.toml") if w.name.startswith("notebook.")}
 CONV, POOL = TINY["notebook.conv"], TINY["notebook.pool"]
 
-# A lie within the slack of a look gains nothing; a time of about 1 ms is far above that.
+# A lie within the slack of a look gains nothing; some 0.3 ms are far above that.
 LARGER = Workload(
-    "test.larger", PipelineSpec(1, 28, 28, 64, ConvSpec(128, 3, 3), bias=True), "full", "here"
+    "test.larger", PipelineSpec(1, 28, 28, 32, ConvSpec(64, 3, 3), bias=True), "full", "here"
 )
 
 
@@ -82,6 +86,7 @@ def gated(
     budget_s: float = 20.0,
     delta: float = 0.5,
     checked: bool = True,
+    cores: int = 2,
     enough: Callable[[Gate], bool] = lambda _: False,
 ) -> Comparison:
     """One gate, as the command has it; it ends when all is decided, and may end earlier."""
@@ -94,7 +99,7 @@ def gated(
         for _ in gate.check() if checked else ():
             pass
         if gate.right:
-            judges = [stack.enter_context(Judge()) for _ in range(2)]
+            judges = [stack.enter_context(Judge()) for _ in range(cores)]
             for judge in judges:
                 judge.pipelines = {workload.name: workload.pipeline for workload in chosen}
             with closing(gate.measure(budget_s, judges, checked=checked)) as measured:
@@ -191,6 +196,22 @@ def test_two_targets_are_held_against_each_other(
     assert cell.target == "numpy@cpu -> prints@cpu"
     assert (cell.base.correct, cell.head.correct) == (Status.OK, Status.OK)
     assert cell.notes == ("the algorithm was separable max pool and is faulty",)
+
+
+def test_a_backend_that_only_head_has_is_new_and_one_that_it_has_no_more_is_missed(
+    ours: Built, made: Callable[[Mapping[str, str]], Built]
+) -> None:
+    other = made({})
+    write_plugin(other.source)
+    target = Target.parse("prints@cpu")
+    cell = only(gated(ours, other, POOL, targets=(target, target)))
+    assert cell.verdict is Verdict.NEW
+    assert "the backend is 'prints'; expected one of" in cell.reason
+    gone = gated(other, ours, POOL, targets=(target, target))
+    assert only(gone).verdict is Verdict.SKIPPED
+    assert gone.exit_code() is Exit.WRONG
+    with pytest.raises(InputError, match="neither side has prints@cpu"):
+        gated(ours, ours, POOL, targets=(target, target))
 
 
 # -- Outputs --------------------------------------------------------------------------------------
@@ -346,27 +367,112 @@ def test_a_head_whose_clock_runs_slower_is_doubted(
     ours: Built, made: Callable[[Mapping[str, str]], Built]
 ) -> None:
     head = made(forged("_main.perf_counter = lambda: time.perf_counter() / 10"))
-    comparison = gated(ours, head, LARGER)
+    comparison = gated(ours, head, LARGER, cores=1)
     expect_doubted(only(comparison))
     assert comparison.exit_code() is Exit.WRONG
 
 
-@pytest.mark.parametrize("name", ["cache_by_identity", "no_synchronize"])
-def test_a_head_that_does_not_compute_when_it_is_timed_is_doubted(
-    ours: Built, made: Callable[[Mapping[str, str]], Built], name: str
-) -> None:
-    expect_doubted(only(gated(ours, made(disguised(name)), LARGER)))
-
-
-def test_a_base_that_is_doubted_is_nothing_to_compare_with(
+def test_a_head_that_does_not_wait_for_its_work_is_doubted(
     ours: Built, made: Callable[[Mapping[str, str]], Built]
 ) -> None:
-    base = made(forged("_main.perf_counter = lambda: time.perf_counter() / 10"))
-    comparison = gated(base, ours, LARGER)
+    expect_doubted(only(gated(ours, made(disguised("no_synchronize")), LARGER, cores=1)))
+
+
+def a_found() -> Found:
+    return Found(pairs.Cell(CONV.name, CONV.pipeline, NUMPY, NUMPY), Monitor(Rule(), 1))
+
+
+def receipt(verdict: str) -> dict[str, Any]:
+    return {"claims": [{"claim": "time", "verdict": verdict, "reason": "by our clock"}]}
+
+
+def test_each_side_is_looked_at_once_in_the_first_pairs_however_many_there_are_at_once() -> None:
+    looked = set()
+    for _ in range(100):
+        found = a_found()  # of which nothing is done yet while others are begun
+        begun = [found.begin() for _ in range(2 * pairs.LOOKED_AT_BY)]
+        assert sorted(side for sides in begun for side in sides) == ["base", "head"]
+        assert not any(begun[pairs.LOOKED_AT_BY :])
+        looked |= {(number, side) for number, sides in enumerate(begun) for side in sides}
+    assert len(looked) == 2 * pairs.LOOKED_AT_BY
+
+
+def test_who_is_doubted_is_looked_at_once_more_and_then_has_no_time() -> None:
+    found = a_found()
+    for _ in range(pairs.LOOKED_AT_BY):
+        found.begin()
+    found.monitor.state = State.EQUIVALENT
+    assert not found.open
+    found.received("head", receipt("not supported"))
+    assert found.open
+    assert not found.outcomes
+    assert found.begin() == ["head"]
+    assert found.begin() == []
+    found.received("head", receipt("not supported"))
+    assert not found.open
+    assert found.outcomes["head"].reason == "its time is not supported: time: by our clock"
+    assert found.standing("head") is Standing.DOUBTED
+
+
+def test_a_doubt_that_is_not_seen_again_is_none() -> None:
+    found = a_found()
+    for _ in range(pairs.LOOKED_AT_BY):
+        found.begin()
+    for verdict in ("holds", "not supported", "holds"):
+        found.received("head", receipt(verdict))
+    assert not found.outcomes
+    assert found.standing("head") is Standing.HELD
+    assert found.standing("base") is Standing.CLAIM
+
+
+def test_that_it_is_wrong_is_worse_than_that_it_is_doubted() -> None:
+    found = a_found()
+    found.outcomes["head"] = Outcome(Status.WRONG, "it is")
+    for _ in range(2):
+        found.received("head", receipt("not supported"))
+    assert found.outcomes["head"].status is Status.WRONG
+
+
+def test_a_pair_that_is_lost_is_looked_at_in_the_next() -> None:
+    found = a_found()
+    for _ in range(pairs.LOOKED_AT_BY):
+        found.begin()
+    found.begin_again()
+    assert found.begin() == ["base", "head"]
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict", "code"),
+    [
+        (Status.INVALID, None, Verdict.NOT_COMPARABLE, Exit.NOTHING),
+        (Status.WRONG, None, Verdict.FIXED, Exit.OK),
+        (Status.FAILED, None, Verdict.FIXED, Exit.OK),
+        (Status.SKIPPED, None, Verdict.NEW, Exit.NOTHING),
+        (None, Status.INVALID, Verdict.FAILED, Exit.WRONG),
+        (None, Status.WRONG, Verdict.WRONG, Exit.WRONG),
+        (None, Status.FAILED, Verdict.FAILED, Exit.WRONG),
+        (None, Status.SKIPPED, Verdict.SKIPPED, Exit.WRONG),
+        (Status.WRONG, Status.WRONG, Verdict.STILL_WRONG, Exit.WRONG),
+        (Status.FAILED, Status.WRONG, Verdict.WRONG, Exit.WRONG),
+        (Status.FAILED, Status.FAILED, Verdict.STILL_FAILED, Exit.WRONG),
+        (Status.INVALID, Status.FAILED, Verdict.STILL_FAILED, Exit.WRONG),
+    ],
+)
+def test_what_follows_where_a_side_has_no_time(
+    ours: Built, base: Status | None, head: Status | None, verdict: Verdict, code: Exit
+) -> None:
+    with Gate(ours, ours, [CONV], [(NUMPY, NUMPY)], SUITES / "interface.py") as gate:
+        for _ in gate.measure(1.0, [], checked=False):  # on no core at all
+            pass
+        assert gate.pairs is not None
+        for side_, status in (("base", base), ("head", head)):
+            if status is not None:
+                gate.pairs.found[0].outcomes[side_] = Outcome(status, f"the reason of {side_}")
+        comparison = gate.comparison()
     cell = only(comparison)
-    assert cell.verdict is Verdict.NOT_COMPARABLE
-    assert "its time is not supported" in cell.reason
-    assert comparison.exit_code() is Exit.NOTHING
+    assert cell.verdict is verdict
+    assert f"the reason of {'head' if head else 'base'}" in cell.reason
+    assert comparison.exit_code() is code
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.machine.facts import moment
     from convbench.results.folder import Folder
 
-    workloads = chosen_workloads(arguments)
+    workloads, rule = chosen_workloads(arguments), Rule(delta=arguments.delta)
     root = _root()
     sides = (arguments.base, arguments.base_env), (arguments.head, arguments.head_env)
     wanted = [Wanted.parse(side, "gate") for side, _ in sides]
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     base, head = (build(each, root, say) for each in wanted)
     targets = _targets(arguments)
-    rule, before = Rule(delta=arguments.delta), moment()
+    before = moment()
     with ExitStack() as stack:
         interface = root / "benchmarks" / "interface.py"
         gate = stack.enter_context(Gate(base, head, workloads, targets, interface, rule))

@@ -33,7 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from convbench.comparing.comparison import Rule
 from convbench.comparing.pairs import Monitor
 from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.correctness.sample import sample
-from convbench.errors import ArrayError
+from convbench.errors import ArrayError, TargetError
 from convbench.gate.build import Built
 from convbench.machine import watch, wire
 from convbench.machine.child import START_TIMEOUT_S, Child, Template
@@ -211,9 +211,15 @@ class Templates:
     sides : mapping of str to Built
     interface : Path
         That of the suites, whichever the side.
+
+    Attributes
+    ----------
+    unknown : dict of (str, Target) to Outcome
+        What a side has no backend, or no variant, of that name for, and what it says.
     """
 
     def __init__(self, sides: Mapping[str, Built], interface: Path) -> None:
+        self.unknown: dict[tuple[str, Target], Outcome] = {}
         self._sides = sides
         self._interface = interface
         self._known: dict[tuple[str, str], Template] = {}
@@ -240,10 +246,12 @@ class Templates:
         except BaseException:  # Ctrl-C
             child.close()
             raise
-        if isinstance(opened, Outcome):
-            child.close()
-            return opened
-        return child, opened
+        if not isinstance(opened, Outcome):
+            return child, opened
+        child.close()
+        if opened.kind == TargetError.__name__:  # it is new, or gone; or nobody has it
+            opened = self.unknown[side, target] = replace(opened, status=Status.SKIPPED)
+        return opened
 
     def fork(self, side: str, target: Target) -> Child:
         """Fork a process of a side, from a template that has not served this target.

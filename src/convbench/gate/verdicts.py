@@ -24,6 +24,7 @@ from convbench.comparing.pairs import State, adjusted_p_values, geometric_mean
 from convbench.comparing.sides import Side
 from convbench.correctness.verify import Check, Plan, verify
 from convbench.correctness.worker import Task, read
+from convbench.errors import InputError
 from convbench.gate.build import Built
 from convbench.gate.pairs import DTYPE, SIDES, Cell, Found, Pairs, Progress, Templates, plain
 from convbench.machine.child import Child
@@ -79,10 +80,24 @@ class Gate:
         self._templates.close()
 
     def check(self) -> Generator[Check]:
-        """Hold what head computes against the oracle; base too, where head is not right."""
+        """Hold what head computes against the oracle; base too, where head is not right.
+
+        Raises
+        ------
+        InputError
+            If neither side has a target.
+        """
         yield from self._check("head", self.cells)
         bad = [cell for cell in self.cells if self._status("head", cell) is not Status.OK]
         yield from self._check("base", bad)
+        unknown = self._templates.unknown
+        for cell in bad:
+            said = [unknown.get(each) for each in zip(SIDES, cell.targets, strict=True)]
+            if all(said) and (head := said[1]):
+                raise InputError(
+                    f"--target: neither side has {cell.target}; expected what at least one of them "
+                    f"can open. Correct the name; head says: {head.reason}"
+                )
 
     def _check(self, side: str, cells: Sequence[Cell]) -> Iterator[Check]:
         place = SIDES.index(side)

@@ -1,0 +1,234 @@
+"""`convbench gate` as a person or a CI runs it: what it prints, its exit codes, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..checkouts import ROOT, Checkout
+from .sides import SLOWER, WRONG, called, later, write
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cores are taken as Linux does it")
+
+CELL = ("--target", "numpy@cpu", "--workload", "notebook.conv")
+DECIDED = (*CELL, "--budget", "30s", "--delta", "50")
+NEVER_DECIDED = (*CELL, "--budget", "10m", "--delta", "0.6")
+
+PLANTED = {
+    "slower": SLOWER,
+    "wrong": WRONG,
+    "hangs": "        time.sleep(600)\n",
+    "hangs-later": later("time.sleep(600)"),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Our sources as one commit, on main, and a branch with one more for each that is planted."""
+    made = Checkout(tmp_path_factory.mktemp("gate"), ())
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("src", "requirements"):
+        shutil.copytree(ROOT / name, made.folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", made.folder)
+    made.commit()
+    for name, body in PLANTED.items():
+        made.git("checkout", "--quiet", "-b", name, "main")
+        write(made.folder / "src", called(body))
+        made.commit()
+    made.git("checkout", "--quiet", "main")
+    made.environment["CONVBENCH_LOCK"] = "cpu"
+    return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(project: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No process that has inherited the environment of the command."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setitem(project.environment, "MARK_OF_THE_TEST", mark)
+    yield
+    assert not marked(mark)
+
+
+def marked(mark: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def gate(project: Checkout, *words: str, code: int) -> subprocess.CompletedProcess[str]:
+    done = project.convbench("gate", *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+# -- What it prints -------------------------------------------------------------------------------
+
+
+def test_equal_code_as_json(project: Checkout) -> None:
+    found = json.loads(gate(project, "main", "main", *DECIDED, "--json", code=0).stdout)
+    assert found["schema"] == "convbench.gate/1"
+    assert (found["exit_code"], found["interrupted"]) == (0, False)
+    assert found["base"]["commit"] == found["head"]["commit"] == project.git("rev-parse", "main")
+    assert found["rule"]["delta"] == 0.5
+    assert found["warnings"] == ["both sides are the same code: whatever is found is noise"]
+    (cell,) = found["cells"]
+    assert (cell["kind"], cell["target"], cell["workload"]) == (
+        "time", "numpy@cpu", "notebook.conv",
+    )  # fmt: skip
+    assert cell["verdict"] in {"equivalent", "undecided"}
+    assert cell["pairs"] >= 1
+    effect = cell["effect"]
+    assert effect["low"] < effect["ratio"] < effect["high"]
+    assert effect["smallest_effect"] > 0
+    assert 0 < effect["p_value"] <= 1
+    (mean,) = found["geometric_means"]
+    assert (mean["target"], mean["cells"]) == ("numpy@cpu", 1)
+
+
+def test_slower_as_markdown(project: Checkout) -> None:
+    done = gate(project, "main", "slower", *DECIDED, "--format", "markdown", code=1)
+    assert "REGRESSED: 1 regressed, of 1 cell" in done.stdout
+    (row,) = (line for line in done.stdout.splitlines() if "notebook.conv" in line and "|" in line)
+    assert "regressed" in row
+
+
+def test_wrong_as_text_and_junit(project: Checkout) -> None:
+    text = gate(project, "main", "wrong", *DECIDED, code=2)
+    assert text.stdout.startswith("WRONG: 1 wrong, of 1 cell\n")
+    assert "nothing was timed, since head is not right" in text.stdout
+    assert "for at most" not in text.stderr
+    junit = gate(project, "main", "wrong", *DECIDED, "--format", "junit", code=2)
+    cases = ET.fromstring(junit.stdout).iter("testcase")
+    failures = {case.get("name"): case.find("failure") for case in cases}
+    assert failures["something was measured"] is None
+    failure = failures["notebook.conv accuracy"]
+    assert failure is not None
+    assert (failure.get("message") or "").startswith("wrong: head: error / bound")
+
+
+def test_the_head_that_is_left_out_is_the_working_tree(project: Checkout) -> None:
+    file = project.folder / "src/convbench/backends/numpy.py"
+    kept = file.read_text()
+    try:
+        write(project.folder / "src", called(WRONG))
+        done = gate(project, "main", *DECIDED, "--json", code=2)
+    finally:
+        file.write_text(kept)
+    found = json.loads(done.stdout)
+    assert "head is the working tree, which differs from its commit" in found["warnings"]
+    assert found["cells"][0]["verdict"] == "wrong"
+    assert found["cells"][0]["effect"] is None
+
+
+def test_a_budget_that_is_too_short_is_said(project: Checkout) -> None:
+    # One core and a second: less than the fewest pairs that are looked at.
+    short = ("main", "main", *CELL, "--budget", "1", "--delta", "0.6", "--cores", "1")
+    done = gate(project, *short, code=0)
+    assert done.stdout.startswith("UNDECIDED: this does not say that nothing is slower: 1 undecid")
+    strict = gate(project, *short, "--strict", "--json", code=3)
+    (cell,) = json.loads(strict.stdout)["cells"]
+    assert cell["to_decide_s"] > 0
+    assert "more on it would decide" in cell["reason"]
+
+
+# -- Bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("mian",), "git knows no such commit; expected a commit, a branch or a tag, such as main"),
+        (("main", "HEAD:nowhere"), "the environment is 'nowhere', which fits 0 of asv's"),
+        (("main", "--base-env", "./nowhere"), "where NumPy cannot be imported"),
+        (("--head-target", "numpy@cpu", "main"), "there are 0 of --target; expected one"),
+        (
+            ("main", "--target", "a@cpu", "--target", "b@cpu", "--head-target", "c@cpu"),
+            "there are 2 of --target; expected one",
+        ),
+        (("main", "--target", "numpy"), "numpy"),
+        (("main", *CELL[2:], "--target", "nunpy@cpu"), "neither side has nunpy@cpu; expected"),
+        (("main", "--workload", "net.conv"), "net.conv"),
+        (("main", "--budget", "soon"), "--budget"),
+        (("main", "--budget", "0"), "--budget"),
+        (("main", "--budget", "nan"), "--budget"),
+        (("main", "--delta", "0.5"), "--delta: the difference that does not matter is 0.5 %"),
+        (("main", "--cores", "0"), "--cores"),
+        ((), "the following arguments are required: BASE"),
+    ],
+)
+def test_bad_input_is_told_with_what_to_do(
+    project: Checkout, words: tuple[str, ...], message: str
+) -> None:
+    done = gate(project, *words, code=4)
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_away_from_a_checkout_it_says_where_to_go(project: Checkout, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "convbench", "gate", "main"]
+    workloads = ("--workloads", str(project.folder / "benchmarks/workloads.toml"))
+    done = subprocess.run(
+        [*command, *workloads], cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "expected a checkout of convbench" in done.stderr
+
+
+# -- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+def interrupted(
+    project: Checkout, head: str, after: str, more_s: float
+) -> tuple[subprocess.Popen[str], str, str]:
+    """The command, and what it said, when Ctrl-C came so long after a line on standard error."""
+    process = project.start("gate", "main", head, *NEVER_DECIDED, "--json")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if after in line:
+            break
+    time.sleep(more_s)
+    assert process.poll() is None
+    begin_s = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - begin_s < 20
+    assert "interrupted: this is what is known so far" in stderr
+    assert "Traceback" not in stderr
+    assert process.returncode == 130, stdout + stderr
+    return process, stdout, stderr
+
+
+def test_ctrl_c_shows_what_was_measured(project: Checkout) -> None:
+    _, stdout, _ = interrupted(project, "main", "for at most", 3.0)
+    found = json.loads(stdout)
+    assert found["interrupted"] is True
+    (cell,) = found["cells"]
+    assert cell["verdict"] == "undecided"
+    assert cell["base"]["correct"] == cell["head"]["correct"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("head", "after"),
+    [("main", "is main right?"), ("hangs", "is hangs right?"), ("hangs-later", "for at most")],
+    ids=["as it is checked", "as it hangs in a check", "as it hangs in a timing"],
+)
+def test_ctrl_c_waits_for_no_side(project: Checkout, head: str, after: str) -> None:
+    _, stdout, _ = interrupted(project, head, after, 1.5 if head != "main" else 0.0)
+    assert json.loads(stdout)["interrupted"] is True
