@@ -20,8 +20,8 @@ from convbench.errors import InputError
 from convbench.gate.build import Built, Wanted, build
 from convbench.measuring.asv_store import environments
 
-from ...checkouts import ROOT
-from ...test_old_commits import commit_that_added
+from ..checkouts import ROOT
+from ..test_old_commits import commit_that_added
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYPROJECT = """\
