@@ -155,7 +155,8 @@ class Monitor:
 
     def _enough(self, least: float) -> int:
         """How many fresh pairs should show what has been seen, were it the only one to be."""
-        mean, deviation, _ = _moments(self.first)
+        mean, error, _ = _known(self.first)
+        deviation = error * math.sqrt(len(self.first))
         level = (1 - self.rule.confidence) / self.cells / FRESH_LOOKS
         for number in range(LEAST_FRESH, MOST_FRESH):
             reach = _t(number - 1, level / 2) + _t(number - 1, 1 - CONFIRMING_POWER)
@@ -166,7 +167,7 @@ class Monitor:
     def _confirm(self) -> None:
         """Look at the fresh pairs."""
         self._looks += 1
-        if (_moments(self.fresh)[0] > 0) == self._up:
+        if (_known(self.fresh)[0] > 0) == self._up:
             p = float(stats.p_values(_ratios(self.fresh), self.rule.minimum_effect)[0])
             self.p_value = min(self.p_value, FRESH_LOOKS * p)
         level = 1 - self.rule.confidence
@@ -188,7 +189,7 @@ class Monitor:
     def estimate(self) -> tuple[float, float | None, float | None]:
         """Head / base with the interval that the state rests on; None without one."""
         counted = self.counted
-        ratio = math.exp(sum(counted.values()) / len(counted))
+        ratio = math.exp(_known(counted)[0])
         if counted is self.fresh:
             ends: tuple[float, float] | None = _interval(self.fresh, 1 - self.rule.confidence)
         elif self.state is State.EQUIVALENT:
@@ -217,7 +218,8 @@ class Monitor:
         number = len(self.first)
         if number < LEAST_PAIRS:
             return LEAST_PAIRS - number
-        mean, deviation, _ = _moments(self.first)
+        mean, error, _ = _known(self.first)
+        deviation = error * math.sqrt(number)
         delta, least = math.log1p(self.rule.delta), math.log1p(self.rule.minimum_effect)
         room = max(delta - abs(mean), abs(mean) - least, 0.1 * delta)
         level = max(ERROR / 4, 1e-4)
@@ -252,6 +254,8 @@ def clustered(cells: Sequence[Mapping[Any, float]]) -> stats.Ratios:
 
         mean = sum_c mean_c / C,  error^2 = n / (n - 1) sum_p (sum_c (d_cp - mean_c) / (n_c C))^2
 
+    The pairs of each cell are winsorised before: :func:`convbench.comparing.stats.winsorised`.
+
     Parameters
     ----------
     cells : sequence of mapping of any to float
@@ -262,6 +266,10 @@ def clustered(cells: Sequence[Mapping[Any, float]]) -> stats.Ratios:
     K.-Y. Liang and S. L. Zeger, Longitudinal data analysis using generalized linear models,
     Biometrika 73, 1986.
     """
+    cells = [
+        dict(zip(cell, stats.winsorised(np.array([*cell.values()])).tolist(), strict=True))
+        for cell in cells
+    ]
     means = [sum(cell.values()) / len(cell) for cell in cells]
     mean = np.array([sum(means) / len(means)])
     clusters: dict[Any, float] = {}
@@ -277,11 +285,10 @@ def clustered(cells: Sequence[Mapping[Any, float]]) -> stats.Ratios:
     return stats.Ratios(mean, np.array([error]), np.array([number - 1.0]))
 
 
-def _moments(pairs: Mapping[int, float]) -> tuple[float, float, int]:
-    """Mean, standard deviation and number."""
-    values = np.fromiter(pairs.values(), float)
-    deviation = max(float(values.std(ddof=1)), stats.LEAST_DEVIATION)
-    return float(values.mean()), deviation, len(values)
+def _known(pairs: Mapping[int, float]) -> tuple[float, float, float]:
+    """The logarithm of head / base, its standard error, and the degrees of freedom of that."""
+    found = _ratios(pairs)
+    return float(found.log[0]), float(found.error[0]), float(found.freedom[0])
 
 
 def _ratios(pairs: Mapping[int, float]) -> stats.Ratios:
@@ -289,12 +296,12 @@ def _ratios(pairs: Mapping[int, float]) -> stats.Ratios:
 
 
 def _interval(pairs: Mapping[int, float], level: float) -> tuple[float, float]:
-    mean, deviation, number = _moments(pairs)
-    half = _t(number - 1, level / 2) * deviation / math.sqrt(number)
+    mean, error, freedom = _known(pairs)
+    half = _t(freedom, level / 2) * error
     return mean - half, mean + half
 
 
-def _t(freedom: int, tail: float) -> float:
+def _t(freedom: float, tail: float) -> float:
     """What Student's t exceeds with the probability `tail`."""
     from scipy.special import stdtrit  # noqa: PLC0415  # as in stats
 

@@ -62,7 +62,7 @@ SIDES = ("base", "head")
 DTYPE, FILL = "float32", Fill.NORMAL
 """What is timed: that of the suites."""
 
-CELL_S = 0.15
+CELL_S = 0.25
 """A cell in a pair, from its first quartet to its last. More pairs are better than longer ones."""
 
 LEAST_QUARTETS, MOST_QUARTETS = 3, 200
