@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats as scipy_stats
 
 from convbench.cli import main
 from convbench.comparing.comparison import BAD, Rule, Verdict
 from convbench.comparing.judge import compare
 from convbench.errors import InputError
 from convbench.results import journal
+from convbench.results.sessions import Spread
 from convbench.words.status import Status
 
 from ..records import BASE, HEAD, TARGET, WORKLOAD, checked, side, timed
@@ -768,3 +770,60 @@ def test_the_page_documents_every_verdict_and_field():
     (cell,) = document["cells"]
     for name in (*document, *cell, *cell["base"], *cell["effect"], *document["rule"]):
         assert f"`{name}`" in page, name
+
+
+# -- Sessions --------------------------------------------------------------------------------------
+
+
+def test_how_far_sessions_differ_widens_the_interval_of_what_was_measured_apart():
+    """By Satterthwaite, with numbers of Welch's that are known: 5 and 5 processes."""
+    cells = [timed()], [timed(HEAD, 1.05e-3)]
+    narrow = only(*cells).effect
+    known = Spread(0.02**2, 3, 2)
+    comparison = both(*cells, spread=known)
+    wide = comparison.cells[0].effect
+    own = 2 * 0.01**2 / 5
+    total = own + 2 * 0.02**2
+    freedom = total**2 / (own**2 / 8 + (2 * 0.02**2) ** 2 / 3)
+    half = scipy_stats.t.isf(0.025, freedom) * math.sqrt(total)
+    assert wide.ratio == narrow.ratio == pytest.approx(1.05)
+    assert math.log(wide.high / wide.ratio) == pytest.approx(half)
+    assert math.log(narrow.high / narrow.ratio) < half
+    assert comparison.cells[0].verdict is V.UNDECIDED
+    assert only(*cells).verdict is V.REGRESSED
+    (remark,) = comparison.remarks
+    assert remark.startswith("sessions of this machine differ by 2 %, as 2 commits")
+    (mean,) = comparison.means
+    assert math.log(mean.high / mean.ratio) == pytest.approx(half)
+
+
+def test_sessions_that_do_not_differ_change_nothing():
+    cells = [timed()], [timed(HEAD, 1.05e-3)]
+    assert only(*cells, spread=Spread(0.0, 3, 2)) == only(*cells)
+
+
+def test_where_nothing_is_known_of_sessions_a_claim_says_so():
+    assert not both([timed()], [timed(HEAD)]).remarks
+    (remark,) = both([timed()], [timed(HEAD, 1.2e-3)]).remarks
+    assert "not known" in remark
+
+
+def test_gates_of_equal_sessions_that_differ_are_seldom_claimed():
+    """36 cells, all moved by what the session is; the spread is learnt from a few others."""
+    chance = np.random.default_rng(1)
+    claimed, trials, between = [0, 0], 300, 0.02
+    for _ in range(trials):
+        shifts = chance.normal(0, between, 4)
+        learnt = Spread(float(np.var(shifts[:2], ddof=1)), 1, 1)
+        sides = [
+            [
+                timed(commit, float(np.exp(shift + chance.normal(0, 0.004))), workload=f"a.w{i}")
+                for i in range(36)
+            ]
+            for commit, shift in zip((BASE, HEAD), shifts[2:], strict=True)
+        ]
+        for i, spread in enumerate((None, learnt)):
+            found = both(*sides, spread=spread).counts
+            claimed[i] += bool(found.keys() & {V.REGRESSED, V.IMPROVED})
+    assert claimed[0] > 0.4 * trials
+    assert claimed[1] < 0.12 * trials

@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.comparing.text import render
     from convbench.results import gates
     from convbench.results.records import load
+    from convbench.results.sessions import spread
 
     base, head = (Coordinate.parse(side, "compare") for side in (arguments.base, arguments.head))
     rule, strict = Rule(delta=arguments.delta), arguments.strict
@@ -74,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     # A gate alone has no choice of places, so that a place that is named is none of its.
     named = any(side.environment or side.machine for side in (base, head))
     known = of_gates.gates if measured_both or not named else ()
-    comparison = compare(*sides, rule, arguments.bench, known)
+    head_side = sides[1]
+    between = spread(folder, head_side.machine, head_side.environment)
+    comparison = compare(*sides, rule, arguments.bench, known, between)
     if not comparison.cells and not measured_both:
         say(f"{folder.results} has results of {listed(measured)}; `convbench bench` measures")
 

@@ -45,6 +45,7 @@ from convbench.errors import InputError
 from convbench.results.folder import short
 from convbench.results.gates import SIDE_BY_SIDE, Gate
 from convbench.results.records import Record
+from convbench.results.sessions import Spread
 from convbench.words.numbers import count, share, times
 from convbench.words.status import Status
 
@@ -77,6 +78,7 @@ def compare(
     rule: Rule | None = None,
     bench: str | None = None,
     gates: Sequence[Gate] = (),
+    spread: Spread | None = None,
 ) -> Comparison:
     """Judge every cell that either side has.
 
@@ -92,6 +94,9 @@ def compare(
         The newest first. Those of both commits, on the machine and in the environments of both
         sides, count before what was measured apart. Where nothing was measured apart, the sides
         are those of the newest.
+    spread : Spread, optional
+        How far sessions of this machine differ, by which the intervals of times are widened that
+        were measured apart: either side was measured in a session of its own.
 
     Raises
     ------
@@ -121,7 +126,7 @@ def compare(
         pairs = [pair for pair in pairs if any(map(matches, pair.records))]
     unlike = base.machine != head.machine
     judged = [_judge(pair, unlike=unlike) for pair in pairs]
-    cells, means = _judge_numbers(pairs, judged, rule)
+    cells, means = _judge_numbers(pairs, judged, rule, None if unlike else spread)
     warnings: list[str] = []
     if unlike:
         cells = [
@@ -135,7 +140,7 @@ def compare(
     return Comparison(
         base, head, rule, tuple(sorted(cells, key=_worst_first)), means,
         changes(*with_gates((base, head), numbers)),
-        tuple(warnings), tuple(gated.remarks(cells)), judged.count(None),
+        tuple(warnings), (*gated.remarks(cells), *_of_sessions(cells, spread)), judged.count(None),
     )  # fmt: skip
 
 
@@ -378,7 +383,10 @@ def _gpu(record: Record) -> str:
 
 
 def _judge_numbers(
-    pairs: Sequence[_Pair], judged: Sequence[ComparedCell | None], rule: Rule
+    pairs: Sequence[_Pair],
+    judged: Sequence[ComparedCell | None],
+    rule: Rule,
+    spread: Spread | None,
 ) -> tuple[list[ComparedCell], tuple[Mean, ...]]:
     """Decide what statistics can decide, over all cells at once."""
     done: list[ComparedCell] = []
@@ -403,6 +411,13 @@ def _judge_numbers(
         of_pairs = stats.paired([log_ratios[i].values() for i in gated])
         for name in ("log", "error", "freedom"):
             getattr(found, name)[gated] = getattr(of_pairs, name)
+    if spread is not None and spread.variance:
+        apart = [
+            not pairs and cell.kind == "time"
+            for pairs, cell in zip(log_ratios, open_cells, strict=True)
+        ]
+        for name, wider in zip(("error", "freedom"), _widened(found, spread), strict=True):
+            getattr(found, name)[apart] = wider[apart]
     known = ~np.isnan(found.error)
     low, high = stats.intervals(found, rule.confidence)
     p = stats.benjamini_hochberg(stats.p_values(found, rule.minimum_effect))
@@ -422,7 +437,29 @@ def _judge_numbers(
             reason = f"{SIDE_BY_SIDE} in {count(cell.pairs, 'pair')}: {reason}"
         moved = verdict is Verdict.EQUIVALENT and _surely(effect, rule)
         done.append(replace(cell, verdict=verdict, reason=reason, effect=effect, moved=moved))
-    return done, _means(processes, log_ratios, open_cells, rule)
+    return done, _means(processes, log_ratios, open_cells, rule, spread)
+
+
+def _widened(found: stats.Ratios, spread: Spread) -> tuple[stats.FloatArray, stats.FloatArray]:
+    """Errors and degrees of freedom for two sides that had a session each."""
+    wider = stats.widened(found, 2 * spread.variance, spread.freedom)
+    return wider.error, wider.freedom
+
+
+def _of_sessions(cells: Sequence[ComparedCell], spread: Spread | None) -> Iterator[str]:
+    """What is known of the sessions in which times were measured apart, where any was claimed."""
+    apart = [cell for cell in cells if cell.kind == "time" and cell.effect and not cell.pairs]
+    if spread is not None and apart:
+        yield (
+            f"sessions of this machine differ by {share(spread.deviation)}, as"
+            f" {count(spread.commits, 'commit')} that were measured again tell: what was measured"
+            " apart has intervals that are as much wider"
+        )
+    elif any(cell.verdict in {Verdict.REGRESSED, Verdict.IMPROVED} for cell in apart):
+        yield (
+            "how far two sessions of this machine differ is not known, and no interval covers it:"
+            " measure one commit twice, or gate what was claimed"
+        )
 
 
 def _means(
@@ -430,6 +467,7 @@ def _means(
     log_ratios: Sequence[Mapping[PairName, float]],
     cells: Sequence[ComparedCell],
     rule: Rule,
+    spread: Spread | None,
 ) -> tuple[Mean, ...]:
     """Of each target, over the times of whole pipelines, by name."""
     apart: dict[str, list[tuple[Draws, Draws]]] = {}
@@ -440,7 +478,7 @@ def _means(
         elif cell.suite == "pipeline" and not cell.stage:
             apart.setdefault(cell.target, []).append(both)
     return tuple(
-        mean_of(target, apart.get(target, []), rule, gated.get(target, []))
+        mean_of(target, apart.get(target, []), rule, gated.get(target, []), spread)
         for target in sorted(apart.keys() | gated.keys())
     )
 
@@ -450,6 +488,7 @@ def mean_of(
     sides: Sequence[tuple[Draws, Draws]],
     rule: Rule,
     gated: Sequence[Mapping[PairName, float]] = (),
+    spread: Spread | None = None,
 ) -> Mean:
     """The geometric mean of head / base over cells, given by the processes of either side.
 
@@ -459,6 +498,8 @@ def mean_of(
     ----------
     gated : sequence of mapping of PairName to float
         Cells that were measured side by side, given by the logarithms of their pairs.
+    spread : Spread, optional
+        Of the sessions that the others were measured in, which may move all of them alike.
     """
     several = [both for both in sides if min(map(len, both)) > 1]
     paired = [pairs for pairs in gated if len(pairs) > 1]
@@ -469,6 +510,8 @@ def mean_of(
         of_medians = stats.geometric_mean(
             [base for base, _ in chosen], [head for _, head in chosen]
         )
+        if spread is not None and spread.variance:
+            of_medians = stats.Ratios(of_medians.log, *_widened(of_medians, spread))
         means.append((len(chosen), of_medians))
     if chosen_pairs:
         means.append((len(chosen_pairs), clustered(chosen_pairs)))

@@ -138,6 +138,18 @@ def paired(log_ratios: Sequence[Collection[float]]) -> Ratios:
     return Ratios(*rows)
 
 
+def widened(found: Ratios, variance: float, freedom: float) -> Ratios:
+    """Add a variance that was estimated apart, with so many degrees of freedom.
+
+    The degrees of freedom of the sum are Satterthwaite's, as in :func:`ratios`.
+    """
+    own = found.error**2
+    total = own + variance
+    with np.errstate(invalid="ignore"):
+        sum_of = total**2 / (own**2 / found.freedom + variance**2 / freedom)
+    return Ratios(found.log, np.sqrt(total), sum_of)
+
+
 def winsorised(values: FloatArray) -> FloatArray:
     """What trimming would leave out, replaced by the next that is kept."""
     out = len(values) // TRIMMED

@@ -23,6 +23,7 @@ from convbench.results.journal import UNREADABLE, unreadable
 from convbench.results.records import Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
+from convbench.results.sessions import spread
 from convbench.words.status import Exit, Status
 
 _NO_HISTORY = History((), np.zeros(0), (), np.zeros((0, 0)))
@@ -165,7 +166,8 @@ def gather(
     if base and head.records:
         of_gates = gates.load(request.results_dir, gates.between(base.commit, head.commit))
         problems += of_gates.problems
-        comparison = compare(base, head, request.rule, gates=of_gates.gates)
+        between = spread(Folder(request.results_dir), head.machine, head.environment)
+        comparison = compare(base, head, request.rule, gates=of_gates.gates, spread=between)
     named = {*past.commits, head.commit, *([base.commit] if base else [])}
     return Data(
         head,
