@@ -363,7 +363,10 @@ class Comparison:
             "warnings": list(self.warnings),
             "remarks": list(self.remarks),
             "gate_it": self.gate_it,
-            "cells": [asdict(cell) for cell in self.cells],
+            "cells": [
+                asdict(cell) | {"smallest_effect": cell.effect and cell.effect.smallest_effect}
+                for cell in self.cells
+            ],
             "geometric_means": [asdict(mean) for mean in self.means],
             "changes": [asdict(change) for change in self.changes],
         }
