@@ -143,11 +143,9 @@ def test_a_template_that_is_started_is_no_helper_of_what_ends_meanwhile(start, m
         closing.join(0.5)
         return process
 
-    monkeypatch.setattr(
-        module, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": slowly})
-    )
-    template = start()
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": slowly}))
+        template = start()
     closing.join()
     other = template.fork()
     assert number_of(other) == other.pid
@@ -255,6 +253,8 @@ def test_a_template_that_does_not_answer_is_given_up(start, monkeypatch):
     os.kill(template._process.pid, signal.SIGSTOP)
     with pytest.raises(ChildProcessError, match=r"no answer within 0\.5 s"):
         template.fork()
+    os.kill(template._process.pid, signal.SIGCONT)
+    time.sleep(0.1)
     with pytest.raises(ChildProcessError):  # and not the answer to the first
         template.fork()
     assert number_of(child) == child.pid
@@ -269,6 +269,8 @@ def test_ctrl_c_while_a_template_is_waited_for_ends_it(start):
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         template.fork()
+    os.kill(template._process.pid, signal.SIGCONT)
+    time.sleep(0.1)
     with pytest.raises(ChildProcessError):  # and not the answer to the first
         template.fork()
     assert number_of(child) == child.pid
