@@ -269,6 +269,7 @@ def simulate(
                 if not monitor.open:
                     break
                 monitor.add(number, math.log1p(effect) + float(value), (number + 1) / pairs)
+            monitor.finish()
         for monitor, p in zip(monitors, adjusted_p_values(monitors), strict=True):
             if p <= 1 - rule.confidence:
                 counts["claimed"] += 1

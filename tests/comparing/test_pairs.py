@@ -17,13 +17,15 @@ RULE = Rule(delta=0.02)
 LEAST = math.log1p(RULE.minimum_effect)
 
 
-def fed(values, rule=RULE, cells=1, budget=40):
+def fed(values, rule=RULE, cells=1, budget=40, *, ended=True):
     """A cell that was given these pairs, as long as it wanted any."""
     monitor = Monitor(rule, cells)
     for number, value in enumerate(values):
         if not monitor.open or number >= budget:
             break
         monitor.add(number, float(value), (number + 1) / budget)
+    if ended:
+        monitor.finish()
     return monitor
 
 
@@ -98,6 +100,8 @@ def test_few_equal_cells_are_flagged_and_none_is_claimed(deviation, shape):
                 break
             monitor.add(number, value, (number + 1) / 40)
             was_flagged |= monitor.state is State.FLAGGED
+        monitor.finish()
+        was_flagged |= monitor.state is State.FLAGGED
         flagged += was_flagged
         claimed += monitor.p_value <= 0.05
     assert flagged <= scipy_stats.binom.isf(1e-4, 2000, pairs.ERROR)
@@ -145,7 +149,7 @@ def test_one_pair_that_is_far_off_does_not_decide():
 def test_pairs_to_go_leads_to_a_decision():
     chance = np.random.default_rng(6)
     values = chance.normal(0, 0.02, 400)
-    monitor = fed(values[:10], budget=400)
+    monitor = fed(values[:10], budget=400, ended=False)
     assert monitor.open
     more = monitor.pairs_to_go()
     assert 10 < more < 390

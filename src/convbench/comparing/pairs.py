@@ -10,7 +10,8 @@ gone by says how much of it: by Lan and DeMets' function, in its form that is li
 
     spent(t) = ERROR * ln(1 + (e - 1) t)
 
-A look between t1 and t2 takes an interval of the level spent(t2) - spent(t1). That the errors of
+A look between t1 and t2 takes an interval of the level spent(t2) - spent(t1); each takes `GROWTH`
+times the pairs of the one before, and the last is when the budget is spent. That the errors of
 the looks are added up, as if no two of them could go together, makes this hold whatever the noise
 is like and whenever we look, at the price of intervals that are a little too long.
 
@@ -46,6 +47,9 @@ ERROR = 0.01
 
 LEAST_PAIRS = 5
 """Before the first look: of fewer, nobody knows how far they differ."""
+
+GROWTH = 1.4
+"""So many times the pairs make the next look: more of them would each have less to spend."""
 
 LEAST_FRESH, MOST_FRESH = 6, 40
 """Fresh pairs for a cell that was flagged."""
@@ -107,6 +111,7 @@ class Monitor:
     needed: int = 0
     p_value: float = 1.0
     _looks: int = 0
+    _next: int = LEAST_PAIRS
     _spent: float = 0.0
     _interval: tuple[float, float] | None = None
     _up: bool = False
@@ -137,13 +142,20 @@ class Monitor:
                 self._confirm()
         elif self.state is State.OPEN:
             self.first[pair] = log_ratio
-            self._look(share)
+            if len(self.first) >= self._next:
+                self._look(share)
+
+    def finish(self) -> None:
+        """Look once more, for all that is left to spend: there will be no more pairs."""
+        if self.state is State.OPEN and len(self.first) >= LEAST_PAIRS:
+            self._look(1.0)
 
     def _look(self, share: float) -> None:
         level = spent(share) - self._spent
-        if len(self.first) < LEAST_PAIRS or level <= 0:
+        if level <= 0:
             return
         self._spent += level
+        self._next = math.ceil(GROWTH * len(self.first))
         low, high = self._interval = _interval(self.first, level)
         if self._same(low, high):
             self.state = State.EQUIVALENT

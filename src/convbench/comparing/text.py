@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convbench.comparing import parts
 from convbench.comparing.comparison import Change, ComparedCell, Comparison, Mean, Verdict
 from convbench.results.folder import short
-from convbench.words.numbers import count, share, times
+from convbench.words.numbers import count, duration, share, times
 from convbench.words.status import Exit
 from convbench.words.table import Column, Table, line, remark, stacked
 
@@ -83,9 +83,12 @@ def _table(cells: Sequence[ComparedCell]) -> Table:
         Column("interval", [parts.interval(cell) for cell in cells]),
         Column("stands", [parts.standing(cell) for cell in cells], "word"),
         Column("would see", [share(cell.effect.seen) if cell.effect else "" for cell in cells]),
+        Column("to decide", [duration(cell.to_decide_s) for cell in cells]),
         Column("error/bound", [parts.error(cell) for cell in cells]),
     ]
-    return Table(columns, ("would see", "stands", "error/bound", "base", "head", "interval"))
+    return Table(
+        columns, ("would see", "to decide", "stands", "error/bound", "base", "head", "interval")
+    )
 
 
 def _reasons(cells: Iterable[ComparedCell]) -> dict[tuple[Verdict, tuple[str, ...]], list[str]]:

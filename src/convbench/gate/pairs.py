@@ -62,7 +62,7 @@ SIDES = ("base", "head")
 DTYPE, FILL = "float32", Fill.NORMAL
 """What is timed: that of the suites."""
 
-CELL_S = 0.25
+CELL_S = 0.3
 """A cell in a pair, from its first quartet to its last. More pairs are better than longer ones."""
 
 LEAST_QUARTETS, MOST_QUARTETS = 3, 200
@@ -357,6 +357,8 @@ class Pairs:
             self._templates.close()  # a thread may wait for one of them to import its library
             for thread in threads:
                 thread.join()
+            for found in self.found:
+                found.monitor.finish()
             self.elapsed_s = time.monotonic() - self._begun_s
 
     @property
