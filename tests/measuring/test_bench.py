@@ -220,6 +220,11 @@ def finished_cells(checkout):
     }
 
 
+def doubted(note):
+    claims = note.facts.get("receipt", {}).get("claims", ())
+    return any(claim["verdict"] == "not supported" for claim in claims)
+
+
 def test_killed_at_any_moment_it_loses_nothing_and_is_continued(tmp_path):
     checkout = Checkout(tmp_path, ())
     checkout.commit()
@@ -245,8 +250,11 @@ def test_killed_at_any_moment_it_loses_nothing_and_is_continued(tmp_path):
     assert done.returncode == 0, done.stderr
     assert not kept or "continuing run" in done.stderr
     assert kept <= finished_cells(checkout)
+    # A time that is doubted is measured again in the same round: on a busy machine that happens.
     counts = Counter(
-        (note.params, note.round) for note in evidence_of(checkout).notes if note.status == "ok"
+        (note.params, note.round)
+        for note in evidence_of(checkout).notes
+        if note.status == "ok" and not doubted(note)
     )
     assert set(counts.values()) == {1}, "a cell was measured again"
     assert len(counts) == 5 * 9
