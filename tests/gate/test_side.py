@@ -128,7 +128,6 @@ def test_what_it_times_is_what_can_be_had(any_side: Side) -> None:
     assert built["accumulation"] is None
     one, many = (any_side.ask("block", calls=calls) for calls in (1, 200))
     assert 0 < one["seconds"] < many["seconds"] < 10
-    assert many["cpu"] > 0
     assert right(any_side.ask("output"), PIPELINE, inputs)
 
 

@@ -405,6 +405,8 @@ class Pairs:
             self.pairs += 1
             number = self.pairs
             todo = [found for found in self.found if found.open and found.cell.target == target]
+        if not todo:  # another core has decided the last of them meanwhile
+            return
         random.shuffle(todo)
         targets = dict(zip(SIDES, todo[0].cell.targets, strict=True))
         begin_s, done = time.monotonic(), 0
