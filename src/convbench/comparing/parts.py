@@ -16,8 +16,8 @@ QUIET = frozenset({Verdict.NEW, Verdict.EQUIVALENT, Verdict.NOT_MEASURED})
 
 LEGEND = (
     "head / base is above 1 where head is slower or larger; its interval covers what differs"
-    " between processes, not what shifts a whole session; 'would see' is the slow-down that a cell"
-    " would have shown, four times in five"
+    " between processes, and what shifts a whole session only where that is said; 'would see' is"
+    " the slow-down that a cell would have shown, four times in five"
 )
 
 
