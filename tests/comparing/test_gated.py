@@ -92,8 +92,8 @@ def test_its_interval_is_students_over_the_pairs(results):
     assert np.isnan(found.freedom[1])
 
 
-def test_only_fresh_pairs_count_of_what_has_seemed_to_differ(results):
-    cell = gated_cell(1.1, number=16, fresh=8)
+def test_only_fresh_pairs_count_of_what_has_seemed_to_differ_and_was_not_confirmed(results):
+    cell = gated_cell(1.1, number=16, fresh=8, state="flagged")
     for pair in cell["pairs"][8:]:
         pair["log_ratio"] = 0.001 * (-1) ** pair["pair"]
     store_gate(results, cell)
@@ -358,8 +358,7 @@ def test_of_gates_that_stopped_as_they_liked_hardly_any_is_claimed_without_a_cau
                 log = float(chance.normal(math.log1p(effect), 0.02))
                 monitor.add(number, log, (number + 1) / budget)
                 number += 1
-            seemed = monitor.state in {State.FLAGGED, State.DIFFERENT}
-            counted = monitor.fresh if seemed else monitor.first
+            counted = monitor.fresh if monitor.state is State.FLAGGED else monitor.counted
             pairs += [[*counted.values()]] if len(counted) >= LEAST_PAIRS else []
         p = stats.p_values(stats.paired(pairs), rule.minimum_effect)
         claimed += bool((stats.benjamini_hochberg(p) <= 0.05).any())

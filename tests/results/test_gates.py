@@ -76,9 +76,14 @@ def test_a_side_of_a_cell_becomes_the_record_of_a_time(results):
 
 @pytest.mark.parametrize(
     ("fields", "counted"),
-    [({}, 12), ({"fresh": 7}, 7), ({"fresh": 7, "state": "flagged"}, 7), ({"state": "flagged"}, 0)],
+    [
+        ({}, 12),
+        ({"fresh": 7}, 12),
+        ({"fresh": 7, "state": "flagged"}, 7),
+        ({"state": "flagged"}, 0),
+    ],
 )
-def test_what_made_a_cell_seem_to_differ_does_not_count(results, fields, counted):
+def test_what_made_a_cell_seem_to_differ_counts_once_it_is_confirmed(results, fields, counted):
     store_gate(results, gated_cell(**fields))
     assert len(only(results).log_ratios) == counted
 

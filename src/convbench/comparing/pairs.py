@@ -16,17 +16,19 @@ the looks are added up, as if no two of them could go together, makes this hold 
 is like and whenever we look, at the price of intervals that are a little too long.
 
 What such an interval shows to be slower or faster is not said yet: the cell is *flagged*, and
-measured again in fresh pairs, as many as it should take. Only these decide, by a
-p value that the flag has not selected, in the order of Benjamini and Hochberg over all cells. As an
-effect that was flagged tends to be smaller than it seemed, they are looked at up to `FRESH_LOOKS`
-times, for which the p value is multiplied.
+measured again in fresh pairs, as many as it should take. They have to show it by themselves, at up
+to `FRESH_LOOKS` looks, since what was flagged tends to be smaller than it seemed. What decides over
+all cells, in the order of Benjamini and Hochberg, is the p value of both stages together, as Bauer
+and Koehne combine those of independent stages: with the product c, p = c (1 - ln c). That of the
+first stage is the error with which this look would just have flagged it.
 
 References
 ----------
 K. K. G. Lan and D. L. DeMets, Discrete sequential boundaries for clinical trials, Biometrika 70,
 1983; the same, Changing frequency of interim analysis in sequential monitoring, Biometrics 45, 1989
-(time gone by in place of information). S. J. Pocock, Group sequential methods in the design and
-analysis of clinical trials, Biometrika 64, 1977.
+(time gone by in place of information). P. Bauer and K. Koehne, Evaluation of experiments with
+adaptive interim analyses, Biometrics 50, 1994. S. J. Pocock, Group sequential methods in the design
+and analysis of clinical trials, Biometrika 64, 1977.
 """
 
 from __future__ import annotations
@@ -51,8 +53,11 @@ LEAST_PAIRS = 5
 GROWTH = 1.4
 """So many times the pairs make the next look: more of them would each have less to spend."""
 
-LEAST_FRESH, MOST_FRESH = 6, 40
+LEAST_FRESH, MOST_FRESH = 3, 40
 """Fresh pairs for a cell that was flagged."""
+
+CONFIRMING_LEVEL = 0.05
+"""Of the p value of the fresh pairs alone, on the side of the flag, for all looks at them."""
 
 CONFIRMING_POWER = 0.95
 """With which they show an effect that is as large as it seemed."""
@@ -100,7 +105,8 @@ class Monitor:
     needed : int
         Fresh pairs until the next look at them.
     p_value : float
-        How easily chance alone would show the fresh pairs, for all looks at them; 1 without any.
+        How easily chance alone would show both stages, for all looks at them; 1 unless the fresh
+        pairs show it by themselves.
     """
 
     rule: Rule
@@ -111,6 +117,8 @@ class Monitor:
     needed: int = 0
     p_value: float = 1.0
     _looks: int = 0
+    _flags: int = 0
+    _flagged_p: float = 1.0
     _next: int = LEAST_PAIRS
     _spent: float = 0.0
     _interval: tuple[float, float] | None = None
@@ -123,8 +131,8 @@ class Monitor:
 
     @property
     def counted(self) -> dict[int, float]:
-        """The pairs that the effect is estimated from: of a difference, those that were fresh."""
-        return self.fresh if self.p_value <= 1 - self.rule.confidence else self.first | self.fresh
+        """All pairs."""
+        return self.first | self.fresh
 
     def add(self, pair: int, log_ratio: float, share: float) -> None:
         """Take in a pair, and look.
@@ -149,6 +157,8 @@ class Monitor:
         """Look once more, for all that is left to spend: there will be no more pairs."""
         if self.state is State.OPEN and len(self.first) >= LEAST_PAIRS:
             self._look(1.0)
+        elif self.state is State.FLAGGED and len(self.fresh) >= LEAST_FRESH:
+            self._confirm(last=True)
 
     def _look(self, share: float) -> None:
         level = spent(share) - self._spent
@@ -163,27 +173,31 @@ class Monitor:
         least = math.log1p(self.rule.minimum_effect)
         if low > least or high < -least:
             self.state, self._up = State.FLAGGED, low > least
+            self._flags += 1
+            self._flagged_p = self._flags * self._p_value(self.first) * ERROR / level
             self.needed = self._enough(least)
 
     def _enough(self, least: float) -> int:
-        """How many fresh pairs should show what has been seen, were it the only one to be."""
+        """How many fresh pairs should show by themselves what has been seen."""
         mean, error, _ = _known(self.first)
         deviation = error * math.sqrt(len(self.first))
-        level = (1 - self.rule.confidence) / self.cells / FRESH_LOOKS
         for number in range(LEAST_FRESH, MOST_FRESH):
-            reach = _t(number - 1, level / 2) + _t(number - 1, 1 - CONFIRMING_POWER)
+            reach = _t(number - 1, CONFIRMING_LEVEL / FRESH_LOOKS)
+            reach += _t(number - 1, 1 - CONFIRMING_POWER)
             if abs(mean) - least >= reach * deviation / math.sqrt(number):
                 return number
         return MOST_FRESH
 
-    def _confirm(self) -> None:
+    def _confirm(self, *, last: bool = False) -> None:
         """Look at the fresh pairs."""
         self._looks += 1
+        last = last or self._looks == FRESH_LOOKS
         if (_known(self.fresh)[0] > 0) == self._up:
-            p = float(stats.p_values(_ratios(self.fresh), self.rule.minimum_effect)[0])
-            self.p_value = min(self.p_value, FRESH_LOOKS * p)
+            p = FRESH_LOOKS * self._p_value(self.fresh) / 2  # on the one side
+            if p <= CONFIRMING_LEVEL:
+                product = min(1.0, self._flagged_p * p)
+                self.p_value = min(self.p_value, product * (1 - math.log(max(product, 1e-300))))
         level = 1 - self.rule.confidence
-        last = self._looks == FRESH_LOOKS
         if self.p_value <= level / self.cells or (last and self.p_value <= level):
             self.state = State.DIFFERENT
         elif last:  # whatever it was has gone: the fresh pairs are as good as the others
@@ -192,6 +206,9 @@ class Monitor:
             self.state = State.OPEN
         else:
             self.needed = math.ceil(MORE_FRESH * self.needed)
+
+    def _p_value(self, pairs: Mapping[int, float]) -> float:
+        return float(stats.p_values(_ratios(pairs), self.rule.minimum_effect)[0])
 
     def _same(self, low: float, high: float) -> bool:
         delta = math.log1p(self.rule.delta)
@@ -202,8 +219,8 @@ class Monitor:
         """Head / base with the interval that the state rests on; None without one."""
         counted = self.counted
         ratio = math.exp(_known(counted)[0])
-        if counted is self.fresh:
-            ends: tuple[float, float] | None = _interval(self.fresh, 1 - self.rule.confidence)
+        if self.p_value <= 1 - self.rule.confidence:
+            ends: tuple[float, float] | None = _interval(counted, 1 - self.rule.confidence)
         elif self.state is State.EQUIVALENT:
             ends = self._interval
         else:

@@ -263,7 +263,9 @@ class Gate:
         if p_value <= 1 - self.rule.confidence:
             verdict = Verdict.REGRESSED if ratio > 1 else Verdict.IMPROVED
             factor = f"{times(max(ratio, 1 / ratio))}x {'slower' if ratio > 1 else 'faster'}"
-            reason = f"{factor}: {span}, in {len(monitor.counted)} fresh pairs of processes"
+            reason = (
+                f"{factor}: {span}, in {len(monitor.first)} pairs and {len(monitor.fresh)} fresh"
+            )
         elif monitor.state is State.EQUIVALENT:
             verdict = Verdict.EQUIVALENT
             reason = f"within {100 * self.rule.delta:g} %: {span}"

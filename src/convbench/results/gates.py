@@ -40,7 +40,6 @@ GATE_VERSION = "gate"
 
 _TIME = "bench_pipeline.Gate.track_time"
 _CHECK = "bench_accuracy.Gate.track_error_over_bound"
-_SEEMED_TO_DIFFER = frozenset({"flagged", "different"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +219,7 @@ def _cell(
     versions: Sequence[Mapping[str, str]],
 ) -> GatedCell:
     pairs: dict[int, tuple[float, ...]] = {}
-    only_fresh = str(told["state"]) in _SEEMED_TO_DIFFER
+    only_fresh = told["state"] == "flagged"  # by chance, perhaps; "different" has been confirmed
     for listed in _list(told["pairs"], "pairs"):
         pair = _table(listed, "a pair")
         log_ratio, *seconds = (_number(pair[name], name) for name in ("log_ratio", *_SECONDS))
