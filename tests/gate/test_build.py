@@ -23,6 +23,8 @@ from convbench.measuring.asv_store import environments
 from ..checkouts import ROOT
 from ..test_old_commits import commit_that_added
 
+PACKAGE = "src/convbench"
+
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYPROJECT = """\
 [project]
@@ -227,7 +229,7 @@ def test_the_backends_of_a_side_are_loaded_also_where_another_version_is_install
     project: Project,
 ) -> None:
     project.write("pyproject.toml", PYPROJECT.format(version="99", entries=f"{MINE}\n{NUMPY}"))
-    project.write("src/convbench/mine.py", "class Mine: ...")
+    project.write(f"{PACKAGE}/mine.py", "class Mine: ...")
     project.commit()
     installed = importlib.metadata.version("convbench")
     assert ask(sys.executable, LOADED).split()[0] == installed not in {"7", "99"}
@@ -239,15 +241,15 @@ def test_the_backends_of_a_side_are_loaded_also_where_another_version_is_install
 
 
 def test_the_working_tree_is_taken_as_it_is_now(project: Project) -> None:
-    project.write("src/convbench/gone.py", "")
+    project.write(f"{PACKAGE}/gone.py", "")
     head = project.commit()
     clean = project.build("")
     assert (clean.name, clean.commit, clean.changed) == ("working tree", head, False)
-    (project.root / "src/convbench/gone.py").unlink()
+    (project.root / f"{PACKAGE}/gone.py").unlink()
     project.write("src/convbench/__init__.py", "side = 3")
-    project.write("src/convbench/new.py", "")
+    project.write(f"{PACKAGE}/new.py", "")
     project.write("src/convbench/ignored.log", "")
-    (project.root / "src/convbench/link.py").symlink_to("new.py")
+    (project.root / f"{PACKAGE}/link.py").symlink_to("new.py")
     built = project.build(".")
     assert (built.commit, built.changed) == (head, True)
     assert built.source.parent.name.startswith("tree-")
@@ -291,7 +293,7 @@ def test_old_snapshots_go_and_none_that_was_used_within_a_day(project: Project) 
 
 @pytest.mark.parametrize("side", ["HEAD", "."])
 def test_gates_that_start_at_once_do_not_hurt_each_other(project: Project, side: str) -> None:
-    project.write("src/convbench/other.py", "")
+    project.write(f"{PACKAGE}/other.py", "")
     with ThreadPoolExecutor(8) as pool:
         built = set(pool.map(project.build, [side] * 8))
     assert len(built) == 1
@@ -312,7 +314,7 @@ def test_where_nothing_can_be_written_is_said(project: Project) -> None:
 
 
 def test_a_link_that_leads_out_of_a_commit_is_not_followed(project: Project) -> None:
-    (project.root / "src/convbench/out.py").symlink_to("/etc/hostname")
+    (project.root / f"{PACKAGE}/out.py").symlink_to("/etc/hostname")
     project.commit()
     assert "see to the permissions" in project.refusal("HEAD")
 

@@ -163,7 +163,10 @@ def test_a_budget_that_is_too_short_is_said(project: Checkout) -> None:
             "there are 2 of --target; expected one",
         ),
         (("main", "--target", "numpy"), "numpy"),
-        (("main", *CELL[2:], "--target", "nunpy@cpu"), "neither side has nunpy@cpu; expected"),
+        (
+            ("main", *CELL[2:], "--target", "nunpy@cpu"),
+            "the target is nunpy@cpu, which neither side has",
+        ),
         (("main", "--workload", "net.conv"), "net.conv"),
         (("main", "--budget", "soon"), "--budget"),
         (("main", "--budget", "0"), "--budget"),

@@ -95,8 +95,8 @@ class Gate:
             said = [unknown.get(each) for each in zip(SIDES, cell.targets, strict=True)]
             if all(said) and (head := said[1]):
                 raise InputError(
-                    f"--target: neither side has {cell.target}; expected what at least one of them "
-                    f"can open. Correct the name; head says: {head.reason}"
+                    f"--target: the target is {cell.target}, which neither side has ({head.reason})"
+                    "; expected what at least one of them can open. Correct the name."
                 )
 
     def _check(self, side: str, cells: Sequence[Cell]) -> Iterator[Check]:
