@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from convbench.auditing.audit import Audited, Auditor
 from convbench.auditing.claims import Support
@@ -45,14 +45,6 @@ TARGETS = ("numpy", "tensorflow", "tensorflow.xla", "tensorflow.eager", "pool")
 BUSY = 2
 COST_CELLS = r"\.Smoke\."
 """All that `make bench` measures."""
-
-
-def interval(found: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share."""
-    rest = (1 - confidence) / 2
-    low = float(beta.ppf(rest, found, of - found + 1)) if found else 0.0
-    high = float(beta.ppf(1 - rest, found + 1, of - found)) if found < of else 1.0
-    return low, high
 
 
 def spin() -> None:
@@ -116,7 +108,7 @@ def report(name: str, passes: int, busy: int) -> None:
     print("\n| target | audited cells | accused | 95 % interval |\n|---|--:|--:|---|")
     rows = [(target, of_target[target], cells[target]) for target in cells]
     for target, found, of in [*rows, ("all", len(accused), total)]:
-        low, high = interval(found, of)
+        low, high = binomtest(found, of).proportion_ci()  # Clopper and Pearson's
         print(f"| {target} | {of} | {found} | {low:.1%} to {high:.1%} |")
     if seconds:
         most_s = statistics.quantiles(seconds, n=20)[-1]

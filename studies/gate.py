@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta, mannwhitneyu
+from scipy.stats import binomtest, mannwhitneyu
 
 from convbench.auditing.judge import Judge
 from convbench.comparing.comparison import Rule, Verdict
@@ -76,19 +76,11 @@ Run.__call__ = _slower
 """
 
 
-def interval(found: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share."""
-    rest = (1 - confidence) / 2
-    low = float(beta.ppf(rest, found, of - found + 1)) if found else 0.0
-    high = float(beta.ppf(1 - rest, found + 1, of - found)) if found < of else 1.0
-    return low, high
-
-
 def part(found: int, of: int) -> str:
     """As in "3 of 400: 0.8 % (0.2 to 2.2 %)"."""
     if not of:
         return "none"
-    low, high = interval(found, of)
+    low, high = binomtest(found, of).proportion_ci()  # Clopper and Pearson's
     return f"{found} of {of}: {100 * found / of:.2g} % ({100 * low:.2g} to {100 * high:.2g} %)"
 
 

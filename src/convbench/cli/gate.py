@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -139,13 +138,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _measured(gate: Gate, arguments: argparse.Namespace, stack: ExitStack) -> Generator[Progress]:
     """Measure with a judge for each core; whenever Ctrl-C comes, what is known is kept."""
     from convbench.auditing.judge import Judge
+    from convbench.gate.pairs import cores
 
-    cores = _cores(arguments.cores)
+    there = len(cores())
+    used = min(arguments.cores or there, there)
     say(
-        f"{gate.head.name} against {gate.base.name}, {len(gate.cells)} cells on {cores} cores, for"
+        f"{gate.head.name} against {gate.base.name}, {len(gate.cells)} cells on {used} cores, for"
         f" at most {duration(arguments.budget)}"
     )
-    judges = [stack.enter_context(Judge()) for _ in range(cores)]
+    judges = [stack.enter_context(Judge()) for _ in range(used)]
     for judge in judges:
         judge.pipelines = {cell.workload: cell.pipeline for cell in gate.cells}
     yield from gate.measure(arguments.budget, judges)
@@ -198,11 +199,6 @@ def _targets(arguments: argparse.Namespace) -> list[tuple[Target, Target]]:
     say("looking for backends ...")
     present = [target for target, absence in choose_targets(None).items() if absence is None]
     return [(target, target) for target in present]
-
-
-def _cores(wanted: int | None) -> int:
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    return min(wanted or there, there)
 
 
 def _show(arguments: argparse.Namespace, comparison: Comparison, *, interrupted: bool) -> None:

@@ -138,7 +138,7 @@ def compare(
             " any difference may be theirs"
         )
     return Comparison(
-        base, head, rule, tuple(sorted(cells, key=_worst_first)), means,
+        base, head, rule, tuple(sorted(cells, key=worst_first)), means,
         changes(*with_gates((base, head), numbers)),
         tuple(warnings), (*gated.remarks(cells), *_of_sessions(cells, spread)), judged.count(None),
     )  # fmt: skip
@@ -566,7 +566,8 @@ _WORDS = (
 )
 
 
-def _worst_first(cell: ComparedCell) -> tuple[Any, ...]:
+def worst_first(cell: ComparedCell) -> tuple[Any, ...]:
+    """Where a cell stands among those of a comparison."""
     distance = abs(math.log(cell.effect.ratio)) if cell.effect else 0.0
     name = (cell.target, cell.workload, cell.stage, cell.suite)
     return ORDER[cell.verdict], not cell.moved, -distance, name

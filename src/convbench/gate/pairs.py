@@ -50,6 +50,7 @@ from convbench.machine.child import START_TIMEOUT_S, Child, Template
 from convbench.machine.facts import THREAD_SETTINGS
 from convbench.measuring import asv_store
 from convbench.measuring.bench import Examiner
+from convbench.results.records import doubt
 from convbench.stimulus.arrays import Weights
 from convbench.stimulus.formats import FORMATS, Fill
 from convbench.stimulus.inputs import Inputs, make_inputs
@@ -165,14 +166,14 @@ class Found:
 
     def received(self, side: str, receipt: dict[str, Any]) -> None:
         """Take in what was seen; a doubt is looked at once more in the next pair."""
-        doubt = doubt_of(receipt)
-        if doubt and self.standing(side) is Standing.DOUBTED:
+        reason = doubt(receipt)
+        if reason and self.standing(side) is Standing.DOUBTED:
             outcome = Outcome(
-                Status.INVALID, f"its time is not supported: {doubt}",
+                Status.INVALID, f"its time is not supported: {reason}",
                 "`convbench audit` looks again, and closer; docs/trust.md says how.",
             )  # fmt: skip
             self.outcomes.setdefault(side, outcome)  # that it is wrong is worse
-        elif doubt:
+        elif reason:
             self._looks_at[side] = 0
         self.receipts[side] = receipt
 
@@ -180,15 +181,7 @@ class Found:
         """What stands behind the time of a side."""
         if (receipt := self.receipts.get(side)) is None:
             return Standing.CLAIM
-        return Standing.DOUBTED if doubt_of(receipt) else Standing.HELD
-
-
-def doubt_of(receipt: Mapping[str, Any]) -> str:
-    """The first claim that was not supported, in words; "" if all were."""
-    for claim in receipt.get("claims", ()):
-        if claim["verdict"] == "not supported":
-            return f"{claim['claim']}: {claim['reason']}"
-    return ""
+        return Standing.DOUBTED if doubt(receipt) else Standing.HELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,10 +326,10 @@ class Pairs:
     def measure(self) -> Generator[Progress]:
         """Measure on every core; closing the iterator, as Ctrl-C does, ends it at once."""
         self._begun_s = time.monotonic()
-        cores = _cores()[: len(self._examiners)]
+        taken = cores()[: len(self._examiners)]
         threads = [
             threading.Thread(target=self._on_core, args=each, daemon=True)
-            for each in zip(cores, self._examiners, strict=False)
+            for each in zip(taken, self._examiners, strict=False)
         ]
         for thread in threads:
             thread.start()
@@ -613,7 +606,8 @@ def _shuffled() -> list[str]:
     return random.sample(SIDES, 2)
 
 
-def _cores() -> list[int | None]:
+def cores() -> list[int | None]:
+    """Those that pairs can be measured on; None where a process cannot be kept to one."""
     if sys.platform == "linux":
         return [*sorted(os.sched_getaffinity(0))]
     return [None]

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from convbench.backends.compute import Computed
 from convbench.comparing.comparison import (
-    ORDER,
     Change,
     ComparedCell,
     Comparison,
@@ -20,6 +19,7 @@ from convbench.comparing.comparison import (
     Rule,
     Verdict,
 )
+from convbench.comparing.judge import worst_first
 from convbench.comparing.pairs import State, adjusted_p_values, geometric_mean
 from convbench.comparing.sides import Side
 from convbench.correctness.verify import Check, Plan, verify
@@ -151,7 +151,7 @@ class Gate:
             self._side(self.base),
             self._side(self.head),
             self.rule,
-            tuple(sorted(cells, key=_worst_first)),
+            tuple(sorted(cells, key=worst_first)),
             means=tuple(self._means()),
             changes=tuple(self._changes()),
             warnings=tuple(self._warnings()),
@@ -331,11 +331,6 @@ def _of_outcomes(outcomes: Mapping[str, Outcome]) -> tuple[Verdict, str]:
     if head.status is Status.SKIPPED:
         return Verdict.SKIPPED, f"head: {head.reason}"
     return (Verdict.STILL_FAILED if base else Verdict.FAILED), f"head: {head.reason}"
-
-
-def _worst_first(cell: ComparedCell) -> tuple[Any, ...]:
-    distance = abs(cell.effect.ratio - 1) if cell.effect else 0.0
-    return ORDER[cell.verdict], -distance, cell.target, cell.workload
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ from convbench.measuring import evidence
 from convbench.measuring.asv_store import Cell, Store
 from convbench.measuring.evidence import Place, Relay, Writer
 from convbench.results.journal import FIELDS, STATUSES, Ends, Ledger, by_cell, kind_of, read
+from convbench.results.records import doubt
 from convbench.words.status import Outcome
 
 _GOODBYE_S = 10.0
@@ -382,10 +383,7 @@ class _Said:
     @property
     def doubt(self) -> str:
         """The first of the claims that were not supported, in words."""
-        for claim in self.receipt.get("claims", ()):
-            if claim["verdict"] == "not supported":
-                return f"{claim['claim']}: {claim['reason']}"
-        return ""
+        return doubt(self.receipt)
 
     def end(self, done: object) -> None:
         """Hear that it is done."""
