@@ -47,7 +47,7 @@ from convbench.comparing.comparison import Rule
 ERROR = 0.01
 """What a cell's looks may get wrong together: a flag without a cause, or a false "equivalent"."""
 
-LEAST_PAIRS = 5
+LEAST_PAIRS = 4
 """Before the first look: of fewer, nobody knows how far they differ."""
 
 GROWTH = 1.4

@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from convbench.comparing.comparison import Rule
-from convbench.comparing.pairs import Monitor
+from convbench.comparing.pairs import LEAST_FRESH, LEAST_PAIRS, Monitor
 from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.correctness.sample import sample
 from convbench.errors import ArrayError, TargetError
@@ -69,6 +69,9 @@ CELL_S = 0.3
 LEAST_QUARTETS, MOST_QUARTETS = 3, 200
 BLOCK_S = 4e-4
 """A block lasts at least this: some 4000 times what reading the clock costs."""
+
+ALL_FIRST = LEAST_PAIRS + LEAST_FRESH
+"""So many pairs of every cell come before any more of one."""
 
 LOOKED_AT_BY = 3
 """In one of so many first pairs of a cell, nobody else knows which, its time is looked at."""
@@ -269,6 +272,10 @@ class Templates:
                 self._end(key)  # what only happens once may have been the machine
                 raise
 
+    def busy(self, side: str) -> bool:
+        """Whether who forks a process of it would have to wait, for an import most likely."""
+        return self._locks[side].locked()
+
     def close(self) -> None:
         """End them all."""
         for key in list(self._known):
@@ -376,19 +383,29 @@ class Pairs:
             self._told.put(None)
 
     def _next(self) -> str | None:
-        """The target whose open cells have the fewest pairs, those under way among them."""
+        """The target whose pair comes next.
+
+        That whose open cells have the fewest pairs, those under way among them, until all have as
+        many as it takes to claim anything; then that of the cell which is the nearest to an answer.
+        """
         with self._lock:
             if self._stop.is_set() or self._share >= 1:
                 return None
-            fewest: dict[str, int] = {}
+            by_target: dict[str, list[Found]] = {}
             for found in self.found:
                 if found.open:
-                    name, has = found.cell.target, len(found.samples)
-                    fewest[name] = min(fewest.get(name, has), has)
-            if not fewest:
+                    by_target.setdefault(found.cell.target, []).append(found)
+            if not by_target:
                 return None
-            waiting = {name: has + self._running.get(name, 0) for name, has in fewest.items()}
-            target = min(waiting, key=lambda name: (waiting[name], random.random()))  # noqa: S311
+
+            def order(target: str) -> tuple[float, float, float]:
+                cells = by_target[target]
+                pairs = min(len(found.samples) for found in cells) + self._running.get(target, 0)
+                to_go = min(found.monitor.pairs_to_go() for found in cells)
+                to_go_s = to_go * self.pair_s.get(target, 0.0)
+                return min(pairs, ALL_FIRST), to_go_s, random.random()  # noqa: S311
+
+            target = min(by_target, key=order)
             self._running[target] = self._running.get(target, 0) + 1
             return target
 
@@ -405,7 +422,8 @@ class Pairs:
         begin_s, done = time.monotonic(), 0
         with contextlib.ExitStack() as stack:
             children: dict[str, Child] = {}
-            for side in _shuffled():
+            # Another core may wait for the template of one side; this one takes the other's first.
+            for side in sorted(_shuffled(), key=self._templates.busy):
                 opened = self._templates.open(side, targets[side], core)
                 if isinstance(opened, Outcome):
                     for found in todo:
