@@ -50,28 +50,50 @@ PEER_P = 0.002
 PEER_FACTORS = (1.0, 1.05)
 TRIALS = 10_000
 
-# What is planted: after the run has taken t, work of the kind until share * t has gone by.
+# What is planted: each run of t leaves a debt of share * t, less what keeping the account takes, and
+# work of the kind is done until it is paid: a step of work is longer than 2 % of a small run.
 _WORK = {
-    "spin": "    pass\n",
-    "memory": "    _into[:] = _from\n",
-    "arithmetic": "    _into[:16384].reshape(128, 128) @ _from[:16384].reshape(128, 128)\n",
+    "spin": "pass",
+    "memory": "_begin = (_begin + _STEP) % _SIZE; _into[:] = _from[_begin : _begin + _STEP]",
+    "arithmetic": "_square @ _square",
 }
 _PLANT = """
 
 # -- planted by studies/gate.py --
 import time as _time
 import numpy as _numpy
-_from = _numpy.ones(1 << 18, _numpy.float32)
-_into = _numpy.empty_like(_from)
+_STEP, _SIZE = 1 << 14, 1 << 22
+_from = _numpy.ones(_SIZE, _numpy.float32)
+_into = _numpy.empty(_STEP, _numpy.float32)
+_square = _numpy.ones((64, 64), _numpy.float32)
+_begin, _debt_s, _account_s = 0, 0.0, 0.0
+def _slowed(function, self, x):
+    global _begin, _debt_s
+    begin_s = _time.perf_counter()
+    y = function(self, x)
+    end_s = _time.perf_counter()
+    _debt_s += {share} * (end_s - begin_s) - _account_s
+    while _debt_s > 0:
+        {work}
+        now_s = _time.perf_counter()
+        _debt_s -= now_s - end_s
+        end_s = now_s
+    return y
+def _measured():
+    taken_s = []
+    for _ in range(7):
+        begin_s = _time.perf_counter()
+        for _ in range(1000):
+            _slowed(_nothing, None, None)
+        taken_s.append((_time.perf_counter() - begin_s) / 1000)
+    return min(taken_s)
+def _nothing(self, x):
+    return x
+_account_s = _measured() / (1 + {share})
+_debt_s = 0.0
 _as_it_was = Run.__call__
 def _slower(self, x):
-    begin = _time.perf_counter()
-    y = _as_it_was(self, x)
-    end = _time.perf_counter()
-    end += {share} * (end - begin)
-    while _time.perf_counter() < end:
-    {work}
-    return y
+    return _slowed(_as_it_was, self, x)
 Run.__call__ = _slower
 """
 
