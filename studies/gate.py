@@ -50,8 +50,8 @@ PEER_P = 0.002
 PEER_FACTORS = (1.0, 1.05)
 TRIALS = 10_000
 
-# What is planted: each run of t leaves a debt of share * t, less what keeping the account takes, and
-# work of the kind is done until it is paid: a step of work is longer than 2 % of a small run.
+# What is planted: each run of t leaves a debt of share * t, less what keeping the account takes;
+# work of the kind is done until it is paid, since a step of work is longer than 2 % of a small run.
 _WORK = {
     "spin": "pass",
     "memory": "_begin = (_begin + _STEP) % _SIZE; _into[:] = _from[_begin : _begin + _STEP]",
