@@ -134,14 +134,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _self_test(arguments: argparse.Namespace) -> int:
     from convbench.backends.survey import choose_targets
-    from convbench.correctness.faults import FAULTS
-    from convbench.correctness.selftest import Planted, exit_code, render, self_test
+    from convbench.correctness.selftest import (
+        Planted,
+        exit_code,
+        faults_shown,
+        render,
+        self_test,
+    )
 
     say("looking for backends ...")
     targets = choose_targets(arguments.target)
     present = sum(absence is None for absence in targets.values())
-    say(f"planting {len(FAULTS)} faults into each of {present} targets")
-    total = present * len(FAULTS) + len(targets) - present
+    faults = len(faults_shown())
+    say(f"planting {faults} faults into each of {present} targets")
+    total = present * faults + len(targets) - present
     running = self_test(targets, arguments.timeout)
     results = list(
         with_progress(running, total, lambda r: str(r[0] if isinstance(r, tuple) else r.target))

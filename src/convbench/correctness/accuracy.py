@@ -16,6 +16,9 @@ A max pool takes the largest bound of its window, since max(a) and max(b) differ
 largest difference; by itself it is bitwise. An average takes the mean of the bounds, and rounds
 once per addition and once for the division.
 
+The expected value is rounded to the format of the output: from :attr:`.formats.Format.overflow` on,
+infinity is what is right.
+
 With integers whose partial sums are all exact (:func:`convbench.stimulus.inputs.exact_magnitude`)
 the bound is zero: every direct method must agree bit for bit.
 """
@@ -56,6 +59,8 @@ class Reference:
         Which results are of some input, and not of padding alone.
     positions : tuple of array, optional
         Where the samples lie; None if `output` is the whole.
+    overflow : float
+        From this magnitude on a number is infinite in the format of the output.
     """
 
     output: Float64
@@ -63,6 +68,33 @@ class Reference:
     shape: tuple[int, ...]
     positions: Positions | None = None
     sees: NDArray[np.bool_] = field(default_factory=lambda: np.ones((1, 1, 1, 1), bool))
+    overflow: float = math.inf
+
+    @property
+    def overflowing(self) -> int:
+        """How many of the expected results are finite, and beyond what the format can hold."""
+        return int(
+            np.count_nonzero(np.isfinite(self.output) & (np.abs(self.output) >= self.overflow))
+        )
+
+    def looked_at(self, got: Array) -> Float64:
+        """Those elements of an output that are looked at, in float64."""
+        if self.positions is not None:
+            got = got[self.positions][:, np.newaxis, np.newaxis]
+        return got.astype(np.float64)
+
+    def ratios(self, values: Float64) -> Float64:
+        """Error over bound of each element that is looked at; inf where no bound could help."""
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            error = np.abs(values - self.output)
+            # Equal infinities give nan - nan, and so do two nans, of which one is expected.
+            right = (values == self.output) | (np.isnan(values) & np.isnan(self.output))
+            # Infinite is what has to be, or within the bound may be, rounded to infinity.
+            of_sign = np.isinf(values) & (np.sign(values) == np.sign(self.output))
+            right |= of_sign & (np.abs(self.output) + self.bound >= self.overflow)
+            ratio = np.where(right, 0.0, error / self.bound)
+        ratio[np.isnan(ratio)] = math.inf
+        return ratio
 
     @property
     def zeros(self) -> float:
@@ -153,7 +185,8 @@ def refer(
     sees = _sees(pipeline, positions)
     if exact:  # nobody asks how large the terms were
         y = oracle.compute(pipeline, inputs, positions)
-        return Reference(y, np.zeros_like(y), pipeline.output_shape, positions, sees)
+        bound = np.zeros_like(y)
+        return Reference(y, bound, pipeline.output_shape, positions, sees, fmt.overflow)
     u_in = 2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0
     u_acc, u_out = FORMATS[accumulation or fmt.accumulation].unit_roundoff, fmt.unit_roundoff
     # A device may flush a result below the smallest normal number to zero.
@@ -175,6 +208,7 @@ def refer(
             bound = allowed(magnitude, max(pipeline.reduction, 1), stores)
         if pipeline.pool is not None:
             if pipeline.pool.op == "max":
+                bound[~np.isfinite(y)] = 0.0  # -inf loses, whatever the bound of that would be
                 y = oracle.max_pool(pipeline, y, positions)
                 bound = oracle.max_pool(pipeline, bound, positions)
                 if not strict:
@@ -185,7 +219,7 @@ def refer(
                 y = oracle.avg_pool(pipeline, y, positions)
                 bound = oracle.avg_pool(pipeline, bound, positions)
                 bound = bound + allowed(magnitude, taps, stores=1)
-    return Reference(y, bound, pipeline.output_shape, positions, sees)
+    return Reference(y, bound, pipeline.output_shape, positions, sees, fmt.overflow)
 
 
 def _sees(pipeline: PipelineSpec, positions: Positions | None) -> NDArray[np.bool_]:
@@ -215,15 +249,8 @@ def accuracy_of(got: Array, expected: Reference) -> Accuracy:
         )
     if got.size == 0:
         return Accuracy(0.0)
-    if expected.positions is not None:
-        got = got[expected.positions][:, np.newaxis, np.newaxis]
-    values = got.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        error = np.abs(values - expected.output)
-        # Equal infinities give nan - nan; so do two nans, which are right where one is expected.
-        same = (values == expected.output) | (np.isnan(values) & np.isnan(expected.output))
-        ratio = np.where(same, 0.0, error / expected.bound)
-    ratio[np.isnan(ratio)] = math.inf
+    values = expected.looked_at(got)
+    ratio = expected.ratios(values)
     worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     index = tuple(int(i) for i in worst)
     where = index
@@ -233,11 +260,15 @@ def accuracy_of(got: Array, expected: Reference) -> Accuracy:
         ratio=float(ratio[index]),
         index=where,
         got=float(values[index]),
-        expected=float(expected.output[index]),
+        expected=_stored(float(expected.output[index]), expected.overflow),
         bound=float(expected.bound[index]),
         wrong=int(np.count_nonzero(ratio > 1)),
         of=ratio.size,
     )
+
+
+def _stored(value: float, overflow: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= overflow else value
 
 
 def refer_for(

@@ -5,47 +5,24 @@ The output may come from anywhere: a kernel of one's own, a GPU, an exported mod
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from convbench.backends.compute import checked_inputs
-from convbench.correctness import oracle
 from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
-from convbench.correctness.faults import FAULTS
-from convbench.correctness.sample import Positions, sample
+from convbench.correctness.causes import Cause, causes_of, causes_of_shape, place
+from convbench.correctness.sample import sample
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
 from convbench.stimulus.formats import FORMATS, Format, Precision, format_of
-from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import PipelineSpec
 from convbench.words.table import remark, stacked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-SUSPECT_FLOPS = 200_000_000
-"""The causes are looked for in a part of the output that costs the oracle about so much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Something that would explain a wrong output.
-
-    Attributes
-    ----------
-    name : str
-        A name in :data:`convbench.correctness.faults.FAULTS`.
-    ratio : float
-        Error over bound, if that is what was computed: at most 1.
-    """
-
-    name: str
-    what: str
-    ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +41,10 @@ class Report:
         What was expected where the relative error is largest.
     causes : tuple of Cause
         Those that fit, the likeliest first; several faults can give the same output.
+    place : str
+        Where it is wrong, if that is a part of it, as in "image 1 of 2".
+    overflowing : int
+        How many of the expected values are infinite in the format of the output.
     sampled : int
         How many positions were looked at; 0 for all.
     arithmetic : str
@@ -78,6 +59,8 @@ class Report:
     worst_relative: float = 0.0
     causes: tuple[Cause, ...] = ()
     sampled: int = 0
+    place: str = ""
+    overflowing: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -91,6 +74,8 @@ class Report:
             "largest_relative_error": self.relative,
             "expected_there": self.worst_relative,
             "sampled_positions": self.sampled or None,
+            "place": self.place or None,
+            "beyond_the_range": self.overflowing,
             "causes": [{"name": c.name, "what": c.what, "ratio": c.ratio} for c in self.causes],
         }  # fmt: skip
 
@@ -153,7 +138,10 @@ def check(
     arithmetic = f"{fmt.name}, added in {added}"
     if got.shape != pipeline.output_shape:
         reason = f"the shape is {got.shape}; expected {pipeline.output_shape}"
-        return Report(False, reason, None, arithmetic)
+        found: tuple[Cause, ...] = ()
+        if got.dtype.kind == "f" or got.dtype.name in FORMATS:
+            found = tuple(causes_of_shape(got, pipeline, inputs, added))
+        return Report(False, reason, None, arithmetic, causes=found)
     if got.dtype.newbyteorder("=") != np.dtype(fmt.storage):
         reason = f"the dtype is {got.dtype.name}; expected {fmt.storage}"
         return Report(False, reason, None, arithmetic)
@@ -162,30 +150,43 @@ def check(
     accuracy = accuracy_of(got, expected)
     relative, there = _relative(got, expected)
     reason = ""
+    where = ""
     causes: tuple[Cause, ...] = ()
     if not accuracy.ok:
         reason = f"{accuracy.wrong} of {accuracy.of} elements are wrong; the worst is {accuracy}"
-        causes = tuple(_causes(got, pipeline, inputs, added, positions, accuracy))
-    sampled = 0 if positions is None else len(positions[0])
-    return Report(accuracy.ok, reason, accuracy, arithmetic, relative, there, causes, sampled)
+        where = place(got, expected)
+        causes = tuple(causes_of(got, pipeline, inputs, added, accuracy))
+    return Report(
+        accuracy.ok, reason, accuracy, arithmetic, relative, there, causes,
+        sampled=0 if positions is None else len(positions[0]),
+        place=where,
+        overflowing=expected.overflowing,
+    )  # fmt: skip
 
 
 def render(report: Report) -> RenderableType:
     """Put a report into words."""
     assumed = f"as {report.arithmetic}"
+    causes = [f"fits: {c.what} (error / bound would be {c.ratio:.3g})" for c in report.causes]
     if report.accuracy is None:
-        return stacked(remark("WRONG", f"{assumed}: {report.reason}", (), "bold red"))
+        return stacked(remark("WRONG", f"{assumed}: {report.reason}", causes, "bold red"))
     ratio = f"error / bound is {report.accuracy.ratio:.3g}"
     if report.ok:
         where = f"{assumed}: {ratio} at most, {report.accuracy}"
         return stacked(remark("right", where, _notes(report), "green"))
-    causes = [f"fits: {c.what} (error / bound would be {c.ratio:.3g})" for c in report.causes]
     said = (*(causes or ["none of the known causes fits"]), *_notes(report))
     return stacked(remark("WRONG", f"{assumed}: {ratio}, {report.reason}", said, "bold red"))
 
 
 def _notes(report: Report) -> Iterator[str]:
     assert report.accuracy is not None
+    if report.place:
+        yield f"It is wrong in {report.place} only."
+    if report.overflowing:
+        yield (
+            f"{report.overflowing} of the results are beyond the largest number of the format,"
+            f" {FORMATS[report.arithmetic.partition(',')[0]].largest:g}: there inf is right."
+        )
     if not report.ok and report.accuracy.ratio <= _NEAR:
         yield (
             "That is near the bound: rounding can do it where a few terms are far larger than the"
@@ -217,9 +218,7 @@ def _format(dtype: str, precision: str) -> Format:
 
 
 def _relative(got: Array, expected: Reference) -> tuple[float, float]:
-    values = got.astype(np.float64)
-    if expected.positions is not None:
-        values = values[expected.positions][:, np.newaxis, np.newaxis]
+    values = expected.looked_at(got)
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.abs(values - expected.output) / np.abs(expected.output)
     relative[~np.isfinite(relative)] = 0.0
@@ -231,95 +230,3 @@ def _relative(got: Array, expected: Reference) -> tuple[float, float]:
 
 # See `refer_for`: the bound for sums that one term dominates is about so many times wider.
 _NEAR = 4.0
-
-_FEWEST_ERRORS, _SYSTEMATIC = 30, 0.9
-
-# Looser arithmetic than was claimed, the tightest first: the fault, and the format of the factors
-# or of the sums.
-_LOOSER = (
-    ("tf32_factors", "tf32", None),
-    ("float16_accumulation", None, "float16"),
-    ("bfloat16_accumulation", None, "bfloat16"),
-)
-
-
-def _causes(
-    got: Array,
-    pipeline: PipelineSpec,
-    inputs: Inputs,
-    accumulation: str,
-    positions: Positions | None,
-    worst: Accuracy,
-) -> Iterator[Cause]:
-    """Compare with what each known fault would give, and then with looser bounds."""
-    part, part_inputs, part_got = _part(pipeline, inputs, got, worst)
-    exact = part_inputs.in_float64()
-    right = refer(part, part_inputs, accumulation=accumulation)
-    bound = np.full_like(right.bound, right.bound.max())  # the fault has moved the elements
-    found = set()
-    for name, fault in FAULTS.items():
-        with np.errstate(all="ignore"):
-            output = fault.apply(oracle.compute, part, exact)
-        # A fault that leaves this output as it should be explains nothing.
-        if output is None or accuracy_of(output, right).ok:
-            continue
-        suspect = replace(right, output=output.astype(np.float64), bound=bound)
-        if (fits := accuracy_of(part_got, suspect)).ok:
-            found.add(name)
-            yield Cause(name, fault.what, fits.ratio)
-    if _is_systematic(part_got, right):
-        return
-    dtype = inputs.weights.dtype
-    for name, factors, added in _LOOSER:
-        if factors is not None and dtype != "float32":
-            continue
-        if added is not None and FORMATS[added].digits >= FORMATS[accumulation].digits:
-            continue
-        loose = replace(inputs, weights=replace(inputs.weights, dtype=factors or dtype))
-        expected = refer(pipeline, loose, accumulation=added or accumulation, positions=positions)
-        if (fits := accuracy_of(got, expected)).ok:
-            if name not in found:
-                yield Cause(name, FAULTS[name].what, fits.ratio)
-            return
-
-
-def _is_systematic(got: Array, right: Reference) -> bool:
-    """Whether the errors all have one sign, or follow the result: rounding does neither."""
-    error = (got.astype(np.float64) - right.output).ravel()
-    result = right.output.ravel()
-    finite = np.isfinite(error) & np.isfinite(result)
-    error, result = error[finite], result[finite]
-    if error.size < _FEWEST_ERRORS or not error.any():
-        return False
-    root_mean_square = math.sqrt(float(np.mean(error**2)))
-    if abs(float(error.mean())) > _SYSTEMATIC * root_mean_square:
-        return True
-    return bool(result.std() and abs(np.corrcoef(error, result)[0, 1]) > _SYSTEMATIC)
-
-
-def _part(
-    pipeline: PipelineSpec, inputs: Inputs, got: Array, worst: Accuracy
-) -> tuple[PipelineSpec, Inputs, Array]:
-    """Cut out some images and output channels around the worst element, if the whole is large."""
-    assert worst.index is not None
-    image, channel = worst.index[0], worst.index[3]
-    weights = inputs.weights
-    each = max(pipeline.flops // max(pipeline.n, 1), 1)
-    images = max(1, min(pipeline.n, SUSPECT_FLOPS // each))
-    first = min(image, pipeline.n - images)
-    keep = slice(first, first + images)
-    pipeline = pipeline.with_batch(images)
-    x, got = inputs.x[keep], got[keep]
-    conv, large = pipeline.conv, pipeline.flops > SUSPECT_FLOPS
-    if large and conv is not None and weights.filters is not None and conv.groups == 1:
-        number = max(2, math.ceil(conv.k * SUSPECT_FLOPS / pipeline.flops))
-        start = max(0, min(channel, conv.k - number))
-        chosen = slice(start, start + number)
-        pipeline = replace(pipeline, conv=replace(conv, k=min(number, conv.k)))
-        weights = replace(
-            weights,
-            filters=weights.filters[..., chosen],
-            bias=None if weights.bias is None else weights.bias[chosen],
-        )
-        got = got[..., chosen]
-    return pipeline, Inputs(x, weights), got

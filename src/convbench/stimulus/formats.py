@@ -66,6 +66,22 @@ class Format:
         return 2.0**-self.digits
 
     @property
+    def largest(self) -> float:
+        """The largest finite number of the storage: (2 - 2^(1 - digits)) 2^emax."""
+        return (2 - 2.0 ** (1 - self.digits)) / (self.tiny / 2)
+
+    @property
+    def overflow(self) -> float:
+        """From here on a number is rounded to infinity: half a step beyond the largest.
+
+        Examples
+        --------
+        >>> FORMATS["float16"].largest, FORMATS["float16"].overflow
+        (65504.0, 65520.0)
+        """
+        return self.largest + 2.0**-self.digits / (self.tiny / 2)
+
+    @property
     def exact_limit(self) -> int:
         """Every integer of magnitude up to this one is stored exactly."""
         return 1 << self.digits

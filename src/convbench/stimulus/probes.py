@@ -76,5 +76,7 @@ SENSITIVE = (
     PipelineSpec(3, 9, 9, 6, _conv(6, 3, 3, groups=6), pool=_PADDED_AVG),
     PipelineSpec(2, 9, 9, 6, _conv(6, 5, 2, stride=2, dilation=(1, 3)), True, _COUNTING),
     PipelineSpec(3, 9, 8, 6, pool=_pool("max", 3, stride=2, padding=(1, 1, 2, 1))),
+    PipelineSpec(2, 9, 8, 6, pool=_pool("max", (2, 3), stride=1, padding="SAME", dilation=(3, 2))),
+    PipelineSpec(2, 6, 8, 5, pool=_CEIL),
 )
 """A few in which every fault of :mod:`convbench.correctness.faults` has room and shows."""
