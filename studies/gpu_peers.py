@@ -183,8 +183,9 @@ def torch_function(torch: Any, pipeline: PipelineSpec, weight: Any, bias: Any) -
             return x
         if pool.op == "avg":
             return functional.avg_pool2d(
-                x, pool.window, pool.stride, pool_pad, False, pool.count_include_pad
-            )
+                x, pool.window, pool.stride, pool_pad, False, pool.count_include_pad,
+                pool.divisor_override,
+            )  # fmt: skip
         if pool_explicit:
             x = functional.pad(x, pool_explicit, value=-math.inf)
         return functional.max_pool2d(x, pool.window, pool.stride, pool_pad, pool.dilation)
@@ -245,7 +246,7 @@ def jax_function(jax: Any, pipeline: PipelineSpec, dtype: str) -> Callable[..., 
         )  # fmt: skip
         if pool.op == "max":
             return x
-        high, wide = (w.counts(include_pad=pool.count_include_pad) for w in (rows, columns))
+        high, wide = pipeline.pool_divisors
         return x / np.outer(high, wide)[:, :, None].astype(x.dtype)
 
     return compute

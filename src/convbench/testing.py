@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import methodcaller
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ from convbench.stimulus.arrays import Array, layouts
 from convbench.stimulus.formats import FORMATS, Fill, format_of
 from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.probes import PROBES, SENSITIVE
-from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolOp, PoolSpec
 from convbench.stimulus.targets import Target, kind_of
 from convbench.words.status import Outcome
 
@@ -68,7 +68,7 @@ _dilations = st.tuples(st.integers(1, 3), st.integers(1, 2))
 
 def _paddings(largest: int) -> st.SearchStrategy[Any]:
     pad = st.integers(0, largest)
-    return st.sampled_from(["VALID", "SAME"]) | st.tuples(pad, pad, pad, pad)
+    return st.sampled_from(["VALID", "SAME", "SAME_LOWER"]) | st.tuples(pad, pad, pad, pad)
 
 
 @st.composite
@@ -82,16 +82,20 @@ def convs(draw: st.DrawFn) -> tuple[int, ConvSpec]:
     return channels, conv
 
 
-pools = st.builds(
-    PoolSpec,
-    op=st.sampled_from(["max", "avg"]),
-    window=_pairs,
-    stride=_pairs,
-    padding=_paddings(2),
-    dilation=_dilations,
-    count_include_pad=st.booleans(),
-    ceil_mode=st.booleans(),
-)
+@st.composite
+def pools(draw: st.DrawFn) -> PoolSpec:
+    """Draw any pool, some averages with a divisor of their own."""
+    op: PoolOp = draw(st.sampled_from(get_args(PoolOp)))
+    return PoolSpec(
+        op,
+        window=draw(_pairs),
+        stride=draw(_pairs),
+        padding=draw(_paddings(2)),
+        dilation=draw(_dilations),
+        count_include_pad=draw(st.booleans()),
+        ceil_mode=draw(st.booleans()),
+        divisor_override=draw(st.none() | st.integers(1, 9)) if op == "avg" else None,
+    )
 
 
 @st.composite
@@ -99,7 +103,7 @@ def pipelines(draw: st.DrawFn) -> PipelineSpec:
     """Draw any pipeline that can be computed, with a batch of 0 to 3 and up to 11x13 pixels."""
     channels, conv = draw(convs() | st.tuples(st.integers(1, 5), st.none()))
     bias = draw(st.booleans())
-    pool = draw(st.none() | pools)
+    pool = draw(st.none() | pools())
     n, h, w = draw(st.integers(0, 3)), draw(st.integers(1, 11)), draw(st.integers(1, 13))
     try:
         return PipelineSpec(n, h, w, channels, conv, bias, pool)

@@ -101,7 +101,7 @@ def define(pipeline, x, filters, bias):
         heights, widths = (w.counts(include_pad=pool.count_include_pad) for w in (rows, columns))
         for p, q in itertools.product(range(rows.out), range(columns.out)):
             taps = [y[:, i, j] for i, j, _, _ in inside(rows, columns, p, q)]
-            mean = np.sum(taps, axis=0) / (heights[p] * widths[q])
+            mean = np.sum(taps, axis=0) / (pool.divisor_override or heights[p] * widths[q])
             out[:, p, q] = np.max(taps, axis=0) if pool.op == "max" else mean
         y = out
     return y
@@ -137,6 +137,17 @@ def test_same_puts_the_odd_row_after(backend):
     assert y[0, :, :, 0].tolist() == [[10, 6], [7, 4]]
 
 
+def test_same_lower_puts_it_before(backend):
+    x = image([[1, 2], [3, 4]])
+    filters = np.ones((2, 2, 1, 1), np.float32)
+    conv = ConvSpec(1, 2, 2, padding="SAME_LOWER")
+    y = compute(backend, PipelineSpec(1, 2, 2, 1, conv), x, filters)
+    assert y[0, :, :, 0].tolist() == [[1, 3], [4, 10]]
+    pool = PoolSpec("max", 2, stride=1, padding="SAME_LOWER")
+    y = compute(backend, PipelineSpec(1, 2, 2, 1, pool=pool), -x)
+    assert y[0, :, :, 0].tolist() == [[-1, -1], [-1, -1]]
+
+
 def test_bias_alone_goes_by_channel(backend):
     x, bias = np.full((2, 1, 2, 3), 10, np.float32), np.array([1, 2, 3], np.float32)
     y = compute(backend, PipelineSpec(2, 1, 2, 3, bias=True), x, bias=bias)
@@ -164,6 +175,11 @@ def test_max_pool_pads_with_less_than_any_number(backend, padding):
             [45 / 12, 39 / 9],
         ),
         (PoolSpec("avg", 2, stride=1, dilation=2), [5]),
+        (PoolSpec("avg", 2, padding="SAME_LOWER"), [1, 2.5, 5.5, 7]),
+        (PoolSpec("avg", 2, padding="SAME", divisor_override=3), [4, 3, 5, 3]),
+        (PoolSpec("avg", 2, stride=1, divisor_override=4), [3, 4, 6, 7]),
+        (PoolSpec("avg", (3, 1), stride=1, divisor_override=3), [4, 5, 6]),
+        (PoolSpec("avg", 2, stride=1, dilation=2, divisor_override=5), [4]),
     ],
 )
 def test_average_divides_by_what_counts(backend, pool, expected):

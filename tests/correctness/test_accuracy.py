@@ -28,6 +28,15 @@ def test_convolution_by_hand() -> None:
     assert y[0, :, :, 0].tolist() == [[1 + 20 + 400 + 5000, 3 + 600], [7 + 80, 9]]
 
 
+def test_same_lower_by_hand() -> None:
+    # The same as above, but the odd row and column go before.
+    x = np.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    filters = np.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
+    spec = PipelineSpec(1, 3, 3, 1, ConvSpec(1, 2, 2, (2, 2), padding="SAME_LOWER"))
+    y = oracle.convolve(spec, x, filters)
+    assert y[0, :, :, 0].tolist() == [[1000, 200 + 3000], [40 + 7000, 5 + 60 + 800 + 9000]]
+
+
 def test_groups_by_hand() -> None:
     # Two groups: the first output channel sees channels 0 and 1, the second 2 and 3.
     x = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
@@ -52,6 +61,11 @@ def test_pools_by_hand() -> None:
     # Rounding up adds a row and a column that no average ever counts.
     ceiled = pool(oracle.avg_pool, op="avg", ceil_mode=True, count_include_pad=True)
     assert ceiled == [[-3, -4.5], [-7.5, -9]]
+    # The odd row and column before; and a divisor that does not ask what a window covers.
+    assert pool(oracle.max_pool, op="max", padding="SAME_LOWER") == [[-1, -2], [-4, -5]]
+    assert pool(oracle.avg_pool, op="avg", padding="SAME_LOWER") == [[-1, -2.5], [-5.5, -7]]
+    divided = pool(oracle.avg_pool, op="avg", padding="SAME", divisor_override=2)
+    assert divided == [[-6, -4.5], [-7.5, -4.5]]
 
 
 @given(

@@ -1,6 +1,8 @@
 """Shapes, padding and counts against values worked out by hand and against brute force."""
 
-from dataclasses import FrozenInstanceError
+import json
+import tomllib
+from dataclasses import FrozenInstanceError, replace
 from itertools import pairwise
 from math import ceil, prod
 
@@ -89,6 +91,65 @@ def test_same(size, taps, stride, dilation, out, before, after):
 
 
 @pytest.mark.parametrize(
+    ("size", "taps", "stride", "dilation", "out", "before", "after"),
+    [
+        (5, 3, 1, 1, 5, 1, 1),
+        (5, 2, 1, 1, 5, 1, 0),  # the odd row goes before
+        (5, 4, 1, 1, 5, 2, 1),
+        (6, 3, 2, 1, 3, 1, 0),
+        (224, 7, 2, 1, 112, 3, 2),
+        (8, 3, 3, 2, 3, 2, 1),
+        (8, 2, 4, 1, 2, 0, 0),
+    ],
+)
+def test_same_lower_is_onnxs(size, taps, stride, dilation, out, before, after):
+    window = conv_window(size, taps, stride, dilation, "SAME_LOWER")
+    assert (window.out, window.before, window.after) == (out, before, after)
+    assert pool_window(size, taps, stride, dilation, "SAME_LOWER") == window
+
+
+@pytest.mark.parametrize(
+    ("form", "kept"),
+    [
+        ("valid", "VALID"),
+        ("same", "SAME"),
+        ("Same", "SAME"),
+        ("SAME_UPPER", "SAME"),
+        ("same_lower", "SAME_LOWER"),
+        (0, (0, 0, 0, 0)),
+        (2, (2, 2, 2, 2)),
+        (np.int64(2), (2, 2, 2, 2)),
+        ((1, 2), (1, 1, 2, 2)),  # PyTorch's
+        (((1, 2), (3, 4)), (1, 2, 3, 4)),  # JAX's
+        ([[0, 0], [1, 2], [3, 4], [0, 0]], (1, 2, 3, 4)),  # TensorFlow's
+        ((1, 2, 3, 4), (1, 2, 3, 4)),
+        ({"onnx": [1, 2, 3, 4]}, (1, 3, 2, 4)),
+    ],
+)
+def test_padding_in_every_form(form, kept):
+    conv, pool = ConvSpec(1, 5, 5, padding=form), PoolSpec("max", 5, padding=form)
+    assert conv.padding == pool.padding == kept
+    assert conv == ConvSpec(1, 5, 5, padding=kept)
+
+
+def test_forms_of_padding_are_those_of_toml_and_json_too():
+    row = """
+        n = 1
+        h = 5
+        w = 7
+        c = 3
+        conv = {k = 2, r = 3, s = 3, padding = {onnx = [1, 0, 2, 1]}}
+        pool = {op = "avg", window = 2, padding = [[0, 1], [1, 0]], divisor_override = 3}
+    """
+    spec = PipelineSpec.from_dict(tomllib.loads(row))
+    assert spec.conv.padding == (1, 2, 0, 1)
+    assert spec.pool.padding == (0, 1, 1, 0)
+    # What is written is one form, whatever was read.
+    assert spec.to_dict()["conv"]["padding"] == [1, 2, 0, 1]
+    assert PipelineSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
     ("size", "taps", "stride", "asked", "out", "read"),
     [
         (224, 3, 1, (1, 1), 224, (1, 1)),
@@ -159,6 +220,14 @@ def test_same_has_nothing_left_for_ceil_mode():
 def test_what_an_average_divides_by(window, without, with_padding):
     assert window.counts(include_pad=False) == without
     assert window.counts(include_pad=True) == with_padding
+
+
+def test_a_divisor_is_that_of_every_window():
+    pool = PoolSpec("avg", (3, 2), 1, (1, 1, 0, 1), count_include_pad=True, divisor_override=7)
+    spec = PipelineSpec(1, 4, 3, 1, pool=pool)
+    high, wide = spec.pool_divisors
+    assert np.outer(high, wide).tolist() == [[7] * 3] * 4
+    assert spec.flops == PipelineSpec(1, 4, 3, 1, pool=replace(pool, divisor_override=None)).flops
 
 
 def test_extent_spans_the_dilated_taps():
@@ -254,6 +323,10 @@ def test_text():
     assert str(PipelineSpec(1, 9, 9, 3, pool=pool)) == (
         "1x9x9x3 -> avg pool 3x3 stride 2 dilation 2 ceil count pad SAME"
     )
+    pool = PoolSpec("avg", 3, padding="SAME_LOWER", divisor_override=4)
+    assert str(PipelineSpec(1, 9, 9, 3, pool=pool)) == (
+        "1x9x9x3 -> avg pool 3x3 stride 3 divisor 4 SAME_LOWER"
+    )
 
 
 def test_dictionaries_hold_what_differs_from_the_defaults():
@@ -271,12 +344,19 @@ def test_dictionaries_hold_what_differs_from_the_defaults():
         "op": "avg", "window": 3, "stride": 2, "padding": "SAME", "dilation": 2,
         "count_include_pad": True, "ceil_mode": True,
     }  # fmt: skip
+    pool = PoolSpec("avg", 3, padding="same_lower", divisor_override=4)
+    assert PipelineSpec(1, 9, 9, 3, pool=pool).to_dict()["pool"] == {
+        "op": "avg", "window": 3, "padding": "SAME_LOWER", "divisor_override": 4,
+    }  # fmt: skip
 
 
 # -- refusals ------------------------------------------------------------------------------------
 
-CHOOSE = "Choose one of the three."
-THREE = '"VALID", "SAME" or (top, bottom, left, right)'
+CHOOSE = "Choose one of them."
+FORMS = (
+    '"VALID", "SAME", "SAME_LOWER", one number, (height, width), ((top, bottom), (left, right)),'
+    ' (top, bottom, left, right) or {"onnx": (top, left, bottom, right)}'
+)
 FEED = "Make it smaller, pad more, or feed a larger input to this stage."
 NHWC = {"n": 1, "h": 5, "w": 7, "c": 3}
 
@@ -304,10 +384,19 @@ NHWC = {"n": 1, "h": 5, "w": 7, "c": 3}
          "conv: stride is 0; expected a whole number of at least 1. Correct it."),
         (lambda: ConvSpec(k=1, r=1, s=1, dilation=(1, 2, 3)),
          "conv: dilation is (1, 2, 3); expected one number or (height, width). Give one or two."),
-        (lambda: ConvSpec(k=1, r=1, s=1, padding="same"),
-         f"conv: padding is 'same'; expected {THREE}. {CHOOSE}"),
-        (lambda: ConvSpec(k=1, r=1, s=1, padding=(1, 1)),
-         f"conv: padding is (1, 1); expected {THREE}. {CHOOSE}"),
+        (lambda: ConvSpec(k=1, r=1, s=1, padding="full"),
+         f"conv: padding is 'full'; expected {FORMS}. {CHOOSE}"),
+        (lambda: ConvSpec(k=1, r=1, s=1, padding=(1, 1, 1)),
+         f"conv: padding is (1, 1, 1); expected {FORMS}. {CHOOSE}"),
+        # TensorFlow's form for NCHW: the channels are not padded here.
+        (lambda: ConvSpec(k=1, r=1, s=1, padding=((0, 0), (0, 0), (1, 1), (2, 2))),
+         f"conv: padding is ((0, 0), (0, 0), (1, 1), (2, 2)); expected {FORMS}. {CHOOSE}"),
+        (lambda: ConvSpec(k=1, r=1, s=1, padding={"onnx": (1, 1)}),
+         f"conv: padding is {{'onnx': (1, 1)}}; expected {FORMS}. {CHOOSE}"),
+        (lambda: ConvSpec(k=1, r=1, s=1, padding={"onnx": (1, 1, 1, 1), "torch": 1}),
+         f"conv: padding is {{'onnx': (1, 1, 1, 1), 'torch': 1}}; expected {FORMS}. {CHOOSE}"),
+        (lambda: ConvSpec(k=1, r=1, s=1, padding=True),
+         "conv: padding is True; expected a whole number of at least 0. Correct it."),
         (lambda: ConvSpec(k=1, r=1, s=1, padding=(0, 0, 0, -1)),
          "conv: padding is -1; expected a whole number of at least 0. Correct it."),
         (lambda: PoolSpec("mean", 2),
@@ -316,8 +405,13 @@ NHWC = {"n": 1, "h": 5, "w": 7, "c": 3}
          "pool: window is None; expected a whole number of at least 1. Correct it."),
         (lambda: PoolSpec("max", 2, stride=[2]),
          "pool: stride is [2]; expected one number or (height, width). Give one or two."),
-        (lambda: PoolSpec("max", 2, padding=1),
-         f"pool: padding is 1; expected {THREE}. {CHOOSE}"),
+        (lambda: PoolSpec("max", 2, padding=1.0),
+         f"pool: padding is 1.0; expected {FORMS}. {CHOOSE}"),
+        (lambda: PoolSpec("avg", 2, divisor_override=0),
+         "pool: divisor_override is 0; expected a whole number of at least 1. Correct it."),
+        (lambda: PoolSpec("max", 2, divisor_override=4),
+         "pool: divisor_override is 4; expected none, since a maximum is not divided."
+         " Leave it out, or pool with avg."),
         (lambda: PoolSpec("avg", 2, count_include_pad=1),
          "pool: count_include_pad is 1; expected true or false. Write one of them."),
         (lambda: PoolSpec("avg", 2, ceil_mode="yes"),
@@ -364,7 +458,7 @@ NHWC = {"n": 1, "h": 5, "w": 7, "c": 3}
          " Write a table."),
         (lambda: PipelineSpec.from_dict(NHWC | {"pool": "max"}),
          "pool: the value is 'max'; expected a table with op, window, stride, padding, dilation,"
-         " count_include_pad, ceil_mode. Write a table."),
+         " count_include_pad, ceil_mode, divisor_override. Write a table."),
         (lambda: PipelineSpec.from_dict(NHWC | {"relu": True}),
          "pipeline: the field is relu; expected one of n, h, w, c, conv, bias, pool. Correct it."),
         (lambda: PipelineSpec.from_dict(NHWC | {"conv": {"k": 1, "r": 1, "s": 1, "pad": 1}}),
@@ -429,6 +523,14 @@ def test_same_pads_as_little_as_it_can(size, taps, stride, dilation):
 
 
 @quiet
+@given(sizes, taps_, strides, dilations)
+def test_same_lower_is_same_seen_from_the_other_end(size, taps, stride, dilation):
+    upper = conv_window(size, taps, stride, dilation, "SAME")
+    lower = conv_window(size, taps, stride, dilation, "SAME_LOWER")
+    assert (lower.before, lower.after, lower.out) == (upper.after, upper.before, upper.out)
+
+
+@quiet
 @given(sizes, taps_, strides, dilations, pads)
 def test_ceil_mode_covers_the_input(size, taps, stride, dilation, padding):
     try:
@@ -446,7 +548,9 @@ def test_ceil_mode_covers_the_input(size, taps, stride, dilation, padding):
 
 
 @quiet
-@given(sizes, taps_, strides, dilations, pads | st.just("SAME"), st.booleans())
+@given(
+    sizes, taps_, strides, dilations, pads | st.sampled_from(["SAME", "SAME_LOWER"]), st.booleans()
+)
 def test_counts_are_those_of_the_padded_array(size, taps, stride, dilation, padding, ceil_mode):
     try:
         window = pool_window(size, taps, stride, dilation, padding, ceil_mode=ceil_mode)
@@ -473,7 +577,8 @@ def pipelines(draw) -> PipelineSpec:
 
     def padding():
         number = st.integers(0, 2)
-        return draw(st.sampled_from(["VALID", "SAME"]) | st.tuples(number, number, number, number))
+        named = st.sampled_from(["VALID", "SAME", "SAME_LOWER"])
+        return draw(named | st.tuples(number, number, number, number))
 
     groups, conv, pool = draw(st.integers(1, 3)), None, None
     present = draw(st.sets(st.sampled_from(["conv", "bias", "pool"]), min_size=1))
@@ -483,10 +588,12 @@ def pipelines(draw) -> PipelineSpec:
             stride=pair(1, 3), dilation=pair(1, 2), groups=groups, padding=padding(),
         )  # fmt: skip
     if "pool" in present:
+        op = draw(st.sampled_from(["max", "avg"]))
         pool = PoolSpec(
-            draw(st.sampled_from(["max", "avg"])), pair(1, 3), pair(1, 3), padding(),
+            op, pair(1, 3), pair(1, 3), padding(),
             dilation=pair(1, 2), count_include_pad=draw(st.booleans()),
             ceil_mode=draw(st.booleans()),
+            divisor_override=draw(st.none() | st.integers(1, 9)) if op == "avg" else None,
         )  # fmt: skip
     n, h, w = draw(st.integers(0, 3)), draw(st.integers(4, 20)), draw(st.integers(4, 20))
     c = groups * draw(st.integers(1, 3))

@@ -181,12 +181,10 @@ def _pool(xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_byt
     rows, columns = pipeline.pool_windows
     combine, neutral = (xp.maximum, -math.inf) if pool.op == "max" else (xp.add, 0.0)
     pad = _pad(xp, pipeline.conv_shape, pipeline.pool_windows, dtype, neutral)
-    counts = None
+    divisors = None
     if pool.op == "avg":
-        high, wide = (
-            xp.asarray(w.counts(include_pad=pool.count_include_pad), dtype) for w in (rows, columns)
-        )
-        counts = (high[:, None] * wide)[:, :, None]
+        high, wide = (xp.asarray(axis, dtype) for axis in pipeline.pool_divisors)
+        divisors = (high[:, None] * wide)[:, :, None]
     width = columns.before + columns.size + columns.after
     blocks = list(_blocks(n, p, block_bytes // (2 * width * k * xp.dtype(dtype).itemsize)))
 
@@ -203,8 +201,8 @@ def _pool(xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_byt
                 out[...] = taps[0]
             else:
                 combine(_fold(combine, taps[:-1]), taps[-1], out=out)
-            if counts is not None:
-                out /= counts[p0:p1]
+            if divisors is not None:
+                out /= divisors[p0:p1]
         return y
 
     return f"separable {pool.op} pool", run

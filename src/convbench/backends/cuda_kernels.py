@@ -47,8 +47,9 @@ def spec_of(pipeline: PipelineSpec) -> Array:
             padded = pool.count_include_pad
             numbers.append(-window.before if padded else 0)
             numbers.append(window.size + (window.counted_after if padded else 0))
+        numbers.append(pool.divisor_override or 0)
     else:
-        numbers += [0] * 13
+        numbers += [0] * 14
     return np.array(numbers, "int32")
 
 

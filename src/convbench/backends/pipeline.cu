@@ -21,6 +21,7 @@ struct Spec {  // in the order of cuda_kernels.spec_of
     // Rows and columns from .. to (exclusive) that an average is divided by, padding among them
     // where it counts.
     int rows_from, rows_to, columns_from, columns_to;
+    int divisor;  // what an average is divided by instead; 0 for what counts
 };
 
 // -- Formats: how a number is stored, and the wider type that it is computed in. -------------------
@@ -150,7 +151,7 @@ __device__ typename F::Wide pooled(const typename F::Stored *x, const typename F
             found = true;
         }
     }
-    return spec.pool == 2 ? result / (Wide)count : result;
+    return spec.pool == 2 ? result / (Wide)(spec.divisor ? spec.divisor : count) : result;
 }
 
 // Threads along x share a row of the output and go along its columns and channels, so that

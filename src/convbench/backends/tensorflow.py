@@ -273,10 +273,10 @@ class TensorFlowBackend(Backend):
                 xla = self.variant == "xla"
                 stages.append(_max_pool(self._tf, pool, pipeline.pool_windows, xla=xla))
             elif short:
-                average = _avg_pool(self._tf, pool, pipeline.pool_windows, "float32")
+                average = _avg_pool(self._tf, pool, pipeline, "float32")
                 stages.append(_in_float32(self._tf, weights.dtype, average))
             else:
-                stages.append(_avg_pool(self._tf, pool, pipeline.pool_windows, weights.dtype))
+                stages.append(_avg_pool(self._tf, pool, pipeline, weights.dtype))
         return stages
 
     def _uses_onednn(self, dtype: str) -> bool:
@@ -411,20 +411,21 @@ def _max_pool(tf: Any, pool: PoolSpec, windows: Windows, *, xla: bool) -> Stage:
     return "tf.nn.max_pool2d", lambda x: largest(x, padding=padding)
 
 
-def _avg_pool(tf: Any, pool: PoolSpec, windows: Windows, dtype: str) -> Stage:
-    """tf.nn.avg_pool2d pads only for SAME, and never counts its padding."""
+def _avg_pool(tf: Any, pool: PoolSpec, pipeline: PipelineSpec, dtype: str) -> Stage:
+    """tf.nn.avg_pool2d pads only for SAME, never counts its padding, and has no divisor."""
+    windows = pipeline.pool_windows
     padding = _padding(windows)
     pad = _pad(tf, windows, 0)
     mean = functools.partial(tf.nn.avg_pool2d, ksize=pool.window, strides=pool.stride)
-    rows, columns = (window.counts(include_pad=pool.count_include_pad) for window in windows)
+    rows, columns = pipeline.pool_divisors
     if pool.dilation == (1, 1):
         if {*rows} == {pool.window[0]} and {*columns} == {pool.window[1]}:
             name = "tf.nn.avg_pool2d" if padding == "VALID" else "tf.pad + tf.nn.avg_pool2d"
             return name, lambda x: mean(pad(x), padding="VALID")
-        if padding == "SAME" and not pool.count_include_pad:
+        if padding == "SAME" and not pool.count_include_pad and pool.divisor_override is None:
             return "tf.nn.avg_pool2d", lambda x: mean(x, padding="SAME")
-    counts = tf.constant(np.outer(rows, columns)[:, :, np.newaxis], dtype)
-    return "tf.add over taps", lambda x: _over_taps(tf.add, pad(x), windows) / counts
+    divisors = tf.constant(np.outer(rows, columns)[:, :, np.newaxis], dtype)
+    return "tf.add over taps", lambda x: _over_taps(tf.add, pad(x), windows) / divisors
 
 
 def _over_taps(combine: Callable[[Any, Any], Any], x: DeviceArray, windows: Windows) -> DeviceArray:

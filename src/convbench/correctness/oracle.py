@@ -87,21 +87,23 @@ def max_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = N
 
 
 def avg_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = None) -> Float64:
-    """Mean of each window over the elements that count."""
+    """Mean of each window over the elements that count, or its sum over the divisor."""
     if positions is not None:
         total: Float64 = np.where(_valid(pipeline, positions), y, 0.0).sum(
             axis=(1, 2), keepdims=True
         )
-        counts = _counts(pipeline)[0, positions[1], positions[2]]
-        mean: Float64 = total / counts[:, np.newaxis, np.newaxis]
+        divisors = _divisors(pipeline)[0, positions[1], positions[2]]
+        mean: Float64 = total / divisors[:, np.newaxis, np.newaxis]
         return mean
     padded = _pad(y, pipeline.pool_windows, 0.0)
-    return sum(_taps(padded, pipeline.pool_windows)) / _counts(pipeline)
+    return sum(_taps(padded, pipeline.pool_windows)) / _divisors(pipeline)
 
 
-def _counts(pipeline: PipelineSpec) -> Float64:
-    """How many elements each window counts, as (1, P, Q, 1): by pooling ones."""
+def _divisors(pipeline: PipelineSpec) -> Float64:
+    """What each window is divided by, as (1, P, Q, 1): the elements that count, by pooling ones."""
     assert pipeline.pool is not None
+    if pipeline.pool.divisor_override is not None:
+        return np.full((1, *pipeline.output_shape[1:3], 1), float(pipeline.pool.divisor_override))
     windows = pipeline.pool_windows
     ones = np.ones((1, *pipeline.conv_shape[1:3], 1))
     padded = _pad(ones, windows, 1.0 if pipeline.pool.count_include_pad else 0.0)

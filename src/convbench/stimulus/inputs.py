@@ -89,16 +89,14 @@ def exact_magnitude(pipeline: PipelineSpec, fmt: Format) -> int | None:
         None if even integers of magnitude 1 can be rounded: the reduction is too long, or an
         average is divided by a number that is not a power of two.
     """
+    limit = min(fmt.exact_limit, FORMATS[fmt.accumulation].exact_limit)
     taps = 1
     if pipeline.pool is not None and pipeline.pool.op == "avg":
         taps = math.prod(pipeline.pool.window)
-        counts = (
-            window.counts(include_pad=pipeline.pool.count_include_pad)
-            for window in pipeline.pool_windows
-        )
-        if any(count & (count - 1) for axis in counts for count in axis):
+        divisors = {divisor for axis in pipeline.pool_divisors for divisor in axis}
+        # A quotient of a larger one may be too small to be stored.
+        if any(divisor & (divisor - 1) or divisor > limit for divisor in divisors):
             return None
-    limit = min(fmt.exact_limit, FORMATS[fmt.accumulation].exact_limit)
     products = max(pipeline.reduction, 1)
     for magnitude in range(LARGEST_INTEGER, 0, -1):
         if (products * magnitude**2 + magnitude) * taps <= limit:

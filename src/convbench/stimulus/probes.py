@@ -64,6 +64,21 @@ PROBES = {
     "dilated pool": PipelineSpec(
         1, 9, 8, 3, pool=_pool("max", (2, 3), stride=(1, 2), padding="SAME", dilation=(3, 2))
     ),
+    "odd row before": PipelineSpec(
+        2, 6, 7, 3, _conv(4, 2, 4, stride=(1, 2), padding="SAME_LOWER"), True
+    ),
+    "odd row before, dilated": PipelineSpec(
+        1, 8, 7, 4, _conv(4, 4, 2, dilation=(1, 3), groups=4, padding="SAME_LOWER")
+    ),
+    "average, odd row before": PipelineSpec(
+        1, 5, 8, 3, pool=_pool("avg", (2, 3), stride=(1, 2), padding="SAME_LOWER")
+    ),
+    "maximum, odd row before": PipelineSpec(
+        1, 5, 8, 3, pool=_pool("max", (2, 3), stride=(1, 2), padding="SAME_LOWER")
+    ),
+    "divisor": PipelineSpec(
+        1, 5, 7, 3, pool=_pool("avg", (4, 2), 2, (1, 1, 0, 1), ceil_mode=True, divisor_override=4)
+    ),
     "1x1 pool": PipelineSpec(1, 4, 5, 3, pool=_pool("max", 1, stride=2)),
     "bias alone": PipelineSpec(2, 3, 4, 5, bias=True),
     "bias and pool": PipelineSpec(2, 4, 6, 5, bias=True, pool=_pool("avg", 2)),

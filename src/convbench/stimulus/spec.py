@@ -18,7 +18,7 @@ from convbench.errors import SpecError
 Pads = tuple[int, int, int, int]
 """Explicit padding: (top, bottom, left, right), in rows and columns."""
 
-Padding = Literal["VALID", "SAME"] | Pads
+Padding = Literal["VALID", "SAME", "SAME_LOWER"] | Pads
 PoolOp = Literal["max", "avg"]
 Shape = tuple[int, int, int, int]
 
@@ -38,9 +38,20 @@ class ConvSpec:
     groups : int
         Input and output channels are split into this many independent convolutions.
         ``groups == C`` is a depthwise convolution.
-    padding : "VALID", "SAME" or (top, bottom, left, right)
+    padding : "VALID", "SAME", "SAME_LOWER", int, tuple or {"onnx": (top, left, bottom, right)}
         SAME is TensorFlow's: the output has ceil(H / stride) rows and the odd row of padding goes
-        after.
+        after; ONNX calls it SAME_UPPER, and SAME_LOWER puts that row before. Upper and lower case
+        are the same. An int pads every side, and (height, width) both sides of either axis, as in
+        PyTorch; ((top, bottom), (left, right)) is JAX's form, and with a (0, 0) for N before and
+        one for C after, TensorFlow's. Four numbers are (top, bottom, left, right), which is what
+        all of them are kept as. ONNX's `pads` have another order, so they have to be named.
+
+    Examples
+    --------
+    >>> ConvSpec(8, 3, 3, padding=1) == ConvSpec(8, 3, 3, padding=((1, 1), (1, 1)))
+    True
+    >>> ConvSpec(8, 3, 3, padding={"onnx": (0, 1, 2, 3)}).padding
+    (0, 2, 1, 3)
     """
 
     k: int
@@ -73,14 +84,17 @@ class PoolSpec:
     op : "max" or "avg"
     window, stride, dilation : int or (int, int)
         Over (height, width). The stride defaults to the window.
-    padding : "VALID", "SAME" or (top, bottom, left, right)
-        Max pooling pads with -inf. Every window must cover some of the input.
+    padding : "VALID", "SAME", "SAME_LOWER", int, tuple or {"onnx": (top, left, bottom, right)}
+        As of :class:`ConvSpec`. Max pooling pads with -inf. Every window must cover some of the
+        input.
     count_include_pad : bool
         Whether average pooling divides by the padded positions too. Rows that `ceil_mode` adds
         beyond the padding are never counted.
     ceil_mode : bool
         Round the output size up instead of down, as long as the last window starts inside the
         input or its leading padding (PyTorch's and Caffe's rule).
+    divisor_override : int, optional
+        What average pooling divides every window by, whatever it covers (PyTorch's); 1 makes sums.
     """
 
     op: PoolOp
@@ -90,6 +104,7 @@ class PoolSpec:
     dilation: tuple[int, int] = (1, 1)
     count_include_pad: bool = False
     ceil_mode: bool = False
+    divisor_override: int | None = None
 
     def __post_init__(self) -> None:
         if self.op not in get_args(PoolOp):
@@ -108,6 +123,14 @@ class PoolSpec:
                     f"pool: {name} is {getattr(self, name)!r}; expected true or false. Write one "
                     "of them."
                 )
+        if self.divisor_override is not None:
+            divisor = _count("pool", "divisor_override", self.divisor_override)
+            if self.op == "max":
+                raise SpecError(
+                    f"pool: divisor_override is {divisor}; expected none, since a maximum is not "
+                    "divided. Leave it out, or pool with avg."
+                )
+            _set(self, "divisor_override", divisor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +167,7 @@ class Window:
         return (self.taps - 1) * self.dilation + 1
 
     def counts(self, *, include_pad: bool) -> tuple[int, ...]:
-        """How many taps of each output position average pooling divides by."""
+        """How many taps of each output position count in an average."""
         low = -self.before if include_pad else 0
         high = self.size + (self.counted_after if include_pad else 0)
         starts = (i * self.stride - self.before for i in range(self.out))
@@ -264,6 +287,16 @@ class PipelineSpec:
         return _windows(where, self.pool, p, q)
 
     @property
+    def pool_divisors(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What an average is divided by, along (height, width): by the product of the two."""
+        rows, columns = self.pool_windows
+        assert self.pool is not None
+        if (divisor := self.pool.divisor_override) is not None:
+            return (divisor,) * rows.out, (1,) * columns.out
+        include_pad = self.pool.count_include_pad
+        return rows.counts(include_pad=include_pad), columns.counts(include_pad=include_pad)
+
+    @property
     def output_shape(self) -> Shape:
         """(N, P, Q, K) after the last stage."""
         if self.pool is None:
@@ -370,6 +403,7 @@ class PipelineSpec:
             text += f" dilation {_text(pool.dilation)}" if pool.dilation != (1, 1) else ""
             text += " ceil" if pool.ceil_mode else ""
             text += " count pad" if pool.count_include_pad else ""
+            text += f" divisor {pool.divisor_override}" if pool.divisor_override else ""
             parts.append(f"{text} {_pad_text(pool.padding)}")
         return " -> ".join(parts)
 
@@ -385,12 +419,13 @@ def _window(where: str, spec: ConvSpec | PoolSpec, axis: int, size: int) -> Wind
     pool = spec if isinstance(spec, PoolSpec) else None
     taps, stride, dilation = spec.window[axis], spec.stride[axis], spec.dilation[axis]
     extent = (taps - 1) * dilation + 1
-    if spec.padding == "SAME":
+    if spec.padding in {"SAME", "SAME_LOWER"}:
         out = -(-size // stride)
         total = max((out - 1) * stride + extent - size, 0)
-        before, after = total // 2, total - total // 2
+        before = (total + (spec.padding == "SAME_LOWER")) // 2
+        after = total - before
     else:
-        pads = (0, 0, 0, 0) if spec.padding == "VALID" else spec.padding
+        pads = (0, 0, 0, 0) if isinstance(spec.padding, str) else spec.padding
         before, after = pads[2 * axis : 2 * axis + 2]
         spare = size + before + after - extent
         out = spare // stride + 1
@@ -452,18 +487,38 @@ def _pair(where: str, what: str, value: object) -> tuple[int, int]:
     return (number, number)
 
 
+_NAMED: dict[str, Padding] = {
+    "VALID": "VALID",
+    "SAME": "SAME",
+    "SAME_UPPER": "SAME",
+    "SAME_LOWER": "SAME_LOWER",
+}
+
+
 def _padding(where: str, value: object) -> Padding:
-    rule = '"VALID", "SAME" or (top, bottom, left, right)'
+    """Bring padding, in any form that a library has, into the one that it is kept in."""
     match value:
-        case "VALID" | "SAME":
-            return value
-        case [_, _, _, _]:
-            top, bottom, left, right = (_count(where, "padding", v, least=0) for v in value)
-            return (top, bottom, left, right)
+        case str() if value.upper() in _NAMED:
+            return _NAMED[value.upper()]
+        case {"onnx": [top, left, bottom, right], **others} if not others:
+            pass
+        case [[0, 0], [top, bottom], [left, right], [0, 0]] | [[top, bottom], [left, right]]:
+            pass
+        case [top, bottom, left, right] if not isinstance(top, list | tuple):
+            pass
+        case [height, width]:
+            top, bottom, left, right = height, height, width, width
+        case _ if hasattr(value, "__index__"):
+            top = bottom = left = right = value
         case _:
             raise SpecError(
-                f"{where}: padding is {value!r}; expected {rule}. Choose one of the three."
+                f'{where}: padding is {value!r}; expected "VALID", "SAME", "SAME_LOWER", one '
+                "number, (height, width), ((top, bottom), (left, right)), (top, bottom, left, "
+                'right) or {"onnx": (top, left, bottom, right)}. Choose one of them.'
             )
+    sides = (_count(where, "padding", side, least=0) for side in (top, bottom, left, right))
+    top, bottom, left, right = sides
+    return (top, bottom, left, right)
 
 
 def _fields(where: str, kind: type, data: object) -> dict[str, Any]:
