@@ -49,7 +49,7 @@ def test_stages_may_be_absent() -> None:
         ((X, None, BIAS), r"filters is missing; expected an array of shape \(5, 5, 3, 6\)"),
         ((X, FILTERS), r"bias is missing"),
         ((X[0], FILTERS, BIAS), r"the shape of x is \(5, 5, 3\); expected \(1, 5, 5, 3\)"),
-        ((X, FILTERS.transpose(), BIAS), r"filters \(R, S, C // groups, K\)"),
+        ((X, FILTERS[1:], BIAS), r"filters \(R, S, C // groups, K\)"),
         ((X, FILTERS.astype("f8"), BIAS), r"the dtype of filters is float64; expected float32"),
         ((X.astype(int), FILTERS, BIAS), r"the dtype is int64"),
     ],
@@ -62,6 +62,83 @@ def test_arrays_that_do_not_fit_are_refused(arrays, message: str) -> None:
 def test_weights_that_nothing_uses_are_refused() -> None:
     with pytest.raises(ArrayError, match="filters is given; expected none"):
         convbench.run(PipelineSpec(1, 5, 5, 3, pool=PoolSpec("max", 2)), X, FILTERS)
+
+
+# -- layouts ---------------------------------------------------------------------------------------
+
+GROUPED = PipelineSpec(2, 6, 5, 4, ConvSpec(8, 3, 2, (2, 1), groups=4, padding=1), True)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NCHW/HWIO", "tflite", "NHWC/HWCM", "NCHW/IHWO"])
+def test_another_layout_gives_the_same_numbers(layout: str) -> None:
+    """Transposed by einsum, which knows axes by their letters."""
+    inputs = make_inputs(GROUPED, "float32", Fill.INTEGERS, 0)
+    x, filters, bias = inputs.x, inputs.weights.filters, inputs.weights.bias
+    data, _, order = layout.replace("tflite", "NHWC/OHWI").partition("/")
+    turned_x = np.einsum(f"NHWC->{data}", x)
+    if order == "HWCM":
+        turned_filters = filters.reshape(3, 2, 4, 2)
+    else:
+        turned_filters = np.einsum(f"HWIO->{order or 'OIHW'}", filters)
+    y = convbench.run(GROUPED, turned_x, turned_filters, bias, layout=layout)
+    expected = np.einsum(f"NHWC->{data}", convbench.run(GROUPED, x, filters, bias))
+    np.testing.assert_array_equal(y, expected)
+
+
+SMALL = PipelineSpec(1, 5, 6, 3, ConvSpec(4, 3, 2))
+SMALL_X, SMALL_FILTERS = np.ones((1, 5, 6, 3), "f4"), np.ones((3, 2, 3, 4), "f4")
+
+
+@pytest.mark.parametrize(
+    ("x", "filters", "layout", "message"),
+    [
+        (SMALL_X.transpose(0, 3, 1, 2), SMALL_FILTERS.transpose(3, 2, 0, 1), "NHWC",
+         "arrays: the shape of x is (1, 3, 5, 6); expected (1, 5, 6, 3). It fits as NCHW: give"
+         ' x.transpose(0, 2, 3, 1), or layout="NCHW".'),
+        (SMALL_X.transpose(0, 3, 1, 2), SMALL_FILTERS, "NHWC",
+         "arrays: the shape of x is (1, 3, 5, 6); expected (1, 5, 6, 3). It fits as NCHW: give"
+         ' x.transpose(0, 2, 3, 1), or layout="NCHW/HWIO".'),
+        (SMALL_X, SMALL_FILTERS.transpose(3, 2, 0, 1), "NCHW",
+         "arrays: the shape of x is (1, 5, 6, 3); expected (1, 3, 5, 6). It fits as NHWC: give"
+         ' x.transpose(0, 3, 1, 2), or layout="NHWC/OIHW".'),
+        (SMALL_X, SMALL_FILTERS.transpose(3, 2, 0, 1), "NHWC",
+         "arrays: the shape of filters is (4, 3, 3, 2); expected (3, 2, 3, 4). They fit as OIHW:"
+         ' give filters.transpose(2, 3, 1, 0), or layout="NHWC/OIHW".'),
+        (SMALL_X, SMALL_FILTERS.transpose(3, 0, 1, 2), "NHWC",
+         "arrays: the shape of filters is (4, 3, 2, 3); expected (3, 2, 3, 4). They fit as OHWI:"
+         ' give filters.transpose(1, 2, 3, 0), or layout="NHWC/OHWI".'),
+        (SMALL_X[..., :2], SMALL_FILTERS, "NHWC",
+         "arrays: the shape of x is (1, 5, 6, 2); expected (1, 5, 6, 3). Arrays are NHWC and"
+         " filters (R, S, C // groups, K), unless `layout` says otherwise."),
+        (SMALL_X.transpose(0, 3, 1, 2), SMALL_FILTERS[0], "NCHW",
+         "arrays: the shape of filters is (2, 3, 4); expected (4, 3, 3, 2). Arrays are NCHW and"
+         " filters (K, C // groups, R, S), unless `layout` says otherwise."),
+    ],
+)  # fmt: skip
+def test_what_would_fit_is_in_the_message(x, filters, layout, message) -> None:
+    with pytest.raises(ArrayError) as refusal:
+        convbench.run(SMALL, x, filters, layout=layout)
+    assert str(refusal.value) == message
+
+
+def test_every_order_that_fits_is_in_the_message() -> None:
+    square = PipelineSpec(1, 6, 7, 5, ConvSpec(3, 3, 3))
+    with pytest.raises(ArrayError) as refusal:
+        convbench.run(square, np.ones((1, 6, 7, 5), "f4"), np.ones((3, 3, 3, 5), "f4"))
+    assert "OHWI: give filters.transpose(1, 2, 3, 0), or" in str(refusal.value)
+    assert "HWOI: give filters.transpose(0, 1, 3, 2), or" in str(refusal.value)
+
+
+def test_filters_of_depthwise_layers_are_none_of_a_dense_one() -> None:
+    with pytest.raises(ArrayError, match="the layout of the filters is HWCM; expected another"):
+        convbench.run(SMALL, SMALL_X, SMALL_FILTERS, layout="HWCM")
+
+
+def test_filters_of_a_depthwise_layer_of_keras_are_known() -> None:
+    message = r'give filters.reshape\(3, 2, 1, 8\), or layout="NHWC/HWCM"'
+    x = np.ones((2, 6, 5, 4), "f4")
+    with pytest.raises(ArrayError, match=message):
+        convbench.run(GROUPED, x, np.ones((3, 2, 4, 2), "f4"), np.ones(8, "f4"))
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,39 @@ def test_shapes_dtypes_and_words_that_do_not_fit() -> None:
         convbench.check(y, PIPELINE, x, filters, bias, accumulation="float8")
 
 
+def test_another_layout_is_checked_in_its_own_order() -> None:
+    x, filters, bias = given(PIPELINE)
+    y = convbench.run(PIPELINE, x, filters, bias)
+    arrays = (x.transpose(0, 3, 1, 2), filters.transpose(3, 2, 0, 1), bias)
+    report = convbench.check(y.transpose(0, 3, 1, 2), PIPELINE, *arrays, layout="torch")
+    assert report == convbench.check(y, PIPELINE, x, filters, bias)
+    wrong = y.copy()
+    wrong[1, 2, 3, 4] += 1
+    report = convbench.check(wrong.transpose(0, 3, 1, 2), PIPELINE, *arrays, layout="torch")
+    assert report.accuracy.index == (1, 2, 3, 4)
+    assert report.reason.endswith("(n, p, q, k)")
+    # The output alone in NHWC: of another shape, and said to be.
+    report = convbench.check(y, PIPELINE, *arrays, layout="torch")
+    assert report.reason == "the shape is (2, 9, 4, 6); expected (2, 6, 9, 4)"
+    assert [cause.name for cause in report.causes] == ["read_as_nhwc"]
+    assert "output.transpose(0, 3, 1, 2)" in report.causes[0].what
+    with pytest.raises(ArrayError, match="the layout is 'NCWH'"):
+        convbench.check(y, PIPELINE, x, filters, bias, layout="NCWH")
+
+
+def test_a_layout_that_fits_by_chance_is_named_first() -> None:
+    pipeline = PipelineSpec(1, 3, 3, 3, ConvSpec(3, 3, 3, padding=1), True)
+    x, filters, bias = given(pipeline)
+    y = convbench.run(pipeline, x, filters, bias, layout="torch")
+    report = convbench.check(y, pipeline, x, filters, bias)
+    assert not report.ok
+    assert report.causes[0].name == "read_as_nchw_oihw"
+    assert report.causes[0].what == (
+        'read as NCHW (input, output) and OIHW (filters) it is right: layout="NCHW"'
+    )
+    assert convbench.check(y, pipeline, x, filters, bias, layout="NCHW").ok
+
+
 # -- the command -----------------------------------------------------------------------------------
 
 
@@ -176,6 +209,21 @@ def test_the_command(files: Path) -> None:
     data = json.loads(command(files, "wrong.npy", "--json").stdout)
     assert data["ok"] is False
     assert data["causes"][0]["name"] == "doubled_bias"
+
+
+def test_the_command_on_nchw(files: Path) -> None:
+    x, y = (np.load(files / f"{name}.npy").transpose(0, 3, 1, 2) for name in "xy")
+    np.save(files / "x.npy", x)
+    np.save(files / "y.npy", y)
+    refused = command(files)
+    assert refused.returncode == 4
+    assert "arrays: the layout is NHWC; expected NCHW/HWIO, in which they fit" in refused.stderr
+    right = command(files, "y.npy", "--layout", "channels_first")
+    assert right.returncode == 0, right.stderr
+    assert command(files, "y.npy", "--layout", "NCHW/HWIO").returncode == 0
+    unknown = command(files, "y.npy", "--layout", "theano")
+    assert unknown.returncode == 4
+    assert "the layout is 'theano'; expected NHWC or NCHW" in unknown.stderr
 
 
 def test_the_command_on_bfloat16(files: Path) -> None:

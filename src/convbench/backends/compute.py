@@ -12,7 +12,16 @@ import numpy as np
 from convbench.backends import open_backend
 from convbench.backends.base import Backend, Run
 from convbench.errors import ArrayError, BrokenContract
-from convbench.stimulus.arrays import Array, DeviceArray, Weights, exactly_an_array
+from convbench.stimulus.arrays import (
+    DATA_ORDERS,
+    FILTER_ORDERS,
+    Array,
+    DeviceArray,
+    Layout,
+    Weights,
+    exactly_an_array,
+    turned,
+)
 from convbench.stimulus.formats import Format, format_of
 from convbench.stimulus.inputs import Inputs
 from convbench.stimulus.spec import PipelineSpec
@@ -26,6 +35,8 @@ def run(
     bias: Array | None = None,
     backend: str = "numpy",
     device: str = "cpu",
+    *,
+    layout: str = "NHWC",
 ) -> Array:
     """Compute a pipeline once.
 
@@ -41,6 +52,10 @@ def run(
         A registered name, with a variant after a dot if one is wanted: ``"tensorflow.xla"``.
     device : str
         ``"cpu"``, ``"gpu:0"``, ...
+    layout : str
+        In which order the axes of `x` and `filters` are, where it is another, and those of the
+        result: ``"NCHW"`` (with filters OIHW), ``"NCHW/HWIO"``, ``"torch"``, ``"onnx"``,
+        ``"keras"``, ``"tflite"``; see :class:`convbench.stimulus.arrays.Layout`.
 
     Returns
     -------
@@ -49,7 +64,8 @@ def run(
     Raises
     ------
     ArrayError
-        If an array is missing, superfluous, or of the wrong shape or dtype.
+        If an array is missing, superfluous, or of the wrong shape or dtype; where another layout
+        would fit, the message has it.
     TargetError, BackendUnavailable, Unsupported
         If that backend cannot do it here; the message says why.
 
@@ -58,18 +74,26 @@ def run(
     >>> import numpy as np
     >>> from convbench import PipelineSpec, PoolSpec
     >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
-    >>> run(PipelineSpec(1, 4, 4, 1, pool=PoolSpec("max", 2)), x)[0, :, :, 0]
+    >>> pipeline = PipelineSpec(1, 4, 4, 1, pool=PoolSpec("max", 2))
+    >>> run(pipeline, x)[0, :, :, 0]
     array([[ 5.,  7.],
            [13., 15.]])
+    >>> run(pipeline, x.reshape(1, 1, 4, 4), layout="NCHW").shape
+    (1, 1, 2, 2)
     """
-    x = np.asarray(x)
-    inputs = checked_inputs(pipeline, x, filters, bias, format_of(x.dtype.name))
+    x, order = np.asarray(x), Layout.parse(layout)
+    inputs = checked_inputs(pipeline, x, filters, bias, format_of(x.dtype.name), order)
     opened = open_backend(Target.parse(f"{backend}@{device}"))
-    return compute(opened, pipeline, inputs).output
+    return order.write_data(compute(opened, pipeline, inputs).output)
 
 
 def checked_inputs(
-    pipeline: PipelineSpec, x: Array, filters: Array | None, bias: Array | None, fmt: Format
+    pipeline: PipelineSpec,
+    x: Array,
+    filters: Array | None,
+    bias: Array | None,
+    fmt: Format,
+    layout: Layout,
 ) -> Inputs:
     """See that arrays fit a pipeline and a format.
 
@@ -79,13 +103,65 @@ def checked_inputs(
         If one is missing, superfluous, or of the wrong shape or dtype.
     """
     dtype = np.dtype(fmt.storage)
-    checked = (
-        _check("x", x, pipeline.input_shape, dtype),
-        _check("filters", filters, pipeline.filter_shape, dtype),
-        _check("bias", bias, pipeline.bias_shape, dtype),
+    x = np.asarray(x)
+    filters, bias = (None if array is None else np.asarray(array) for array in (filters, bias))
+    if pipeline.conv is not None and layout.filter_shape(pipeline) is None:
+        raise ArrayError(
+            f"arrays: the layout of the filters is {layout.filters}; expected another, since that "
+            "is of depthwise convolutions and this is none. Name another."
+        )
+    letters = ", ".join(_SIZES[axis] for axis in layout.filters)
+    rule = f"Arrays are {layout.data} and filters ({letters}), unless `layout` says otherwise."
+    _check(
+        "x",
+        x,
+        layout.data_shape(pipeline.input_shape),
+        dtype,
+        _data_that_fits(pipeline, x, filters, layout) or rule,
     )
-    assert checked[0] is not None
-    return Inputs(checked[0], Weights(fmt.name, *checked[1:]))
+    _check(
+        "filters",
+        filters,
+        layout.filter_shape(pipeline),
+        dtype,
+        _filters_that_fit(pipeline, filters, layout) or rule,
+    )
+    _check("bias", bias, pipeline.bias_shape, dtype, "It has one number for each channel.")
+    if filters is not None:
+        filters = layout.read_filters(filters)
+    return Inputs(layout.read_data(x), Weights(fmt.name, filters, bias))
+
+
+_SIZES = {"H": "R", "W": "S", "I": "C // groups", "O": "K", "C": "C", "M": "K // C"}
+"""What the axes of filters are called in a pipeline."""
+
+
+def _data_that_fits(pipeline: PipelineSpec, x: Array, filters: Array | None, layout: Layout) -> str:
+    """What to do about an input that would fit in another order; "" if it would not."""
+    for data in DATA_ORDERS:
+        if data == layout.data or Layout(data).data_shape(pipeline.input_shape) != x.shape:
+            continue
+        usual = Layout.parse(data).filters
+        orders = (usual, layout.filters, *FILTER_ORDERS)
+        shape = None if filters is None else filters.shape
+        fitting = (f for f in orders if Layout(data, f).filter_shape(pipeline) == shape)
+        turn = turned("x", data, layout.data, x.shape)
+        return f'It fits as {data}: give {turn}, or layout="{Layout(data, next(fitting, usual))}".'
+    return ""
+
+
+def _filters_that_fit(pipeline: PipelineSpec, filters: Array | None, layout: Layout) -> str:
+    """What to do about filters that would fit in another order, or several; "" if in none."""
+    shape = layout.filter_shape(pipeline)
+    if filters is None or shape is None:
+        return ""
+    return " ".join(
+        f"They fit as {order}: give {turned('filters', order, layout.filters, shape)}, or "
+        f'layout="{other}".'
+        for order in FILTER_ORDERS
+        if order != layout.filters
+        and (other := replace(layout, filters=order)).filter_shape(pipeline) == filters.shape
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +260,12 @@ def _computed(backend: Backend, run: Run, output: DeviceArray) -> Computed:
 
 
 def _check(
-    what: str, array: Array | None, shape: tuple[int, ...] | None, dtype: np.dtype[np.generic]
-) -> Array | None:
+    what: str,
+    array: Array | None,
+    shape: tuple[int, ...] | None,
+    dtype: np.dtype[np.generic],
+    hint: str,
+) -> None:
     if (array is None) != (shape is None):
         got, expected = ("missing", f"an array of shape {shape}") if shape else ("given", "none")
         raise ArrayError(
@@ -193,16 +273,11 @@ def _check(
             "pipeline has."
         )
     if array is None:
-        return None
-    array = np.asarray(array)
+        return
     if array.shape != shape:
-        raise ArrayError(
-            f"arrays: the shape of {what} is {array.shape}; expected {shape}. Arrays are NHWC "
-            "and filters (R, S, C // groups, K)."
-        )
+        raise ArrayError(f"arrays: the shape of {what} is {array.shape}; expected {shape}. {hint}")
     if array.dtype.newbyteorder("=") != dtype:
         raise ArrayError(
             f"arrays: the dtype of {what} is {array.dtype.name}; expected {dtype.name}. Convert "
             f"it with .astype({dtype.name!r})."
         )
-    return array

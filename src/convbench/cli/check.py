@@ -5,21 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from convbench.cli.output import EXIT_CODES, show
-from convbench.errors import InputError
+from convbench.errors import ArrayError, InputError, SpecError
 from convbench.stimulus.formats import FORMATS, Precision
 from convbench.words.status import Exit
+
+if TYPE_CHECKING:
+    from convbench.stimulus.spec import PipelineSpec
 
 HELP = "say whether an output from elsewhere is right, and if not, why"
 DESCRIPTION = """\
 The pipeline is a TOML or JSON file with the tables conv and pool and the flag bias, as
 in a row of workloads.toml; n, h, w and c are those of the input. Arrays are .npy files:
-NHWC, filters (R, S, C // groups, K)."""
+NHWC, filters (R, S, C // groups, K), unless --layout says otherwise.
+
+Padding is "VALID", "SAME", "SAME_LOWER", one number, [height, width],
+[[top, bottom], [left, right]] or [top, bottom, left, right]. ONNX's pads have another
+order and are named: padding = {onnx = [top, left, bottom, right]}."""
 EPILOG = f"""\
-example:
+examples:
   convbench check --pipeline spec.toml --input x.npy --filters w.npy --bias b.npy --output y.npy
+  convbench check --pipeline spec.toml --input x.npy --filters w.npy --output y.npy --layout torch
 
 {EXIT_CODES}"""
 
@@ -31,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filters", type=Path, metavar="W.npy")
     parser.add_argument("--bias", type=Path, metavar="B.npy")
     parser.add_argument("--output", type=Path, required=True, metavar="Y.npy", help="to be checked")
+    parser.add_argument(
+        "--layout", default="NHWC", metavar="ORDER",
+        help="in which order the axes of the input and the output, and of the filters, are: NCHW"
+        " (filters OIHW), NCHW/HWIO, NHWC/OHWI, ..., or that of torch, onnx, keras, tensorflow,"
+        " tflite; default: NHWC, filters HWIO",
+    )  # fmt: skip
     parser.add_argument("--dtype", choices=FORMATS, help="default: that of the input")
     parser.add_argument(
         "--precision", choices=get_args(Precision), default="ieee",
@@ -45,23 +59,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.correctness.check import check, render
-    from convbench.stimulus.spec import PipelineSpec
 
     x = _load_array(arguments.input)
-    data = _load_table(arguments.pipeline)
-    if x.ndim == 4:
-        data = dict(zip("nhwc", x.shape, strict=True)) | data
+    filters, bias = (
+        None if path is None else _load_array(path) for path in (arguments.filters, arguments.bias)
+    )
     report = check(
         _load_array(arguments.output),
-        PipelineSpec.from_dict(data),
+        _pipeline(_load_table(arguments.pipeline), x, filters, arguments.layout),
         x,
-        *(path and _load_array(path) for path in (arguments.filters, arguments.bias)),
+        filters,
+        bias,
         dtype=arguments.dtype,
         precision=arguments.precision,
         accumulation=arguments.accumulation,
+        layout=arguments.layout,
     )
     show(arguments, "check", report.to_dict, lambda: render(report))
     return Exit.OK if report.ok else Exit.WRONG
+
+
+def _pipeline(data: dict[str, Any], x: Any, filters: Any, text: str) -> PipelineSpec:
+    """The pipeline of a table, with the sizes of the input where it has none.
+
+    Which size is which depends on the layout: where the filters fit no pipeline so, and fit in
+    another layout, that one is named.
+    """
+    from convbench.stimulus.arrays import DATA_ORDERS, FILTER_ORDERS, Layout
+    from convbench.stimulus.spec import PipelineSpec
+
+    given = Layout.parse(text)
+    if x.ndim != 4:
+        return PipelineSpec.from_dict(data)
+
+    def sized(layout: Layout) -> PipelineSpec:
+        sizes = dict(zip(layout.data.lower(), x.shape, strict=True))
+        return PipelineSpec.from_dict(sizes | data)
+
+    def fits(layout: Layout) -> bool:
+        try:
+            shape = layout.filter_shape(sized(layout))
+        except SpecError:
+            return False
+        return shape == (None if filters is None else filters.shape)
+
+    usual = map(Layout.parse, DATA_ORDERS)
+    others = (Layout(d, f) for d in DATA_ORDERS for f in FILTER_ORDERS)
+    fitting = next(filter(fits, (given, *usual, *others)), given)
+    if not {"n", "h", "w", "c"} & set(data) and fitting.data != given.data:
+        raise ArrayError(
+            f"arrays: the layout is {given}; expected {fitting}, in which they fit the pipeline. "
+            f"Add --layout {fitting}."
+        )
+    return sized(given)
 
 
 def _load_array(path: Path) -> Any:

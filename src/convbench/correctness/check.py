@@ -14,9 +14,10 @@ import numpy as np
 from convbench.backends.compute import checked_inputs
 from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
 from convbench.correctness.causes import Cause, causes_of, causes_of_shape, place
+from convbench.correctness.readings import Given, reading_that_explains
 from convbench.correctness.sample import sample
 from convbench.errors import ArrayError
-from convbench.stimulus.arrays import Array
+from convbench.stimulus.arrays import Array, Layout
 from convbench.stimulus.formats import FORMATS, Format, Precision, format_of
 from convbench.stimulus.spec import PipelineSpec
 from convbench.words.table import remark, stacked
@@ -91,6 +92,7 @@ def check(
     precision: Precision = "ieee",
     accumulation: str | None = None,
     seed: int = 0,
+    layout: str = "NHWC",
 ) -> Report:
     """Say whether an output is right within what its arithmetic allows.
 
@@ -110,11 +112,14 @@ def check(
         16-bit formats, else the format itself.
     seed : int
         Of the sample of positions that is looked at in a large output.
+    layout : str
+        In which order the axes of the arrays are, where it is another; see
+        :func:`convbench.run`. The element that a report names is (n, p, q, k) all the same.
 
     Raises
     ------
     ArrayError
-        If the inputs do not fit the pipeline, or the format is unknown.
+        If the inputs do not fit the pipeline, or the format or the layout is unknown.
 
     Examples
     --------
@@ -130,18 +135,21 @@ def check(
     (False, 'flipped_filters')
     """
     fmt = _format(dtype or np.asarray(x).dtype.name, precision)
-    got = np.asarray(got)
-    inputs = checked_inputs(pipeline, x, filters, bias, fmt)
+    got, order = np.asarray(got), Layout.parse(layout)
+    inputs = checked_inputs(pipeline, x, filters, bias, fmt, order)
     if accumulation is not None:
         format_of(accumulation)
     added = accumulation or fmt.accumulation
     arithmetic = f"{fmt.name}, added in {added}"
-    if got.shape != pipeline.output_shape:
-        reason = f"the shape is {got.shape}; expected {pipeline.output_shape}"
-        found: tuple[Cause, ...] = ()
-        if got.dtype.kind == "f" or got.dtype.name in FORMATS:
-            found = tuple(causes_of_shape(got, pipeline, inputs, added))
+    filters, bias = (None if array is None else np.asarray(array) for array in (filters, bias))
+    given = Given(got, pipeline, np.asarray(x), filters, bias, order, fmt.name, added)
+    if got.shape != (shape := order.data_shape(pipeline.output_shape)):
+        reason = f"the shape is {got.shape}; expected {shape}"
+        found = _readings(given, seed)
+        if got.ndim == len(shape) and got.dtype.newbyteorder("=") == np.dtype(fmt.storage):
+            found += tuple(causes_of_shape(order.read_data(got), pipeline, inputs, added))
         return Report(False, reason, None, arithmetic, causes=found)
+    got = order.read_data(got)
     if got.dtype.newbyteorder("=") != np.dtype(fmt.storage):
         reason = f"the dtype is {got.dtype.name}; expected {fmt.storage}"
         return Report(False, reason, None, arithmetic)
@@ -154,8 +162,11 @@ def check(
     causes: tuple[Cause, ...] = ()
     if not accuracy.ok:
         reason = f"{accuracy.wrong} of {accuracy.of} elements are wrong; the worst is {accuracy}"
+        if order.data != "NHWC":
+            reason += " (n, p, q, k)"
         where = place(got, expected)
-        causes = tuple(causes_of(got, pipeline, inputs, added, accuracy))
+        causes = _readings(given, seed)
+        causes += tuple(causes_of(got, pipeline, inputs, added, accuracy))
     return Report(
         accuracy.ok, reason, accuracy, arithmetic, relative, there, causes,
         sampled=0 if positions is None else len(positions[0]),
@@ -200,6 +211,12 @@ def _notes(report: Report) -> Iterator[str]:
         )
     if report.sampled:
         yield f"{report.sampled} positions were looked at, corners and edges too."
+
+
+def _readings(given: Given, seed: int) -> tuple[Cause, ...]:
+    """The reading of the arrays or of the pads under which the output is right, if there is one."""
+    reading = reading_that_explains(given, seed)
+    return () if reading is None else (Cause(reading.name, reading.what, reading.ratio),)
 
 
 def _format(dtype: str, precision: str) -> Format:
