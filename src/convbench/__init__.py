@@ -10,7 +10,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from convbench.errors import BackendUnavailable, ConvbenchError, SpecError, Unsupported
+from convbench.errors import (
+    BackendUnavailable,
+    ConvbenchError,
+    DeviationWarning,
+    SpecError,
+    Unsupported,
+)
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ __all__ = [
     "BackendUnavailable",
     "ConvSpec",
     "ConvbenchError",
+    "DeviationWarning",
     "PipelineSpec",
     "PoolSpec",
     "SpecError",

@@ -1,4 +1,4 @@
-"""Everything convbench raises on purpose.
+"""Everything convbench raises or warns of on purpose.
 
 ::
 
@@ -12,6 +12,9 @@
     +-- BrokenContract          a backend that does what the contract forbids
     +-- Blind                   a check that passes what is known to be wrong: exit code 2
     +-- Unsupported             a hole in a backend that it has declared, with the reason
+
+    UserWarning
+    +-- DeviationWarning        an output that differs from the definition, as was declared
 
 An exception that a library raises while it computes is none of these: it is caught where cells are
 run and becomes a failed cell (:mod:`convbench.machine.failures`).
@@ -91,3 +94,7 @@ class Blind(ConvbenchError):
 
 class Unsupported(ConvbenchError, NotImplementedError):
     """A backend has declared that it does not compute this, and why."""
+
+
+class DeviationWarning(UserWarning):
+    """An output differs from the definition, in a way that its backend has declared."""

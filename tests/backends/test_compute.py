@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import convbench
-from convbench import ConvSpec, PipelineSpec, PoolSpec
+from convbench import ConvSpec, DeviationWarning, PipelineSpec, PoolSpec
+from convbench.backends import compute as computing
+from convbench.backends.base import Hole, HoleKind
 from convbench.backends.compute import compute
 from convbench.backends.numpy import NumpyBackend
 from convbench.correctness.accuracy import accuracy_of, refer_for
@@ -139,6 +141,82 @@ def test_filters_of_a_depthwise_layer_of_keras_are_known() -> None:
     x = np.ones((2, 6, 5, 4), "f4")
     with pytest.raises(ArrayError, match=message):
         convbench.run(GROUPED, x, np.ones((3, 2, 4, 2), "f4"), np.ones(8, "f4"))
+
+
+# -- deviations ------------------------------------------------------------------------------------
+
+
+def pooled(x, backend: str, op: str = "max"):
+    n, h, w, c = x.shape
+    try:
+        return convbench.run(PipelineSpec(n, h, w, c, pool=PoolSpec(op, 2)), x, backend=backend)
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "tensorflow.xla"])
+def test_a_nan_that_is_swallowed_is_told(backend: str) -> None:
+    x = np.arange(32, dtype="f4").reshape(1, 4, 4, 2)
+    x[0, 1, 2, 1] = np.nan
+    with pytest.warns(DeviationWarning) as told:
+        y = pooled(x, backend)
+    assert np.isfinite(y).all()
+    (warning,) = told
+    assert warning.filename == __file__
+    assert str(warning.message).startswith(
+        "tensorflow: 1 of 8 results are not as defined: at [0, 0, 1, 1] it is 15, where nan is"
+        " right. nan"
+    )
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "tensorflow.xla", "numpy"])
+def test_what_does_not_deviate_is_not_told(backend: str) -> None:
+    """Warnings are errors here. None of these is swallowed by any of them."""
+    x = np.arange(50, dtype="f4").reshape(1, 5, 5, 2)
+    pooled(x, backend)
+    x[0, 1, 2, 1], x[0, 0, 0, 0] = np.inf, -np.inf
+    assert pooled(x, backend)[0, 0, 1, 1] == np.inf
+    x[0, 4, 4, 0] = np.nan  # no window reads the last row
+    pooled(x, backend)
+    x[0, 0, 1, 0] = np.nan
+    assert np.isnan(pooled(x, backend, "avg")).sum() == 1
+    if backend == "numpy":
+        pooled(x, backend)
+
+
+def test_denormal_numbers_that_are_flushed_are_told() -> None:
+    pipeline = PipelineSpec(1, 2, 2, 1, ConvSpec(1, 1, 1))
+    filters = np.full((1, 1, 1, 1), 2, "f4")
+    x = np.float32([1e-40, 3.0, -1.0, 0.5]).reshape(1, 2, 2, 1)
+    try:
+        with pytest.warns(DeviationWarning, match="1 of 4 results .*denormal numbers: TensorFlow"):
+            convbench.run(pipeline, x, filters, backend="tensorflow")
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    # Beside ordinary numbers they do not show.
+    wide = PipelineSpec(1, 2, 2, 1, ConvSpec(1, 2, 2))
+    convbench.run(wide, x, np.ones((2, 2, 1, 1), "f4"), backend="tensorflow")
+
+
+def test_a_deviation_on_all_numbers_is_told_once(monkeypatch) -> None:
+    class Rough(NumpyBackend):
+        capabilities = replace(
+            NumpyBackend.capabilities,
+            holes=(Hole("everything", "it halves", kind=HoleKind.DEVIATES),),
+        )
+
+        def build(self, pipeline, weights):
+            run = super().build(pipeline, weights)
+            return replace(run, function=lambda x: run(x) / 2)
+
+    opening = computing.open_backend
+    monkeypatch.setattr(
+        computing, "open_backend",
+        lambda target: Rough("cpu") if target.backend == "rough" else opening(target),
+    )  # fmt: skip
+    with pytest.warns(DeviationWarning, match="at .* it is 18.75, where 37.5 is right") as told:
+        convbench.run(SPEC, X, FILTERS, BIAS, backend="rough")
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.errors import ArrayError
 from convbench.stimulus.formats import FLOAT32, FLOAT64, FORMATS, Fill, format_of
-from convbench.stimulus.inputs import exact_magnitude, make_inputs
+from convbench.stimulus.inputs import exact_magnitude, fills_of, flushed, make_inputs
 
 PIPELINE = PipelineSpec(2, 7, 5, 3, ConvSpec(6, 3, 2), True, PoolSpec("avg", 2))
 
@@ -137,3 +137,37 @@ def test_in_float64_the_numbers_are_the_same(dtype: str) -> None:
         assert np.array_equal(array.astype(given.dtype), given)
     alone = make_inputs(PIPELINE.stages()["pool"], dtype, Fill.NORMAL, 0).in_float64()
     assert (alone.weights.filters, alone.weights.bias) == (None, None)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("fill", Fill)
+def test_a_fill_is_known_by_its_numbers(fill: Fill, dtype: str) -> None:
+    inputs = make_inputs(PIPELINE, dtype, fill, 0)
+    found = fills_of(inputs)
+    assert fill in found
+    assert (Fill.NONFINITE in found) == (fill is Fill.NONFINITE)
+    assert (Fill.DENORMAL in found) == (fill in {Fill.DENORMAL, Fill.ADVERSARIAL})
+    assert (Fill.INTEGERS in found) == (fill not in {Fill.NORMAL, Fill.ADVERSARIAL})
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_what_is_flushed_has_no_denormal_numbers_and_all_the_others(dtype: str) -> None:
+    inputs = make_inputs(PIPELINE, dtype, Fill.ADVERSARIAL, 0)
+    tiny, x, left = FORMATS[dtype].tiny, inputs.x.astype("f8"), flushed(inputs).x
+    assert left.dtype == inputs.x.dtype
+    denormal = np.abs(x) < tiny
+    assert (x[denormal] != 0).any()
+    assert (left[denormal] == 0).all()
+    assert np.array_equal(left[~denormal], inputs.x[~denormal])
+
+
+def test_integers_stay_exact_over_a_divisor_that_is_a_power_of_two() -> None:
+    def largest(divisor: int, fmt: str) -> int | None:
+        pool = PoolSpec("avg", (3, 1), divisor_override=divisor)
+        return exact_magnitude(PipelineSpec(1, 6, 6, 1, pool=pool), FORMATS[fmt])
+
+    assert largest(3, "float32") is None
+    assert largest(1, "float32") == largest(4, "float32") == 8
+    # The quotient itself has to be a number of the format.
+    assert largest(2**11, "float16") == 8
+    assert largest(2**12, "float16") is None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import secrets
+import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convbench.backends import open_backend
-from convbench.backends.base import Backend, Run
-from convbench.errors import ArrayError, BrokenContract
+from convbench.backends.base import Backend, HoleKind, Run
+from convbench.errors import ArrayError, BrokenContract, DeviationWarning
 from convbench.stimulus.arrays import (
     DATA_ORDERS,
     FILTER_ORDERS,
@@ -22,8 +24,8 @@ from convbench.stimulus.arrays import (
     exactly_an_array,
     turned,
 )
-from convbench.stimulus.formats import Format, format_of
-from convbench.stimulus.inputs import Inputs
+from convbench.stimulus.formats import Fill, Format, format_of
+from convbench.stimulus.inputs import Inputs, fills_of, flushed
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 
@@ -61,6 +63,13 @@ def run(
     -------
     array of shape (N, P, Q, K)
 
+    Warns
+    -----
+    DeviationWarning
+        If the backend declares that it differs from the definition on inputs like these, and it
+        does on these. Where they hold inf, nan or denormal numbers, NumPy computes the same once
+        more to see that.
+
     Raises
     ------
     ArrayError
@@ -84,7 +93,53 @@ def run(
     x, order = np.asarray(x), Layout.parse(layout)
     inputs = checked_inputs(pipeline, x, filters, bias, format_of(x.dtype.name), order)
     opened = open_backend(Target.parse(f"{backend}@{device}"))
-    return order.write_data(compute(opened, pipeline, inputs).output)
+    output = compute(opened, pipeline, inputs).output
+    _warn_of_deviations(opened, pipeline, inputs, output)
+    return order.write_data(output)
+
+
+def _warn_of_deviations(
+    backend: Backend, pipeline: PipelineSpec, inputs: Inputs, output: Array
+) -> None:
+    """Say where a declared deviation shows in an output, by NumPy's, which has none."""
+    holes = [hole for hole in backend.capabilities.holes if hole.kind is HoleKind.DEVIATES]
+    where = (pipeline, inputs.weights.dtype, backend.variant, backend.device)
+    fills = fills_of(inputs) if holes else ()
+    met = {
+        hole: fills_ for hole in holes if (fills_ := [f for f in fills if hole.covers(*where, f)])
+    }
+    if not met:
+        return
+    definition = open_backend(Target.parse("numpy@cpu"))
+    right = compute(definition, pipeline, inputs).output
+    without = compute(definition, pipeline, flushed(inputs)).output
+    for hole, fills_ in met.items():
+        differs = np.logical_or.reduce([_differs(f, output, right, without) for f in fills_])
+        if differs.any():
+            first = tuple(int(i) for i in np.argwhere(differs)[0])
+            warnings.warn(
+                f"{backend.name}: {np.count_nonzero(differs)} of {differs.size} results are not as"
+                f" defined: at {list(first)} it is {float(output[first]):.6g}, where"
+                f" {float(right[first]):.6g} is right. {hole}. numpy@cpu does it as defined.",
+                DeviationWarning,
+                stacklevel=3,
+            )
+
+
+def _differs(
+    fill: Fill, output: Array, right: Array, without_denormals: Array
+) -> NDArray[np.bool_]:
+    """Where an output differs from the right one by more than rounding, on inputs of a fill."""
+    got, right = output.astype(np.float64), right.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        if fill is Fill.NONFINITE:
+            same = (got == right) | (np.isnan(got) & np.isnan(right))
+            differs: NDArray[np.bool_] = ~same & ~(np.isfinite(got) & np.isfinite(right))
+        elif fill is Fill.DENORMAL:  # flushed, if that is what it is nearer to
+            differs = np.abs(got - without_denormals.astype(np.float64)) < np.abs(got - right)
+        else:
+            differs = got != right
+    return differs
 
 
 def checked_inputs(

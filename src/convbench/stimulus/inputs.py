@@ -75,6 +75,37 @@ def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int)
     return Inputs(x, Weights(dtype, filters, bias)).each(lambda array: array.astype(fmt.storage))
 
 
+def fills_of(inputs: Inputs) -> tuple[Fill, ...]:
+    """What arrays from anywhere are like: each fill whose kind of numbers they hold.
+
+    Reals may be as hard as `Fill.ADVERSARIAL` or not; nothing in them tells it.
+
+    Examples
+    --------
+    >>> fills_of(Inputs(np.float32([[[[1.0, np.nan, 1e-40]]]]), Weights("float32")))
+    (<Fill.NONFINITE: 'nonfinite'>, <Fill.DENORMAL: 'denormal'>, <Fill.INTEGERS: 'integers'>)
+    """
+    weights = inputs.weights
+    arrays = [array for array in (inputs.x, weights.filters, weights.bias) if array is not None]
+    tiny = format_of(weights.dtype).tiny
+    finite = [array[np.isfinite(array)] for array in arrays]
+    normal = [array[np.abs(array) >= tiny] for array in finite]
+    fills = []
+    if any(some.size < array.size for some, array in zip(finite, arrays, strict=True)):
+        fills.append(Fill.NONFINITE)
+    if any(np.count_nonzero(some) > sure.size for some, sure in zip(finite, normal, strict=True)):
+        fills.append(Fill.DENORMAL)
+    if all((np.rint(array) == array).all() for array in normal):
+        return (*fills, Fill.INTEGERS)
+    return (*fills, Fill.NORMAL, Fill.ADVERSARIAL)
+
+
+def flushed(inputs: Inputs) -> Inputs:
+    """The same numbers with zeros for the denormal ones."""
+    tiny = format_of(inputs.weights.dtype).tiny
+    return inputs.each(lambda array: np.where(np.abs(array) < tiny, 0, array).astype(array.dtype))
+
+
 def exact_magnitude(pipeline: PipelineSpec, fmt: Format) -> int | None:
     """The largest m <= 8 with which every partial sum of integers in [-m, m] is exact.
 
