@@ -149,6 +149,8 @@ def main() -> None:
         print(f"{number + 1} of {len(pipelines)}: {label}", file=sys.stderr)
         for dtype in dtypes:
             for name in arguments.fault or FAULTS:
+                if name in BEYOND_RANGE and FORMATS[dtype].digits > 11:
+                    continue  # there the sums themselves go beyond the range
                 inputs = inputs_for(pipeline, dtype, name, arguments.seed)
                 expected = refer(pipeline, inputs)
                 arrays = (inputs.x, inputs.weights.filters, inputs.weights.bias)

@@ -84,7 +84,8 @@ class Cause:
     Attributes
     ----------
     name : str
-        A name in :data:`convbench.correctness.faults.FAULTS`.
+        A name in :data:`convbench.correctness.faults.FAULTS`, or that of a
+        :class:`convbench.correctness.readings.Reading`.
     what : str
         In words, and where, if it is not everywhere.
     ratio : float
@@ -209,6 +210,8 @@ class _Suspicion:
             fault, self.pipeline, exact, lambda output: bool(rounding) or self._is_near(output)
         ):
             expected = _expected(output, size, self.pipeline, self.inputs, self.accumulation)
+            same = output == self.right.output  # of which the fault may have cut the magnitude
+            expected.bound[same] = self.right.bound[same]
             if fault.grid:
                 cause = self._on_grid(name, expected)
             elif fault.sums:
@@ -221,7 +224,9 @@ class _Suspicion:
 
     def _is_near(self, output: Float64) -> bool:
         """Whether what is wrong could be this: cheaper than to work out how near it has to be."""
-        bound = self.right.bound
+        # Where nothing is rounded the fault may round.
+        rounded = format_of(self.inputs.weights.dtype).unit_roundoff * np.abs(self.values)
+        bound = np.maximum(self.right.bound, rounded)
         most = float(bound[np.isfinite(bound)].max(initial=0.0))
         with np.errstate(invalid="ignore"):
             far = np.abs(output - self.values)[self.wrong] > _FAR * most
