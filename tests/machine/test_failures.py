@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from convbench.machine import nvidia
-from convbench.machine.failures import explain, explain_exit, explain_timeout
+from convbench.machine import failures, nvidia
+from convbench.machine.catalogue import When
+from convbench.machine.failures import explain, explain_exit, explain_timeout, note_success
 from convbench.machine.nvidia import memory_in_words
 
 from .test_facts import CARD, plant_driver
@@ -17,6 +18,7 @@ from .test_facts import CARD, plant_driver
 def no_card(monkeypatch):
     """Whatever the machine has, there is no driver unless a test plants it."""
     monkeypatch.setattr(nvidia, "has_nvidia_driver", lambda root="/": False)
+    monkeypatch.setitem(failures._here, "when", When.START)
 
 
 class InternalError(Exception):
@@ -241,7 +243,9 @@ def test_what_the_context_does_not_survive(message: str, reason: str) -> None:
 
 def test_a_message_about_the_loader_is_not_about_memory() -> None:
     message = "libgomp.so.1: cannot allocate memory in static TLS block"
-    assert explain(ImportError(message)).remedy == ""
+    told = explain(ImportError(message))
+    assert "memory has nothing to do with it" in told.reason
+    assert "Import it first" in told.remedy
 
 
 # -- what nvidia-smi says --------------------------------------------------------------------------
@@ -355,7 +359,46 @@ def test_ends_of_processes() -> None:
     crashed = explain_exit(-11, "Fatal Python error: Segmentation fault")
     assert "SIGSEGV" in crashed.reason
     assert "Fatal Python error" in crashed.reason
+    assert "AVX" in explain_exit(-4, "").reason
+    assert "divided by zero" in explain_exit(-8, "").reason
     assert explain_exit(7, "").kind == "exit status 7"
     assert "cuBLAS" in explain_exit(1, "E0000 failed to create cublas handle").reason
     assert explain_exit(-200, "").kind == "killed by signal 200"
     assert "within 3 s" in explain_timeout(3).reason
+
+
+# -- at the first use, or after others had worked --------------------------------------------------
+
+LAUNCH = InternalError("Blas SGEMM launch failed : m=1, n=6, k=75")
+
+
+def test_what_fails_after_others_had_worked_could_start() -> None:
+    assert "could not start" in explain(LAUNCH).reason
+    note_success()
+    later = explain(LAUNCH)
+    assert "could not start" not in later.reason
+    assert "after others had worked" in later.reason
+    assert "xid" in later.remedy
+    assert explain(LAUNCH, When.START).reason != later.reason == explain(LAUNCH, When.MIDDLE).reason
+
+
+def test_a_process_that_had_answered_could_start() -> None:
+    said = "failed to run cuBLAS routine cublasSgemm_v2: CUBLAS_STATUS_EXECUTION_FAILED"
+    assert "At the first use" in explain_exit(-6, said).reason
+    assert "It could start" in explain_exit(-6, said, worked=True).reason
+
+
+def test_what_came_first_is_the_reason_and_not_what_came_of_it() -> None:
+    said = (
+        "Could not find cuda drivers on your machine, GPU will not be used.\n"
+        "Loaded runtime CuDNN library: 8.5.0 but source was compiled with: 8.6.0.\n"
+        "FAILED_PRECONDITION: DNN library initialization failed.\nAborted (core dumped)\n"
+    )
+    assert explain_exit(-6, said).reason.startswith("cuDNN has another version")
+    assert explain(RuntimeError(said)).reason.startswith("cuDNN has another version")
+
+
+def test_what_is_harmless_is_no_reason() -> None:
+    said = "This TensorFlow binary is optimized to use available CPU instructions"
+    assert explain(ValueError(said)).remedy == ""
+    assert "SIGKILL" in explain_exit(-9, said).reason

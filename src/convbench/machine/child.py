@@ -75,6 +75,7 @@ class Child:
         self._mark = uuid.uuid4().hex
         ours, theirs = context.Pipe()
         self._channel = Channel(ours)
+        self._worked = False
         self._process = context.Process(
             target=_run, args=(function, arguments, theirs, str(self._stderr)), daemon=True
         )
@@ -129,14 +130,17 @@ class Child:
             while True:
                 message = self._channel.receive(max(0.0, end_s - time.monotonic()), most_bytes)
                 if message["to"] == self._asked:  # and not one that nobody waits for any more
-                    return _restored(message["answer"])
+                    answer = _restored(message["answer"])
+                    self._worked |= self._asked > 0 and not isinstance(answer, Outcome)
+                    return answer
         except (Malformed, TypeError, ValueError, LookupError) as error:
             return self._lost(Outcome.malformed(error))
         except Late:
             return self._lost(explain_timeout(timeout_s))
         except (EOFError, OSError):
             self._process.join(timeout=10)
-            return explain_exit(self._process.exitcode or 0, _tail(self._stderr))
+            code, said = self._process.exitcode or 0, _tail(self._stderr)
+            return explain_exit(code, said, worked=self._worked)
 
     @property
     def pid(self) -> int:
@@ -336,7 +340,7 @@ class _Forked(Child):
         ours, theirs = multiprocessing.Pipe()
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
-            self._asked = 0
+            self._asked, self._worked = 0, False
             self._mark = ""  # that of its environment is the template's
             self._channel = Channel(ours)
             try:
