@@ -41,6 +41,29 @@ def test_it_answers_and_says_how_it_died(child):
     assert child.ask("two", 60.0).kind == "exit status 3"
 
 
+def fail(first, pipe):
+    """Say something unasked, then each question, and die of "die" as a library may."""
+    pipe.send(first)
+    while (question := pipe.recv()) != "die":
+        pipe.send(question)
+    sys.stderr.write("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED\n")
+    sys.exit(1)
+
+
+@pytest.mark.parametrize(
+    ("questions", "reason"),
+    [(("die",), "At the first use"), (("one", "die"), "after others had worked")],
+)
+def test_of_one_that_had_answered_it_is_not_said_that_it_could_not_start(questions, reason):
+    failing = Child(fail, ("hello",))
+    try:
+        assert failing.receive(60.0) == "hello"
+        *_, answer = [failing.ask(question, 60.0) for question in questions]
+    finally:
+        failing.close()
+    assert reason in answer.reason
+
+
 def test_the_answer_to_a_question_that_was_given_up_is_not_that_to_the_next(child, monkeypatch):
     assert child.receive(60.0) == "hello"
 

@@ -88,10 +88,10 @@ def explain_exit(exit_code: int, stderr: str, *, worked: bool = False) -> Outcom
     reason = f"the process ended before it answered ({kind})"
     if ended := of_signal(-exit_code):
         _, advice = ended.advice(when)[0]
-        return _lost(kind, f"{reason}: {advice.cause}{said}", advice.remedy)
-    return _lost(
-        kind, reason + said, "The other cells are not affected; run this one alone to see more."
-    )
+        cause = advice.cause[0].upper() + advice.cause[1:]
+        return _lost(kind, f"{reason}{said}. {cause}", advice.remedy)
+    alone = "The other cells are not affected; run this one alone to see more."
+    return _lost(kind, reason + said, alone)
 
 
 def with_the_card(entry: Entry, advice: Advice) -> str:
