@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,17 @@ def test_a_module_outside_the_rooms_is_refused(tmp_path):
     refused = lint()
     assert refused.returncode == 1
     assert "stray" in refused.stdout
+
+
+def test_a_wheel_has_all_that_is_in_the_package(tmp_path):
+    """Data, too: the catalogue of messages is none of Python's files."""
+    wheel = pytest.importorskip("flit_core.wheel")
+    made = wheel.make_wheel_in(ROOT / "pyproject.toml", tmp_path)
+    with zipfile.ZipFile(made.file) as archive:
+        names = set(archive.namelist())
+    files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert PACKAGE / "machine" / "messages.toml" in files
+    assert {str(path.relative_to(PACKAGE.parent)) for path in files} <= names
 
 
 def test_one_version():

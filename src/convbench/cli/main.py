@@ -21,6 +21,7 @@ from convbench.cli import (
     check,
     compare,
     doctor,
+    explain,
     gate,
     notebook,
     report,
@@ -46,6 +47,7 @@ COMMANDS = (
     compare,
     gate,
     report,
+    explain,
 )
 
 _DESCRIPTION = """\
@@ -63,6 +65,7 @@ Is the convolution still right, is it slower, and how sure are we?
   convbench compare A B       what became wrong or slower between two measured commits
   convbench gate A [B]        measure two commits side by side: is B wrong, or slower?
   convbench report            one page that shows all of it, to open in a browser
+  convbench explain MESSAGE   what an error message or a log means, and what to do
 """
 
 
