@@ -23,8 +23,9 @@ _BLOCK_BYTES = 1 << 20
 _OVERLAP_BYTES = 1 << 13
 """What is read again with the next block, since a message may lie across the two."""
 
-_MOST_BEATEN = 200
-"""Lines on which a particular entry may beat a general one, before that is given up."""
+_MOST_TRIED = 200
+"""Lines on which a particular entry may beat a general one, before that is given up; and errors of a
+block that are looked at, from its end."""
 
 _BEFORE_BYTES, _QUOTED_BYTES = 80, 320
 
@@ -252,7 +253,7 @@ class _Search:
 
     def __init__(self) -> None:
         self.line = 1
-        self._left = dict.fromkeys(catalogue(), _MOST_BEATEN)
+        self._left = dict.fromkeys(catalogue(), _MOST_TRIED)
         self._found: list[Finding] = []
         self._error = ""
         self._empty = True
@@ -283,10 +284,11 @@ class _Search:
                 break
         self._worked = self._worked or worked_at is not None
         self._begun = self._begun or begun_at is not None
-        for match in _ERROR.matches(small):
+        for match in [*_ERROR.matches(small)][: -_MOST_TRIED - 1 : -1]:
             at, end = _line_around(small, match)
             if _best(small[at:end]) is None:
                 self._error = _quote(text, match.span())
+                break
 
     def reading(self) -> Reading:
         """All of it, in order."""
@@ -327,8 +329,8 @@ def _best(text: bytes) -> Entry | None:
 
 
 def _first(patterns: Iterable[Pattern], text: bytes) -> int | None:
-    starts = (match.start() for pattern in patterns for match in [*pattern.matches(text)][:1])
-    return min(starts, default=None)
+    matches = (next(pattern.matches(text), None) for pattern in patterns)
+    return min((match.start() for match in matches if match), default=None)
 
 
 _PROGRESS = tuple(
