@@ -55,15 +55,15 @@ def test_its_own_example_is_told_as_it(entry) -> None:
     assert names(f"x = 1\n{entry.example!r}\ny = 2")[0] == entry.name  # as Python quotes it
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_pattern_is_of_small_letters_bounded_and_quick_to_look_for(pattern: str) -> None:
-    assert re.sub(r"\\.", "", pattern) == re.sub(r"\\.", "", pattern).lower()
-    assert not re.search(r"(?<!\\)[*+](?!\w)", re.sub(r"\[[^\]]*\]", "", pattern))
-    assert len(needle(pattern)) >= 3
+def test_patterns_are_of_small_letters_bounded_and_quick_to_look_for() -> None:
+    plain = [re.sub(r"\\.", "", pattern) for pattern in PATTERNS]  # without \S and its like
+    assert plain == [pattern.lower() for pattern in plain]
+    assert [pattern for pattern in plain if re.search(r"[*+]", pattern)] == []
+    assert [pattern for pattern in PATTERNS if len(needle(pattern)) < 3] == []
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@settings(max_examples=10, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=5, suppress_health_check=list(HealthCheck), deadline=None)
 @given(data=st.data())
 def test_whatever_fits_a_pattern_has_its_needle(pattern: str, data) -> None:
     compiled = Pattern.of(pattern)

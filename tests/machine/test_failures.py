@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
+import convbench
 from convbench.machine import failures, nvidia
 from convbench.machine.catalogue import When
 from convbench.machine.failures import explain, explain_exit, explain_timeout, note_success
@@ -380,6 +382,12 @@ def test_what_fails_after_others_had_worked_could_start() -> None:
     assert "after others had worked" in later.reason
     assert "xid" in later.remedy
     assert explain(LAUNCH, When.START).reason != later.reason == explain(LAUNCH, When.MIDDLE).reason
+
+
+def test_whatever_is_computed_is_remembered() -> None:
+    pool = convbench.PipelineSpec(1, 2, 2, 1, pool=convbench.PoolSpec("max", 2))
+    convbench.run(pool, np.ones((1, 2, 2, 1), "float32"))
+    assert "It could start" in explain(LAUNCH).reason
 
 
 def test_a_process_that_had_answered_could_start() -> None:
