@@ -24,8 +24,8 @@ _OVERLAP_BYTES = 1 << 13
 """What is read again with the next block, since a message may lie across the two."""
 
 _MOST_TRIED = 200
-"""Lines on which a particular entry may beat a general one, before that is given up; and errors of a
-block that are looked at, from its end."""
+"""Lines on which a particular entry may beat a general one, before that is given up; and errors of
+a block that are looked at, from its end."""
 
 _BEFORE_BYTES, _QUOTED_BYTES = 80, 320
 
