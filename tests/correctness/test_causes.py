@@ -173,6 +173,36 @@ def test_layouts_memory_and_groups() -> None:
     assert causes(convbench.run(pipeline, first, filters)) == ["input_of_another_group"]
 
 
+@pytest.mark.parametrize("which", ["sliced", "strided", "transposed", "filters"])
+def test_an_array_that_is_a_part_of_another_was_read_as_if_it_were_dense(which: str) -> None:
+    whole = reals(2, 9, 9, 8)
+    x = {
+        "sliced": whole[:1, 1:7, :6, :4],
+        "strided": whole[:1, :6, :6, ::2],
+        "transposed": whole[:1, :6, :6, :4].transpose(0, 2, 1, 3),
+        "filters": np.ascontiguousarray(whole[:1, :6, :6, :4]),
+    }[which]
+    filters = reals(3, 3, 4, 5, seed=1)[..., :3]
+    pipeline = PipelineSpec(1, 6, 6, 4, conv=ConvSpec(3, 3, 3))
+
+    def dense(array: np.ndarray, owner: np.ndarray) -> np.ndarray:
+        """As a kernel reads it that is given a pointer and a shape."""
+        start = (array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]) // 4
+        return owner.reshape(-1)[start : start + array.size].reshape(array.shape)
+
+    if which == "filters":
+        wrong = convbench.run(pipeline, x, dense(filters, filters.base))
+    else:
+        wrong = convbench.run(pipeline, dense(x, whole), np.ascontiguousarray(filters))
+        filters = np.ascontiguousarray(filters)
+    report = check(wrong, pipeline, x, filters)
+    assert names(report) == ["misread_strides"]
+    assert "np.ascontiguousarray" in report.causes[0].what
+    right = convbench.run(pipeline, np.ascontiguousarray(x), np.ascontiguousarray(filters))
+    assert check(right, pipeline, x, filters).ok
+    assert names(check(right[:, ::-1], pipeline, x, filters)) == []
+
+
 def test_where_it_is_wrong() -> None:
     x, filters = reals(3, 4, 4, 4), reals(3, 3, 4, 2, seed=1)
     pipeline = PipelineSpec(3, 4, 4, 4, conv=ConvSpec(2, 3, 3, padding=(1, 1, 1, 1)))

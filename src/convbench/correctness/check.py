@@ -14,7 +14,7 @@ import numpy as np
 from convbench.backends.compute import checked_inputs
 from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, refer
 from convbench.correctness.causes import Cause, causes_of, causes_of_shape, place
-from convbench.correctness.readings import Given, reading_that_explains
+from convbench.correctness.readings import Given, memory_that_explains, reading_that_explains
 from convbench.correctness.sample import sample
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array, Layout
@@ -166,7 +166,9 @@ def check(
             reason += " (n, p, q, k)"
         where = place(got, expected)
         causes = _readings(given, seed)
-        causes += tuple(causes_of(got, pipeline, inputs, added, accuracy))
+        known = {cause.name for cause in causes}
+        more = causes_of(got, pipeline, inputs, added, accuracy)
+        causes += tuple(cause for cause in more if cause.name not in known)
     return Report(
         accuracy.ok, reason, accuracy, arithmetic, relative, there, causes,
         sampled=0 if positions is None else len(positions[0]),
@@ -214,9 +216,9 @@ def _notes(report: Report) -> Iterator[str]:
 
 
 def _readings(given: Given, seed: int) -> tuple[Cause, ...]:
-    """The reading of the arrays or of the pads under which the output is right, if there is one."""
-    reading = reading_that_explains(given, seed)
-    return () if reading is None else (Cause(reading.name, reading.what, reading.ratio),)
+    """The readings of the arrays or of the pads under which the output is right."""
+    readings = memory_that_explains(given, seed), reading_that_explains(given, seed)
+    return tuple(Cause(r.name, r.what, r.ratio) for r in readings if r is not None)
 
 
 def _format(dtype: str, precision: str) -> Format:

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,53 @@ def reading_that_explains(given: Given, seed: int = 0) -> Reading | None:
         if accuracy.ok and _proves(expected):
             return candidate.reading(given, accuracy.ratio)
     return None
+
+
+def memory_that_explains(given: Given, seed: int = 0) -> Reading | None:
+    """Find out whether an array that is not contiguous was read as if it were.
+
+    What lies between its elements, or after them, is then taken for more of them. It can be seen as
+    long as the array that it is a part of is there.
+    """
+    for name in ("x", "filters"):
+        array = getattr(given, name)
+        if array is None or (dense := _read_as_dense(array)) is None:
+            continue
+        reading = _Candidate(given.pipeline, given.layout, given.layout.data, ())
+        changed: Any = {name: dense}
+        inputs = reading.inputs(replace(given, **changed))
+        storage = np.dtype(format_of(given.dtype).storage)
+        if inputs is None or given.got.dtype.newbyteorder("=") != storage:
+            continue
+        expected = refer(
+            given.pipeline,
+            inputs,
+            accumulation=given.accumulation,
+            positions=sample(given.pipeline, seed),
+        )
+        accuracy = accuracy_of(given.layout.read_data(given.got), expected)
+        if accuracy.ok and _proves(expected):
+            what = (
+                f"{name} is not contiguous (its strides are {array.strides}), and was read as if it"
+                f" were: np.ascontiguousarray({name})"
+            )
+            return Reading("misread_strides", what, accuracy.ratio)
+    return None
+
+
+def _read_as_dense(array: Array) -> Array | None:
+    """As many elements from the first on; None where these are the same, or are not all there."""
+    if array.flags.c_contiguous or not array.size:
+        return None
+    whole = array
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    start = array.__array_interface__["data"][0]
+    low, high = np.lib.array_utils.byte_bounds(whole)
+    if start < low or start + array.nbytes > high:
+        return None
+    strides = array.itemsize * np.cumprod((1, *array.shape[:0:-1]))[::-1]
+    return np.lib.stride_tricks.as_strided(array, array.shape, tuple(map(int, strides))).copy()
 
 
 @dataclass(frozen=True, slots=True)
