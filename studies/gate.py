@@ -310,10 +310,10 @@ def picture(data: Path, file: Path) -> None:
     chart = Chart(
         "power",
         "What is found of a planted slow-down, and claimed of none",
-        "Share of cells claimed to be slower over how much slower they were made, by who claims it",
+        "Share of cells claimed to be slower over how much slower they are, by who claims it",
         spec,
-        hint="Share of the cells that are claimed to differ, with its 95 % interval; at 0 % the code"
-        " is the same. Mann-Whitney: over all samples of the same gates, as asv compares.",
+        hint="Share of the cells that are claimed to differ, with its 95 % interval. At 0 % the"
+        " code is the same. Mann-Whitney: over all samples of the same gates, as asv compares.",
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(svg(chart), encoding="utf-8")

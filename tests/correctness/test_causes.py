@@ -142,6 +142,15 @@ def test_the_dilation_is_ignored() -> None:
     assert names(valid)[0] == "ignored_dilation"
 
 
+def test_a_shape_says_what_would_give_it() -> None:
+    x, filters = reals(1, 8, 8, 2), reals(3, 3, 2, 3, seed=1)
+    pipeline = PipelineSpec(1, 8, 8, 2, conv=ConvSpec(3, 3, 3, padding="SAME"))
+    report = check(reals(1, 6, 6, 3, seed=2), pipeline, x, filters)
+    assert names(report) == []
+    assert "would be so if the padding of the convolution is ignored" in report.reason
+    assert check(reals(1, 5, 5, 3), pipeline, x, filters).reason.endswith("expected (1, 8, 8, 3)")
+
+
 @pytest.mark.parametrize("op", ["max", "avg"])
 def test_a_pool_that_pads_both_sides_alike(op: str) -> None:
     """tensornets#25, MIPVerify.jl#23, tensorflow-onnx#1028."""

@@ -127,24 +127,32 @@ def causes_of(
 
 def causes_of_shape(
     got: Array, pipeline: PipelineSpec, inputs: Inputs, accumulation: str
-) -> list[Cause]:
-    """Compare an output of another shape with what each fault gives that has this shape."""
-    if got.ndim != 4 or not got.size:
-        return []
+) -> tuple[list[Cause], list[str]]:
+    """Compare an output of another shape with what each fault gives that has this shape.
+
+    Returns
+    -------
+    causes : list of Cause
+    of_shape : list of str
+        What would give the shape, whatever the numbers are.
+    """
     exact = inputs.in_float64()
-    found = []
+    causes, of_shape = [], []
     for name, fault in FAULTS.items():
+        alike = 0
         for output, size in _outputs(
             fault, pipeline, exact, lambda output: output.shape == got.shape, fitted=False
         ):
+            alike += 1
             expected = _expected(output, size, pipeline, inputs, accumulation)
-            values = got.astype(np.float64)
-            ratios = expected.ratios(values)
+            ratios = expected.ratios(got.astype(np.float64))
             spread = np.abs(expected.output - np.median(expected.output))
             if ratios.max() <= 1 and _evidence(spread, expected.bound) >= EVIDENCE:
-                found.append(Cause(name, fault.what, float(ratios.max())))
+                causes.append(Cause(name, fault.what, float(ratios.max())))
                 break
-    return found
+        if alike:
+            of_shape.append(fault.what)
+    return causes, of_shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,8 +146,12 @@ def check(
     if got.shape != (shape := order.data_shape(pipeline.output_shape)):
         reason = f"the shape is {got.shape}; expected {shape}"
         found = _readings(given, seed)
-        if got.ndim == len(shape) and got.dtype.newbyteorder("=") == np.dtype(fmt.storage):
-            found += tuple(causes_of_shape(order.read_data(got), pipeline, inputs, added))
+        of_format = got.dtype.newbyteorder("=") == np.dtype(fmt.storage)
+        if of_format and got.size and got.ndim == len(shape):
+            more, of_shape = causes_of_shape(order.read_data(got), pipeline, inputs, added)
+            found += tuple(more)
+            if not found and of_shape:
+                reason += f"; the shape would be so if {'; or if '.join(of_shape[:_MOST_NAMED])}"
         return Report(False, reason, None, arithmetic, causes=found)
     got = order.read_data(got)
     if got.dtype.newbyteorder("=") != np.dtype(fmt.storage):
@@ -249,3 +253,5 @@ def _relative(got: Array, expected: Reference) -> tuple[float, float]:
 
 # See `refer_for`: the bound for sums that one term dominates is about so many times wider.
 _NEAR = 4.0
+
+_MOST_NAMED = 3
