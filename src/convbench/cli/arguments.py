@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from convbench.stimulus.workloads import TIERS, Workload, find, load, select
 from convbench.words.status import Exit
+from convbench.words.text import clean
 
 if TYPE_CHECKING:
     from convbench.results.folder import Folder
@@ -31,7 +32,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with 4: argparse's own 2 means "wrong" here."""
         self.print_usage(sys.stderr)
-        self.exit(Exit.INPUT, f"{self.prog}: {message}\n")
+        self.exit(Exit.INPUT, f"{self.prog}: {clean(message)}\n")
 
 
 def add_list(parser: argparse.ArgumentParser, default: str) -> None:

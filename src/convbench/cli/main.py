@@ -33,6 +33,7 @@ from convbench.cli.arguments import Formatter, Parser
 from convbench.cli.output import EXIT_CODES, say
 from convbench.errors import Blind, ConvbenchError, InputError
 from convbench.words.status import Exit
+from convbench.words.text import harmless
 
 COMMANDS = (
     doctor,
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.INPUT
     except Exception:
         # Python's own 1 would say that something is slower.
-        traceback.print_exc()
+        sys.stderr.write(harmless(traceback.format_exc()))
         say("this is a defect of convbench, and no verdict")
         return Exit.DEFECT
     return code

@@ -10,15 +10,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convbench import __version__
 from convbench.words.numbers import finite
 from convbench.words.table import UNLIMITED
-from convbench.words.text import clean
+from convbench.words.text import clean, harmless
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 
 T = TypeVar("T")
@@ -44,8 +46,8 @@ def show(
     # A pipe has no width: nothing is cut to one.
     terminal = Console(highlight=False, width=None if sys.stdout.isatty() else UNLIMITED)
     with terminal.capture() as captured:  # rich itself leaves with 1 if its reader has gone
-        terminal.print(rendered())
-    emit(captured.get())
+        terminal.print(_Harmless(rendered()))
+    _print(captured.get())  # its colours are ours
 
 
 def as_json(name: str, listed: dict[str, Any]) -> str:
@@ -54,8 +56,26 @@ def as_json(name: str, listed: dict[str, Any]) -> str:
     return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class _Harmless:
+    """What is drawn, whoever wrote its words: none of them does anything to a terminal."""
+
+    drawing: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import Segment
+
+        for segment in console.render(self.drawing, options):
+            if not segment.control:
+                yield Segment(harmless(segment.text), segment.style)
+
+
 def emit(text: str) -> None:
-    """Print it as it is."""
+    """Print text, whoever wrote it: none of it does anything to a terminal."""
+    _print(harmless(text))
+
+
+def _print(text: str) -> None:
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
@@ -67,7 +87,7 @@ def picture(drawing: RenderableType, title: str) -> str:
     from rich.console import Console
 
     console = Console(record=True, width=160, file=io.StringIO(), highlight=False)
-    console.print(drawing)
+    console.print(_Harmless(drawing))
     return console.export_svg(title=title, code_format=_SVG)
 
 
