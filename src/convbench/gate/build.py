@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Self
 
 from convbench.errors import InputError
-from convbench.machine.git import full_hash, git, output
+from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
 from convbench.measuring.asv_store import environments
 
 _WORKING_TREE = "working tree"
@@ -163,11 +163,10 @@ def _find(revision: str, root: Path) -> str:
     commit = full_hash(revision, root)
     if commit is not None:
         return commit
-    if git(root, "rev-parse", "--is-shallow-repository") == "true":
+    if is_shallow(root):
         raise InputError(
             f"gate: the revision is {revision!r}, which this shallow clone does not hold; expected "
-            "one of its commits, branches and tags. `git fetch --unshallow` brings the others, "
-            "and `git fetch --depth=N` the last N."
+            f"one of its commits, branches and tags. {UNSHALLOW}"
         )
     names = git(root, "for-each-ref", "--format=%(refname:short)").split()
     near = ", ".join(get_close_matches(revision, names))

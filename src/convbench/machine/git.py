@@ -12,6 +12,18 @@ def full_hash(revision: str, folder: Path | None = None) -> str | None:
     return git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") or None
 
 
+def is_shallow(folder: Path | None = None) -> bool:
+    """Whether a clone lacks commits that are older than those that it has."""
+    return git(folder, "rev-parse", "--is-shallow-repository") == "true"
+
+
+UNSHALLOW = (
+    "`git fetch --unshallow` brings the others, and `git fetch --deepen=N` the N before those"
+    " that are here."
+)
+"""What to do about a shallow clone."""
+
+
 def subjects(commits: Iterable[str]) -> dict[str, str]:
     """The first lines of the messages of those commits that git knows."""
     # Names come from files, and git takes some words on its standard input for options.
