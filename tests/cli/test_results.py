@@ -8,6 +8,7 @@ import os
 import pytest
 
 from convbench.cli.main import main
+from convbench.results import folder
 
 from ..results.test_records import COMMIT, TIME, Project
 
@@ -34,10 +35,8 @@ def shown(capsys, *words):
 def test_by_default_it_is_the_commit_that_was_measured_last_and_no_other_is_opened(
     project, capsys, monkeypatch
 ):
-    read, opened = type(project.results_dir).read_bytes, []
-    monkeypatch.setattr(
-        type(project.results_dir), "read_bytes", lambda path: opened.append(path) or read(path)
-    )
+    read, opened = folder.content, []
+    monkeypatch.setattr(folder, "content", lambda path: opened.append(path) or read(path))
     assert shown(capsys)[:2] == (0, {OTHER})
     assert {path.name[:8] for path in opened} == {OTHER[:8]}
 
@@ -53,4 +52,4 @@ def test_a_revision_is_resolved_as_compare_does_it(project, capsys):
 def test_where_nothing_was_measured_that_is_said(tmp_path, capsys):
     code = main(["results", "--results-dir", str(tmp_path)])
     assert code == 3
-    assert "nothing measured for any commit" in capsys.readouterr().err
+    assert "nothing was measured of any commit" in capsys.readouterr().err

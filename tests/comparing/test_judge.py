@@ -556,7 +556,7 @@ def test_json_is_plain_and_complete():
     assert cell["base"] == {
         "status": "ok", "value": pytest.approx(1e-3), "processes": 5, "correct": "ok",
         "error_over_bound": 0.05, "digests": ["aa"], "algorithm": "im2col",
-        "standing": "claim",
+        "standing": "claim", "quartiles_s": [],
     }  # fmt: skip
     assert cell["effect"]["ratio"] == pytest.approx(2.0)
     assert document["changes"] == [

@@ -13,6 +13,7 @@ from convbench.comparing.comparison import Rule
 from convbench.errors import InputError
 from convbench.report import backends
 from convbench.report.data import Request, gather
+from convbench.results import folder
 from convbench.words.status import Status
 
 from ..gates import gated_cell, store_gate
@@ -143,10 +144,8 @@ def test_what_cannot_be_read_is_a_problem_once(project):
 
 
 def test_each_file_is_opened_once_or_if_compared_twice(project, monkeypatch):
-    read, opened = type(project.results_dir).read_bytes, []
-    monkeypatch.setattr(
-        type(project.results_dir), "read_bytes", lambda path: opened.append(path) or read(path)
-    )
+    read, opened = folder.content, []
+    monkeypatch.setattr(folder, "content", lambda path: opened.append(path) or read(path))
     collect(project)
     results = [path.name for path in opened if path.suffix == ".json"]
     assert sorted(results) == [f"{c * 8}-env.json" for c in "abbcc"]

@@ -80,7 +80,7 @@ def rows_of(chart):
 )  # fmt: skip
 def test_no_section_is_an_empty_box(data):
     sections = page.sections(data)
-    assert len({section.id for section in sections}) == 11
+    assert len({section.id for section in sections}) == 12
     for section in sections:
         assert section.parts
         for part in section.parts:

@@ -81,12 +81,11 @@ def test_a_suite_that_has_got_more_parameters_goes_on(project):
     ("damage", "why"),
     [
         (lambda file: "{", "Expecting property name"),
-        (lambda file: json.dumps(file | {"version": 3}), "its version is 3"),
+        (lambda file: json.dumps(file | {"version": 3, "z": 0}), "its version is 3"),
         (
             lambda file: json.dumps(file | {"results": {TIME: [[1.0], [["'a'"], ["'b'", "'c'"]]]}}),
             "",
         ),
-        (lambda file: json.dumps(file | {"results": {TIME: [["x"], [["'a'"], ["'b'"]]]}}), ""),
         (lambda file: "[" * 100_000, "nested too deeply"),
     ],
 )

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.comparing.judge import compare
     from convbench.comparing.junit import junit
     from convbench.comparing.markdown import markdown
-    from convbench.comparing.sides import Coordinate, choose_sides, find_commit, listed
+    from convbench.comparing.sides import Coordinate, choose_sides, find_commit, what_is_there
     from convbench.comparing.text import render
     from convbench.results import gates
     from convbench.results.records import load
@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     base, head = (Coordinate.parse(side, "compare") for side in (arguments.base, arguments.head))
     rule, strict = Rule(delta=arguments.delta), arguments.strict
     folder = chosen_folder(arguments)
-    measured = folder.measured_commits()
+    named = folder.named_commits()
     first, second = (
-        find_commit(side.revision, measured, full_hash, "compare") for side in (base, head)
+        find_commit(side.revision, named, full_hash, "compare") for side in (base, head)
     )
     loaded = load(folder.results, {first, second})
     of_gates = gates.load(folder.results, gates.between(first, second))
@@ -73,13 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     sides = choose_sides(base, head, (first, second), loaded.records, platform.node(), "compare")
     measured_both = all(side.records for side in sides)
     # A gate alone has no choice of places, so that a place that is named is none of its.
-    named = any(side.environment or side.machine for side in (base, head))
-    known = of_gates.gates if measured_both or not named else ()
+    placed = any(side.environment or side.machine for side in (base, head))
+    known = of_gates.gates if measured_both or not placed else ()
     head_side = sides[1]
     between = spread(folder, head_side.machine, head_side.environment)
     comparison = compare(*sides, rule, arguments.bench, known, between)
     if not comparison.cells and not measured_both:
-        say(f"{folder.results} has results of {listed(measured)}; `convbench bench` measures")
+        say(f"{what_is_there(folder)}; `convbench bench` measures")
 
     match arguments.format:
         case "markdown":

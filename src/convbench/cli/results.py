@@ -32,24 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
-    from convbench.comparing.sides import find_commit, listed
+    from convbench.comparing.sides import find_commit, what_is_there
     from convbench.results.records import load
     from convbench.results.rows import exit_code, render, summarise, to_dict
 
     folder = chosen_folder(arguments)
-    measured = folder.measured_commits()
     if arguments.commit is None:
-        commits = measured[:1]
+        commits = folder.measured_commits()[:1]
     else:
-        commits = [find_commit(arguments.commit, measured, full_hash, "results")]
+        commits = [find_commit(arguments.commit, folder.named_commits(), full_hash, "results")]
     loaded = load(folder.results, commits)
     for problem in loaded.problems:
         say(problem)
     rows = summarise(loaded.records)
     if not rows:
         say(
-            f"nothing measured for {arguments.commit or 'any commit'} in {folder.results};"
-            f" it has {listed(measured)}. `convbench bench` measures."
+            f"nothing was measured of {arguments.commit or 'any commit'}:"
+            f" {what_is_there(folder)}; `convbench bench` measures"
         )
     if arguments.svg:
         write(arguments.svg, picture(render(rows), "convbench results").encode())

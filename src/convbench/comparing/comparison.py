@@ -12,6 +12,7 @@ from typing import Any
 from convbench.comparing.sides import Side
 from convbench.errors import InputError
 from convbench.results.folder import is_existing, short
+from convbench.results.records import OTHER
 from convbench.words.numbers import count
 from convbench.words.status import Exit, Standing, Status
 
@@ -95,7 +96,7 @@ class Rule:
             )
 
 
-_PLAIN = frozenset({"pipeline", "stages", "accuracy"})
+_PLAIN = frozenset({"pipeline", "stages", "accuracy", OTHER})
 """Suites that need not be named: the workload and the stage say it."""
 
 
@@ -119,6 +120,8 @@ class Measured:
         Names of the bits of the outputs, each once.
     standing : Standing, optional
         What stands behind a time.
+    quartiles_s : tuple of float
+        The lower and the upper one of all samples, where asv's are all that is known.
     """
 
     status: Status | None = None
@@ -129,6 +132,7 @@ class Measured:
     digests: tuple[str, ...] = ()
     algorithm: str = ""
     standing: Standing | None = None
+    quartiles_s: tuple[float, ...] = ()
 
 
 _HOPELESS = 10.0
@@ -188,6 +192,8 @@ class ComparedCell:
         Of processes, measured side by side; 0 where the sides were measured one after the other.
     to_decide_s : float, optional
         Of what is undecided: about so much longer would decide it, side by side.
+    unit : str
+        Of what is neither a time nor a memory.
     """
 
     kind: str
@@ -205,6 +211,12 @@ class ComparedCell:
     moved: bool = False
     pairs: int = 0
     to_decide_s: float | None = None
+    unit: str = ""
+
+    @property
+    def undecidable(self) -> bool:
+        """Nothing that is stored of it could decide it: asv pools what it measures."""
+        return self.suite == OTHER and self.verdict is Verdict.UNDECIDED
 
     @property
     def name(self) -> str:
@@ -319,8 +331,8 @@ class Comparison:
             return Exit.WRONG, " and ".join(bad).upper()
         if Verdict.REGRESSED in found:
             return Exit.SLOWER, "REGRESSED"
-        if not found & _COMPARED:
-            measured = Verdict.NOT_COMPARABLE in found
+        if not {cell.verdict for cell in self.cells if not cell.undecidable} & _COMPARED:
+            measured = {Verdict.NOT_COMPARABLE, Verdict.UNDECIDED} & found
             return Exit.NOTHING, f"NOTHING {'COMPARABLE' if measured else 'MEASURED ON BOTH SIDES'}"
         if Verdict.VANISHED in found:
             return Exit.NOTHING, "NOT ALL MEASURED"

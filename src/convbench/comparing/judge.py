@@ -44,7 +44,7 @@ from convbench.comparing.sides import Side
 from convbench.errors import InputError
 from convbench.results.folder import short
 from convbench.results.gates import SIDE_BY_SIDE, Gate
-from convbench.results.records import Record
+from convbench.results.records import OTHER, Record
 from convbench.results.sessions import Spread
 from convbench.words.numbers import count, share, times
 from convbench.words.status import Status
@@ -153,6 +153,8 @@ def _matcher(bench: str) -> Callable[[Record], bool]:
         ) from error
 
     def matches(record: Record) -> bool:
+        if record.suite == OTHER:
+            return pattern.search(record.workload) is not None
         params = filter(None, (record.target, record.workload, record.stage))
         return pattern.search(f"{record.benchmark}({', '.join(map(repr, params))})") is not None
 
@@ -210,7 +212,7 @@ def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
             part = (Verdict.NOT_COMPARABLE, f"base: {_why(pair.numbers[0])}")
         if part is None:
             why = _incomparable(pair, unlike=unlike)
-            part = (Verdict.NOT_COMPARABLE, why) if why else (Verdict.UNDECIDED, "")
+            part = (Verdict.NOT_COMPARABLE, why) if why else _of_numbers(pair)
         parts.append(part)
     if pair.own_check:
         parts = _with_check(parts, *pair.checks)
@@ -225,7 +227,31 @@ def _judge(pair: _Pair, *, unlike: bool) -> ComparedCell | None:
     return ComparedCell(
         pair.kind, pair.suite, target, workload, stage, verdict, reason, base, head,
         bits=_bits(base.digests, head.digests), notes=tuple(notes), pairs=len(pair.log_ratios),
+        unit=next((str(record.facts.get("unit", "")) for record in pair.records), ""),
     )  # fmt: skip
+
+
+def _of_numbers(pair: _Pair) -> tuple[Verdict, str]:
+    """What two numbers say by themselves; of ours nothing, for which there are statistics.
+
+    asv keeps one number of a benchmark that is none of ours, over all of its processes, and perhaps
+    their samples, without saying which process took which.
+    """
+    base, head = pair.numbers
+    if pair.suite != OTHER or base is None or head is None:
+        return Verdict.UNDECIDED, ""
+    if base.value == head.value and pair.kind != "time":
+        return Verdict.EQUIVALENT, "the same number"
+    if pair.kind != "time":
+        return (
+            Verdict.UNDECIDED,
+            "asv kept one number a side: how far two of them differ is not known",
+        )
+    if all(record.facts.get("samples") for record in (base, head)):
+        why = "asv kept the samples of all processes together, without saying whose they are"
+    else:
+        why = "asv kept no samples (`asv run --record-samples` keeps them)"
+    return Verdict.UNDECIDED, f"{why}: how far two processes differ is not known"
 
 
 def _with_check(
@@ -308,6 +334,7 @@ def _measured(record: Record | None, check: Record | None) -> Measured:
         digests=tuple(dict.fromkeys(map(str, digests))),
         algorithm=str(known),
         standing=record.standing if record else None,
+        quartiles_s=tuple(record.facts.get("quartiles_s", ())) if record else (),
     )
 
 
@@ -404,7 +431,7 @@ def _judge_numbers(
             processes.append(both)
             log_ratios.append(pair.log_ratios)
         else:
-            reason = "a number is 0 or not finite, so there is no ratio"
+            reason = "a number is not above 0, so there is no ratio"
             done.append(replace(cell, verdict=Verdict.NOT_COMPARABLE, reason=reason))
     found = stats.ratios([base for base, _ in processes], [head for _, head in processes])
     if gated := [i for i, pairs in enumerate(log_ratios) if pairs]:
@@ -529,6 +556,8 @@ def _decide(effect: Effect, cell: ComparedCell, cells: int, rule: Rule) -> tuple
     """Say what an effect means; `cells` is how many have an interval."""
     counts = {"base": cell.base.processes, "head": cell.head.processes}
     low, high = effect.low, effect.high
+    if cell.suite == OTHER:
+        return cell.verdict, cell.reason
     if low is None or high is None:
         # Memory is measured in one process: what that takes is nearly always the same to the byte.
         if cell.kind == "memory" and effect.ratio == 1:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from convbench.comparing.comparison import ComparedCell, Comparison, Effect, Mean, Verdict
 from convbench.comparing.sides import Side
 from convbench.results.folder import environment_in_words
-from convbench.words.numbers import count, duration, size, times
+from convbench.words.numbers import count, digits, duration, size, times
 from convbench.words.text import clean
 
 QUIET = frozenset({Verdict.NEW, Verdict.EQUIVALENT, Verdict.NOT_MEASURED})
@@ -82,7 +82,9 @@ def bits(comparison: Comparison) -> Iterator[str]:
 
 
 def value(cell: ComparedCell, value: float | None) -> str:
-    """A side's time or memory, in the unit that fits both."""
+    """A side's time, memory or number, in the unit that fits both."""
+    if cell.kind == "number":
+        return f"{digits(value)} {cell.unit}".strip()
     least = min((side for side in (cell.base.value, cell.head.value) if side), default=None)
     return (size if cell.kind == "memory" else duration)(value, least)
 
@@ -102,6 +104,15 @@ def effect(cell: ComparedCell) -> str:
 def interval(cell: ComparedCell) -> str:
     """Of Head / base."""
     return span(cell.effect) if cell.effect and cell.effect.low is not None else ""
+
+
+def quartiles(cell: ComparedCell) -> str:
+    """Of asv's samples, of both sides."""
+    sides = [
+        " to ".join(duration(end, side.value) for end in side.quartiles_s) or "-"
+        for side in (cell.base, cell.head)
+    ]
+    return "" if sides == ["-", "-"] else " -> ".join(sides)
 
 
 def error(cell: ComparedCell) -> str:

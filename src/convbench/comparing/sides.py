@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from convbench.errors import InputError
-from convbench.results.folder import SHORT, short
+from convbench.machine.git import UNSHALLOW, is_shallow
+from convbench.results.folder import SHORT, Folder, short
 from convbench.results.records import Place, Record
 
 _LISTED = 10
@@ -82,7 +83,7 @@ def find_commit(
     revision : str
         Anything that git understands, or the start of the hash of a commit that was measured.
     measured : sequence of str
-        See :meth:`~convbench.results.folder.Folder.measured_commits`.
+        See :meth:`~convbench.results.folder.Folder.named_commits`.
     full_hash : callable
         What git makes of a revision; None if it cannot. What it knows need not be measured.
     command : str
@@ -108,10 +109,12 @@ def find_commit(
             f"{command}: the revision is {revision!r}, which several commits begin with; expected "
             f"one of {listed(matches)}. Give more of the hash."
         )
+    clone, to_do = "git", "`convbench results` shows what is there."
+    if is_shallow():
+        clone, to_do = "git, whose clone here is shallow,", UNSHALLOW
     raise InputError(
-        f"{command}: the revision is {revision!r}, unknown to git and the start of no result; "
-        f"expected a revision, or one of what was measured: {listed(measured)}. `convbench "
-        "results` shows what is there."
+        f"{command}: the revision is {revision!r}, unknown to {clone} and the start of no result; "
+        f"expected a revision, or one of what was measured: {listed(measured)}. {to_do}"
     )
 
 
@@ -233,6 +236,11 @@ def _candidates(commit: str, places: Iterable[Place]) -> str:
 
 def _pasted(commit: str, environment: str, machine: str) -> str:
     return shlex.quote(str(Coordinate(short(commit), environment, machine)))
+
+
+def what_is_there(folder: Folder) -> str:
+    """Of which commits a folder has results that can be read, in words."""
+    return f"{folder.results} has results of {listed(folder.measured_commits())}"
 
 
 def listed(names: Sequence[str]) -> str:

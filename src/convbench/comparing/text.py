@@ -79,6 +79,7 @@ def _table(cells: Sequence[ComparedCell]) -> Table:
         Column("target", [cell.target for cell in cells], "name"),
         Column("base", [parts.value(cell, cell.base.value) for cell in cells]),
         Column("head", [parts.value(cell, cell.head.value) for cell in cells]),
+        Column("quartiles", [parts.quartiles(cell) for cell in cells]),
         Column("head / base", [parts.effect(cell) for cell in cells]),
         Column("interval", [parts.interval(cell) for cell in cells]),
         Column("stands", [parts.standing(cell) for cell in cells], "word"),
@@ -87,7 +88,17 @@ def _table(cells: Sequence[ComparedCell]) -> Table:
         Column("error/bound", [parts.error(cell) for cell in cells]),
     ]
     return Table(
-        columns, ("would see", "to decide", "stands", "error/bound", "base", "head", "interval")
+        columns,
+        (
+            "quartiles",
+            "would see",
+            "to decide",
+            "stands",
+            "error/bound",
+            "base",
+            "head",
+            "interval",
+        ),
     )
 
 
@@ -102,7 +113,7 @@ def _reasons(cells: Iterable[ComparedCell]) -> dict[tuple[Verdict, tuple[str, ..
             sentences = (cell.reason, *cell.notes)
         if sentences:
             named = found.setdefault((cell.verdict, sentences), [])
-            named.append(f"{cell.target} on {cell.name}")
+            named.append(" on ".join(filter(None, (cell.target, cell.name))))
     return found
 
 

@@ -19,7 +19,7 @@ from convbench.machine.git import subjects
 from convbench.results import gates, history, records
 from convbench.results.folder import Folder, short
 from convbench.results.history import History
-from convbench.results.journal import UNREADABLE, unreadable
+from convbench.results.journal import UNREADABLE, content, unreadable
 from convbench.results.records import Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
@@ -64,7 +64,14 @@ class Data:
     @property
     def targets(self) -> tuple[str, ...]:
         """Those of which there is a number, in the order of the suites."""
-        return tuple(dict.fromkeys(r.target for r in self.head.records if r.value is not None))
+        return tuple(
+            dict.fromkeys(r.target for r in self.head.records if r.value is not None and r.target)
+        )
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is any number of the head."""
+        return any(r.value is not None for r in self.head.records)
 
     def of_suite(self, suite: str) -> list[Record]:
         """The head's records of one of the suites that have a number."""
@@ -75,7 +82,7 @@ class Data:
         compared = self.comparison.exit_code() if self.comparison else Exit.OK
         if compared is Exit.WRONG:
             return compared
-        if not self.targets:
+        if not self.measured:
             return Exit.NOTHING
         return Exit.WRONG if exit_code_of_rows(self.rows) is Exit.WRONG else compared
 
@@ -91,7 +98,7 @@ class Data:
         listed = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
         worst = [status for status in Status if counts[status] and status in BAD]
         word = " AND ".join(worst).upper() if worst else "NOTHING IS WRONG"
-        if not self.targets:
+        if not self.measured:
             word = "NOTHING MEASURED"
         return f"{word}: {listed}, of {len(self.rows)} rows"
 
@@ -137,13 +144,14 @@ def gather(
     say("reading the history")
     past = history.load(request.results_dir)
     say("reading the results")
-    measured = Folder(request.results_dir).measured_commits()
+    folder = Folder(request.results_dir)
+    measured, known = folder.measured_commits(), folder.named_commits()
     revision = _default_head(past, measured, full_hash) if request.head is None else request.head
     problems = [*past.problems]
     if not revision:
         return Data(Side("", "", ""), rule=request.rule, history=past, problems=tuple(problems))
     asked = Coordinate.parse(revision, _REPORT)
-    commit = find_commit(asked.revision, measured, full_hash, _REPORT)
+    commit = find_commit(asked.revision, known, full_hash, _REPORT)
     base: Side | None = None
     if request.base is None:
         head, remarks = _only_side(asked, commit, _load(request, {commit}, problems), request.here)
@@ -153,7 +161,7 @@ def gather(
             base = Side(earlier, head.environment, head.machine, tuple(kept))
     else:
         other = Coordinate.parse(request.base, _REPORT)
-        commits = find_commit(other.revision, measured, full_hash, _REPORT), commit
+        commits = find_commit(other.revision, known, full_hash, _REPORT), commit
         records = _load(request, {*commits}, problems)
         base, head = choose_sides(other, asked, commits, records, request.here, _REPORT)
         remarks = []
@@ -239,7 +247,9 @@ def _before(past: History, head: Side) -> str | None:
 
 def _baseline(asked: str | None, records: Iterable[Record]) -> str:
     """The target that is asked for, or NumPy, or whichever computed most."""
-    counts = Counter(r.target for r in records if r.kind == "time" and r.value is not None)
+    counts = Counter(
+        r.target for r in records if r.kind == "time" and r.value is not None and r.target
+    )
     if asked is None or asked in counts:
         usual = BASELINE if BASELINE in counts else ""
         return asked or usual or max(counts, key=counts.__getitem__, default="")
@@ -253,9 +263,9 @@ def _machines(results_dir: Path, problems: list[str]) -> dict[str, dict[str, Any
     found = {}
     for path in sorted(results_dir.glob("*/machine.json")):
         try:
-            facts = dict(json.loads(path.read_bytes()))
+            facts = {**json.loads(content(path))}
             facts.pop("version", None)
-            found[str(facts.pop("machine"))] = facts
+            found[str(facts.pop("machine", path.parent.name))] = facts
         except UNREADABLE as error:
             problems.append(f"{path}: left out, because {unreadable(error)}")
     return found

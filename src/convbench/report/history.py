@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convbench.results.folder import short
 from convbench.results.history import History, Series
-from convbench.words.numbers import date, si, times
+from convbench.words.numbers import date, digits, si, times
 
 from . import charts
 from .charts import SERIES, TONES, ZOOM_HINT, Point
@@ -46,6 +46,8 @@ class _Line:
     @property
     def name(self) -> str:
         """What it is of."""
+        if not self.series.target:  # none of ours
+            return self.series.workload
         suite = self.series.benchmark.partition(".")[0].removeprefix("bench_")
         plain = suite in {"pipeline", "stages"} or self.series.workload.startswith(suite)
         of = (self.series.workload, self.series.stage, "" if plain else f"({suite})")
@@ -53,12 +55,12 @@ class _Line:
 
     @property
     def unit(self) -> str:
-        """Seconds or bytes."""
-        return "B" if self.series.kind == "memory" else "s"
+        """Seconds or bytes; of a number, the history knows none."""
+        return {"memory": "B", "number": ""}.get(self.series.kind, "s")
 
     def text(self, value: float) -> str:
         """A value of it with its unit."""
-        return si(value, self.unit)
+        return si(value, self.unit) if self.unit else digits(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ def _chart(number: int, line: _Line, commits: Sequence[_Commit]) -> Chart:
     steps = f"; {len(levels) - 1} steps" if levels else ""
     return Chart(
         f"history-{number}",
-        f"{line.name} on {line.series.target}",
+        " on ".join(filter(None, (line.name, line.series.target))),
         f"{len(line.values)} commits, from {line.text(line.values[0])} to"
         f" {line.text(line.values[-1])}{steps}.",
         charts.trend(points, levels, f"commits, the oldest first{neighbours}", line.unit),

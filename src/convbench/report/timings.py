@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from convbench.comparing.comparison import ComparedCell, Comparison
 from convbench.comparing.parts import SIDE_BY_SIDE_TITLE, standing
+from convbench.results.records import OTHER
 from convbench.words.numbers import digits, share, si, times
 
 from . import charts
@@ -23,7 +24,7 @@ def parts(data: Data) -> Iterator[Part]:
 
 
 def _compared(comparison: Comparison) -> Iterator[Part]:
-    numbers = [cell for cell in comparison.cells if cell.kind != "accuracy"]
+    numbers = [c for c in comparison.cells if c.kind != "accuracy" and c.suite != OTHER]
     known = [cell for cell in numbers if cell.effect and cell.effect.low is not None]
     if not numbers:
         yield Text("Neither side has a time or a memory that could be compared.")

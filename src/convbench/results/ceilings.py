@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from convbench.results.journal import positive
 from convbench.results.records import Record
 
 GEMM_MARGIN, COPY_MARGIN = 1.1, 2.0
@@ -66,8 +67,9 @@ def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:
         rate = float(record.facts.get(work, 0)) / fastest_s / 1e9
         found[record.workload] = max(found.get(record.workload, 0.0), rate)
         machine = record.facts.get("machine") or {}
-        found["cores"] = int(machine.get("logical_cores", 1)) if record.device == "cpu" else 1
-        found["cache_bytes"] = int(machine.get("last_level_cache_bytes") or 0)
+        cores = positive(machine.get("logical_cores")) if record.device == "cpu" else None
+        found["cores"] = cores or 1.0
+        found["cache_bytes"] = positive(machine.get("last_level_cache_bytes")) or 0.0
     return {
         key: Ceiling(
             found.get("ceiling.gemm", 0.0),

@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from convbench.results.folder import FiledGate, Folder, short
-from convbench.results.journal import UNREADABLE, centre, unreadable
+from convbench.results.journal import UNREADABLE, centre, content, number, unreadable
 from convbench.results.records import Record, doubt
 from convbench.words.status import Status
 
 SCHEMA = "convbench.gate_evidence/1"
 
 SIDES = ("base", "head")
-
-MOST_BYTES = 1 << 25
-"""Some hundred times the largest gate of ours."""
 
 MOST_LOG = 30.0
 """No two times are further apart than this power of e."""
@@ -166,20 +163,14 @@ def between(one: str, other: str) -> Callable[[FiledGate], bool]:
 
 
 def _gate(filed: FiledGate, problems: list[str]) -> Gate:
-    if not filed.path.is_file():
-        raise ValueError("it is no file")
-    with filed.path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
-    told = _table(json.loads(content), "it")
+    told = _table(json.loads(content(filed.path)), "it")
     if told["schema"] != SCHEMA:
         raise ValueError(f"its schema is {told['schema']!r:.80} and this version reads {SCHEMA!r}")
-    ended_s = _number(told["ended_s"], "ended_s")
+    ended_s = number(told["ended_s"], "ended_s")
     sides = [_table(told[side], side) for side in SIDES]
     base, head = map(_side, sides)
     cells = {}
-    for number, cell in enumerate(_list(told["cells"], "cells"), start=1):
+    for place, cell in enumerate(_list(told["cells"], "cells"), start=1):
         try:
             described = _table(cell, "it")
             target, workload = (str(described[name]) for name in ("base_target", "workload"))
@@ -195,7 +186,7 @@ def _gate(filed: FiledGate, problems: list[str]) -> Gate:
                 cells[target, workload] = _cell(described, about, versions)
         except UNREADABLE as error:
             why = unreadable(error)
-            problems.append(f"{filed.path}: cell {number} left out, because {why}")
+            problems.append(f"{filed.path}: cell {place} left out, because {why}")
     return Gate(filed.machine, ended_s, base, head, cells)
 
 
@@ -222,11 +213,11 @@ def _cell(
     only_fresh = told["state"] == "flagged"  # by chance, perhaps; "different" has been confirmed
     for listed in _list(told["pairs"], "pairs"):
         pair = _table(listed, "a pair")
-        log_ratio, *seconds = (_number(pair[name], name) for name in ("log_ratio", *_SECONDS))
+        log_ratio, *seconds = (number(pair[name], name) for name in ("log_ratio", *_SECONDS))
         if abs(log_ratio) > MOST_LOG or min(seconds) <= 0:
             raise ValueError(f"a pair has the times {seconds} and the logarithm {log_ratio}")
         if not only_fresh or pair["fresh"] is True:
-            pairs[int(_number(pair["pair"], "pair"))] = (log_ratio, *seconds)
+            pairs[int(number(pair["pair"], "pair"))] = (log_ratio, *seconds)
     sides = [_table(told[side], side) for side in SIDES]
     times = [
         _time(side, [pair[1 + i] for pair in pairs.values()], versions[i], about[i])
@@ -236,8 +227,8 @@ def _cell(
     return GatedCell(
         (times[0], times[1]),
         (checks[0], checks[1]),
-        {number: pair[0] for number, pair in pairs.items()},
-        _number(told["flops"], "flops"),
+        {place: pair[0] for place, pair in pairs.items()},
+        number(told["flops"], "flops"),
         f"{told['verdict']}: {told['reason']}",
     )
 
@@ -276,7 +267,7 @@ def _check(told: Mapping[str, Any], about: Mapping[str, Any]) -> Record | None:
     status, reason = _outcome(told["check"])
     error = told["error_over_bound"]
     if error is not None:
-        error = math.inf if error == "inf" else _number(error, "error_over_bound")
+        error = math.inf if error == "inf" else number(error, "error_over_bound")
         if error > 1:
             status = Status.WRONG
             reason = reason or f"the error is {error:.3g} times its bound"
@@ -305,9 +296,3 @@ def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{name} is not a list")
     return value
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r:.80}, which is no number")
-    return float(value)

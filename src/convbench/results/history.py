@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.results.folder import Folder, read_asv
-from convbench.results.journal import KINDS, Kind
+from convbench.results.journal import Kind
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,14 +66,16 @@ def load(results_dir: Path | str) -> History:
     folder = Folder(Path(results_dir))
     made_s: dict[str, float] = {}
     columns: dict[tuple[Any, ...], list[tuple[str, NDArray[np.float64]]]] = {}
-    problems: list[str] = []
+    problems: list[str] = folder.unread()
     for filed in folder.files():
         found, unread = read_asv(folder.results_of(filed))
         problems += unread
         for column in found:
             made_s[column.commit] = column.commit_time_s
+            if all(value is None for value in column.values):
+                continue
             place = column.machine, column.environment
-            key = (*place, column.benchmark, column.version, column.cells)
+            key = (*place, column.benchmark, column.version, column.kind, column.cells)
             values = np.array(column.values, dtype=float)  # None, a failure, becomes nan
             columns.setdefault(key, []).append((column.commit, values))
     commits = sorted(made_s, key=lambda commit: (made_s[commit], commit))
@@ -84,7 +86,7 @@ def load(results_dir: Path | str) -> History:
         for commit, values in of_commits:
             block[:, at[commit]] = values
         for params, row in zip(cells, block, strict=True):
-            cell = _series(*about, *params)
+            cell = Series(*about, *params)
             # A parameter was added to a suite: the same series stands in two lists of cells.
             rows[cell] = np.where(np.isnan(row), rows[cell], row) if cell in rows else row
     measured = {cell: row for cell, row in rows.items() if not np.isnan(row).all()}
@@ -92,10 +94,3 @@ def load(results_dir: Path | str) -> History:
     values = np.array([measured[cell] for cell in series]).reshape(len(series), len(commits))
     times_s = np.array([made_s[commit] for commit in commits])
     return History(tuple(commits), times_s, series, values, tuple(problems))
-
-
-def _series(machine: str, environment: str, benchmark: str, version: str, *params: str) -> Series:
-    kind = KINDS[benchmark.rpartition(".")[2]]
-    target, workload, *stage = params
-    place = machine, environment
-    return Series(*place, benchmark, version, kind, target, workload, "".join(stage))

@@ -17,6 +17,7 @@ import contextlib
 import json
 import math
 import os
+import stat
 import statistics
 import time
 import warnings
@@ -43,7 +44,12 @@ UNREADABLE = (
 )
 """What reading a file that is damaged, or not ours, may raise."""
 
-Kind = Literal["time", "accuracy", "memory"]
+MOST_BYTES = 1 << 25
+"""Of a file of JSON, or of a line of it; some hundred times the largest of ours."""
+
+MOST_JOURNAL_BYTES = 1 << 28
+
+Kind = Literal["time", "accuracy", "memory", "number"]
 KINDS: dict[str, Kind] = {
     "track_time": "time",
     "track_error_over_bound": "accuracy",
@@ -239,20 +245,38 @@ def _whose(line: bytes) -> tuple[str | None, str | None]:
         return None, None
 
 
+def content(path: Path, most: int = MOST_BYTES) -> bytes:
+    """What a file holds: a pipe is not waited for, and one that is too large is not taken in.
+
+    Raises
+    ------
+    OSError, ValueError
+        With the reason.
+    """
+    known = path.stat()
+    if not stat.S_ISREG(known.st_mode):
+        raise ValueError("it is no file")
+    if known.st_size > most:
+        raise ValueError(f"it is larger than {most >> 20} MiB")
+    return path.read_bytes()
+
+
 def read(path: Path) -> Journal:
     """Read the lines of a file; what cannot be read is a problem, and the rest is read."""
     journal = Journal(path)
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = content(path, MOST_JOURNAL_BYTES).split(b"\n")
     except FileNotFoundError:
         return journal
-    except OSError as error:
+    except UNREADABLE as error:
         journal.problems.append(f"{path}: left out, because {unreadable(error)}")
         return journal
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
+            if len(line) > MOST_BYTES:
+                raise ValueError(f"it is longer than {MOST_BYTES >> 20} MiB")
             _take(journal, json.loads(line))
         except UNREADABLE as error:
             journal.problems.append(f"{path}, line {number}: left out, because {unreadable(error)}")
@@ -267,11 +291,11 @@ def _take(journal: Journal, entry: Any) -> None:
         readable = " and ".join(map(str, READABLE))
         raise ValueError(f"its schema is {schema!r} and this version reads {readable}")
     kind = facts.pop("kind", "cell" if schema == 1 else None)
-    time_s = float(facts.pop("time_s"))
+    time_s = number(facts.pop("time_s"), "time_s")
     match kind:
         case "run":
             if "commit_time_s" in facts:
-                facts["commit_time_s"] = float(facts["commit_time_s"])
+                facts["commit_time_s"] = number(facts["commit_time_s"], "commit_time_s")
             run = journal.runs.setdefault(str(facts.pop("run")), {"begun_s": time_s})
             run.update(facts, time_s=time_s)
         case "process":
@@ -285,6 +309,8 @@ def _take(journal: Journal, entry: Any) -> None:
 
 def _note(journal: Journal, time_s: float, facts: dict[str, Any]) -> Note:
     params, process = facts.pop("params"), str(facts.pop("process", ""))
+    if not isinstance(params, list):
+        raise TypeError("params is not a list")
     # Lines of a process come before those of its cells, so that no copy is needed but this one.
     known = {
         name: value
@@ -298,7 +324,7 @@ def _note(journal: Journal, time_s: float, facts: dict[str, Any]) -> Note:
         status=str(facts.pop("status")),
         run=str(facts.pop("run", "")),
         process=process,
-        round=int(facts.pop("round", 0)),
+        round=int(number(facts.pop("round", 0), "round")),
         facts={**known, **facts},
     )
     if note.status not in STATUSES:
@@ -392,7 +418,7 @@ class Ends:
     def samples_s(self) -> tuple[tuple[float, ...], ...]:
         """Of a time: the samples of each process; none in lines of schema 1."""
         return tuple(
-            tuple(map(float, note.facts["samples_s"]))
+            tuple(number(sample, "a sample", finite=False) for sample in note.facts["samples_s"])
             for note in self.ok if "samples_s" in note.facts
         )  # fmt: skip
 
@@ -401,7 +427,10 @@ class Ends:
         """One number a process: the median of its samples, or its value; none in schema 1."""
         if self.samples_s:
             return tuple(map(statistics.median, self.samples_s))
-        return tuple(float(note.facts["value"]) for note in self.ok if "value" in note.facts)
+        return tuple(
+            number(note.facts["value"], "value", finite=False)
+            for note in self.ok if "value" in note.facts
+        )  # fmt: skip
 
     @property
     def value(self) -> float:
@@ -424,6 +453,49 @@ def centre(numbers: Sequence[float]) -> float:
     if all(0 < number < math.inf for number in numbers):
         return math.exp(math.fsum(map(math.log, numbers)) / len(numbers))
     return statistics.median(numbers)
+
+
+def number(value: Any, name: str, *, finite: bool = True) -> float:
+    """What a file has for a number, if it is one: neither a text nor a truth value.
+
+    Raises
+    ------
+    OverflowError, TypeError, ValueError
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r:.80}, which is no number")
+    if finite and not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r:.80}, which is no finite number")
+    return float(value)
+
+
+def positive(value: Any) -> float | None:
+    """A number above 0, as times and amounts are; None of all else."""
+    with contextlib.suppress(OverflowError, TypeError, ValueError):
+        found = number(value, "")
+        return found if found > 0 else None
+    return None
+
+
+def impossible(kind: Kind, value: float) -> str:
+    """Why a number cannot be what it is stored as, in words; "" if it can.
+
+    Examples
+    --------
+    >>> impossible("time", -1.0), impossible("memory", 0.0)
+    ('the file says -1 s, which is no time', '')
+    """
+    match kind:
+        case "time":
+            return "" if 0 < value < math.inf else f"the file says {value:g} s, which is no time"
+        case "memory":
+            return "" if 0 <= value < math.inf else f"the file says {value:g} B, which is no size"
+        case "accuracy":
+            return (
+                "" if value >= 0 else f"the file says {value:g}, which is no error over its bound"
+            )
+        case _:
+            return "" if math.isfinite(value) else f"the file says {value:g}, which is no number"
 
 
 def unreadable(error: Exception) -> str:

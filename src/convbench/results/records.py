@@ -14,9 +14,15 @@ from convbench.results import journal
 from convbench.results.folder import Filed, Folder, read_asv, short
 from convbench.results.journal import Ends, Kind, Name, Note, centre
 from convbench.words.status import Standing, Status
+from convbench.words.text import clip
 
 Place = tuple[str, str]
 """Machine and environment."""
+
+OTHER = "other benchmarks"
+"""The suite of those that are none of ours, of which asv's file is all that is known."""
+
+_MOST_REASON = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +37,14 @@ class Record:
         When the commit was made and when the benchmark was last started, in seconds since 1970.
     benchmark, version : str
         As asv calls them. Numbers of two versions are not comparable.
+    target : str
+        "" of a benchmark that is none of ours; its `workload` is then its name and parameters.
     stage : str
         "conv", "bias" or "pool"; "" for the whole pipeline. Other suites have other words here.
     value : float, optional
         Seconds per call or bytes, the geometric mean of the processes, or asv's median of all
-        samples where only that is known; or error over bound, the worst.
+        samples where only that is known; or error over bound, the worst; or a number of another
+        unit.
     processes : tuple of float
         The median of each fresh process, in the order in which they ran: these are independent.
         Empty where only asv's numbers are known.
@@ -64,6 +73,8 @@ class Record:
     @property
     def suite(self) -> str:
         """What the benchmark is about: "pipeline", "stages", "accuracy", "cold", "sweep", ..."""
+        if not self.target:
+            return OTHER
         return self.benchmark.partition(".")[0].removeprefix("bench_")
 
     @property
@@ -117,7 +128,7 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
     folder = Folder(Path(results_dir))
     starts = set(map(short, commits or ()))
     records: list[Record] = []
-    problems: list[str] = []
+    problems: list[str] = folder.unread()
     for filed in folder.files():
         if commits is None or filed.commit in starts:
             found = _of_commit(folder, filed)
@@ -125,7 +136,7 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
             problems += found.problems
     if commits is not None:
         records = [record for record in records if record.commit.startswith(tuple(commits))]
-    return Loaded(tuple(records), tuple(problems))
+    return Loaded(tuple(records), tuple(dict.fromkeys(problems)))
 
 
 _Outcome = dict[str, Any]
@@ -140,29 +151,35 @@ def _of_commit(folder: Folder, filed: Filed) -> Loaded:
     cells = {name: _of_run(notes, told.runs) for name, notes in of_cells.items()}
     noted = {benchmark for benchmark, _ in cells}
     known: dict[Name, tuple[dict[str, Any], Callable[[Kind, Ends], _Outcome | None]]] = {}
+    records: list[Record] = []
+    problems += told.problems
     for column in columns:
         about = {name: getattr(column, name) for name in _ABOUT}
-        for params, value in zip(column.cells, column.values, strict=True):
-            name = (column.benchmark, params)
-            if value is None and name not in cells and column.benchmark in noted:
+        for i, (cell, value) in enumerate(zip(column.cells, column.values, strict=True)):
+            why = column.impossible.get(i, "")
+            if not cell[0]:
+                what = {"benchmark": column.benchmark, "kind": column.kind, "workload": cell[1]}
+                own = _asvs_own(value, why, column.facts[i])
+                records.append(Record(target="", stage="", **(about | what | own)))
+                continue
+            name = (column.benchmark, cell[: 3 if cell[2] else 2])
+            if value is None and not why and name not in cells and column.benchmark in noted:
                 continue  # asv stores None of what was never selected, once parameters change
-            known[name] = about, partial(_beside_asv, value)
+            known[name] = about, partial(_beside_asv, value, why)
     for name, notes in sorted(cells.items()):
         # asv's file is written after the evidence, or not at all; its own runs save all or nothing.
         if run := told.runs.get(notes[-1].run):
             known.setdefault(name, (_about(filed.machine, run, notes), _outcome))
-    records: list[Record] = []
-    problems += told.problems
     for (benchmark, params), (about, decide) in known.items():
         kind = journal.kind_of(benchmark)
-        if kind is None or len(params) < 2:
+        if kind is None or len(params) not in {2, 3} or not all(params[:2]):
             continue
         try:
             outcome = decide(kind, Ends.of(cells.get((benchmark, params), ())))
         except journal.UNREADABLE as error:
-            cell = f"{benchmark}({', '.join(params)})"
+            name_of_cell = f"{benchmark}({', '.join(params)})"
             why = journal.unreadable(error)
-            problems.append(f"{told.path}: {cell} left out, because {why}")
+            problems.append(f"{told.path}: {name_of_cell} left out, because {why}")
             continue
         if outcome is not None:
             target, workload, *stage = params
@@ -208,14 +225,30 @@ def _of_run(notes: Sequence[Note], runs: Mapping[str, Mapping[str, Any]]) -> lis
     return of[max((last, *same), key=lambda run: len(ends[run].ok))]
 
 
-def _beside_asv(value: float | None, kind: Kind, ends: Ends) -> _Outcome | None:
+def _asvs_own(value: float | None, why: str, facts: Mapping[str, Any]) -> _Outcome:
+    """What asv has of a benchmark that is none of ours."""
+    if why:
+        return _invalid(why)
+    if value is None:
+        return _failed(
+            "asv stored a failure, and keeps no reason",
+            "See what `asv run --show-stderr` of this benchmark prints.",
+        )
+    if math.isnan(value):
+        return {"status": Status.SKIPPED, "reason": "asv stored n/a: skipped, or not selected"}
+    return {"status": Status.OK, "value": value, "facts": facts}
+
+
+def _beside_asv(value: float | None, why: str, kind: Kind, ends: Ends) -> _Outcome | None:
     """Put asv's number and the evidence together; None for a cell that was not run.
+
+    `why` is what cannot be true of asv's number.
 
     Where the evidence has the samples or the values of the processes, it is what counts. In lines
     of schema 1 asv's number decides what became of the cell and the evidence says why: n/a is both
     "skipped" and "not selected", and only the first leaves evidence.
     """
-    if value is None and ends.died:
+    if value is None and not why and ends.died:
         # asv stores None for a cell if the last of its processes has failed.
         reason = "the process ended in the middle: it crashed, was killed or ran out of time"
         some = f"in {ends.died} of {ends.started} processes: " if ends.started > ends.died else ""
@@ -224,6 +257,8 @@ def _beside_asv(value: float | None, kind: Kind, ends: Ends) -> _Outcome | None:
     outcome = _outcome(kind, ends)
     if ends.failed or ends.processes:
         return outcome
+    if why:
+        return _invalid(why)
     if value is None:
         return _failed(
             "asv stored a failure and there is no evidence of the cell being started",
@@ -238,6 +273,11 @@ def _failed(reason: str, remedy: str) -> _Outcome:
     return {"status": Status.FAILED, "reason": reason, "remedy": remedy}
 
 
+def _invalid(reason: str) -> _Outcome:
+    remedy = "Measure it again; the file is damaged, or was not written by asv."
+    return {"status": Status.INVALID, "reason": reason, "remedy": remedy}
+
+
 def _outcome(kind: Kind, ends: Ends) -> _Outcome | None:
     """What the evidence says by itself; None for a cell that was not run."""
     if ends.failed:
@@ -248,6 +288,9 @@ def _outcome(kind: Kind, ends: Ends) -> _Outcome | None:
             outcome["reason"] = f"{some}: {outcome['reason']}"
         return outcome
     if ends.processes:
+        stored = (*ends.processes, *(sample for samples in ends.samples_s for sample in samples))
+        if why := next(filter(None, (journal.impossible(kind, each) for each in stored)), ""):
+            return _invalid(why)
         return {**_judged(kind, ends.value, _summed(kind, ends)), "processes": ends.processes}
     return {"status": Status.SKIPPED, **_split(ends.skipped[-1].facts)} if ends.skipped else None
 
@@ -265,8 +308,14 @@ def _summed(kind: Kind, ends: Ends) -> dict[str, Any]:
     if receipts := [r for note in ends.ok if (r := note.facts.get("receipt"))]:
         facts["receipt"] = receipts[-1]
     if device := [s for note in ends.ok if (s := note.facts.get("device_samples_s"))]:
-        facts["device_s"] = centre([statistics.median(map(float, samples)) for samples in device])
+        facts["device_s"] = centre([statistics.median(map(_device_time, some)) for some in device])
     return facts
+
+
+def _device_time(sample: object) -> float:
+    if (seconds := journal.positive(sample)) is None:
+        raise ValueError(f"a sample of the device is {sample!r:.80}")
+    return seconds
 
 
 _OF_ONE_PROCESS = frozenset({"samples_s", "device_samples_s", "number", "value", "receipt"})
@@ -298,16 +347,8 @@ def _judged(kind: Kind, value: float, facts: Mapping[str, Any]) -> _Outcome:
     return outcome
 
 
-_TYPES = {
-    "flops": (int, float),
-    "bytes": (int, float),
-    "fastest_s": (int, float),
-    "device_s": (int, float),
-    "versions": (dict,),
-    "machine": (dict,),
-    "digests": (list,),
-    "receipt": (dict,),
-}
+_NUMBERS = frozenset({"flops", "bytes", "fastest_s", "device_s"})
+_TYPES = {"versions": dict, "machine": dict, "digests": list, "receipt": dict}
 """What others rely on; a fact of another type was not written by us and is left out."""
 
 
@@ -315,10 +356,11 @@ def _split(facts: Mapping[str, Any]) -> _Outcome:
     rest = {
         name: value
         for name, value in facts.items()
-        if name not in _TYPES or isinstance(value, _TYPES[name])
+        if (name not in _NUMBERS or value == 0 or journal.positive(value) is not None)
+        and isinstance(value, _TYPES.get(name, object))
     }
     return {
-        "reason": str(rest.pop("reason", "")),
-        "remedy": str(rest.pop("remedy", "")),
+        "reason": clip(str(rest.pop("reason", "")), _MOST_REASON),
+        "remedy": clip(str(rest.pop("remedy", "")), _MOST_REASON),
         "facts": rest,
     }

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from convbench.results.ceilings import Ceiling, find_ceilings, impossible
 from convbench.results.folder import environment_in_words, short
-from convbench.results.records import Record
+from convbench.results.journal import positive
+from convbench.results.records import OTHER, Record
 from convbench.words.numbers import digits, duration, share, size
 from convbench.words.status import Exit, Outcome, Standing, Status
 from convbench.words.table import Column, Table, line, remark, stacked
@@ -38,6 +39,8 @@ class Row:
     ----------
     suite : str
         "layers", or the suite that the row is of.
+    target : str
+        "" of a benchmark that is none of ours; its `workload` is then its name and parameters.
     status : Status
         Wrong if the accuracy is, failed if any part is, skipped if there is no number at all.
     processes : int
@@ -63,6 +66,8 @@ class Row:
         Time of a call with nothing in the caches.
     peak_bytes : float, optional
         Memory beyond the input.
+    number, unit : float, optional, and str
+        What a benchmark that is none of ours has counted that is neither a time nor a memory.
     stages_s : mapping of str to float
         Time of a call of each stage by itself; or of what else the suite tells apart.
     outcomes : tuple of (str, Outcome)
@@ -89,6 +94,8 @@ class Row:
     error_over_bound: float | None = None
     cold_s: float | None = None
     peak_bytes: float | None = None
+    number: float | None = None
+    unit: str = ""
     stages_s: Mapping[str, float] = field(default_factory=dict)
     algorithm: str = ""
     outcomes: tuple[tuple[str, Outcome], ...] = ()
@@ -117,8 +124,7 @@ def summarise(records: Iterable[Record]) -> list[Row]:
 
 def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...], Ceiling]) -> Row:
     any_part = parts[0]
-    whole = {part.suite if part.suite in LAYERS else "pipeline": part
-             for part in parts if not part.stage}  # fmt: skip
+    whole = {_respect(part): part for part in parts if not part.stage}
     time, accuracy = whole.get("pipeline"), whole.get("accuracy")
     time_s, processes, facts = (time.value, time.processes, time.facts) if time else (None, (), {})
     flops, traffic = (float(facts.get(name) or 0) for name in ("flops", "bytes"))
@@ -152,8 +158,8 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...],
         processes=len(processes),
         spread=apart / 2 / time_s if apart is not None and time_s else None,
         standing=time.standing if time else None,
-        fresh_s=_number(facts.get("receipt", {}).get("fresh_s")),
-        end_to_end_s=_number(facts.get("receipt", {}).get("end_to_end_s")),
+        fresh_s=positive(facts.get("receipt", {}).get("fresh_s")),
+        end_to_end_s=positive(facts.get("receipt", {}).get("end_to_end_s")),
         device_s=facts.get("device_s"),
         gflops=gflops,
         gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
@@ -161,17 +167,24 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...],
         error_over_bound=accuracy.value if accuracy else None,
         cold_s=whole["cold"].value if "cold" in whole else None,
         peak_bytes=whole["memory"].value if "memory" in whole else None,
+        number=whole["number"].value if "number" in whole else None,
+        unit=str(any_part.facts.get("unit", "")),
         stages_s={p.stage: p.value for p in parts if p.stage and p.value is not None},
         algorithm=str((time or any_part).facts.get("algorithm", "")),
         outcomes=tuple(outcomes),
     )
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _respect(record: Record) -> str:
+    """In what respect a record is of a whole workload."""
+    if record.suite == OTHER:
+        return {"memory": "memory", "number": "number"}.get(record.kind, "pipeline")
+    return record.suite if record.suite in LAYERS else "pipeline"
 
 
 def _part(record: Record) -> str:
+    if record.suite == OTHER:
+        return "time"
     if record.stage:
         return f"stage {record.stage}" if record.suite == "stages" else record.stage
     return record.suite if record.suite in LAYERS else "time"
@@ -216,13 +229,19 @@ def causes_in_words(rows: Iterable[Row]) -> dict[tuple[Status, str, str], str]:
             name if {"pipeline", "accuracy", "time"} & {*parts} else f"{name} ({', '.join(parts)})"
             for name, parts in cells.items()
         ]
-        return target if {*names} == workloads[target] else f"{target} on {', '.join(names)}"
+        if {*names} == workloads[target]:
+            return target or f"all {OTHER}"
+        some = ", ".join(names[:_MOST_NAMED])
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return " on ".join(filter(None, (target, f"{some}{more}")))
 
     return {
         key: "; ".join(where(target, cells) for target, cells in targets.items())
         for key, targets in sorted(concerned.items(), key=lambda item: item[0][0].rank)
     }
 
+
+_MOST_NAMED = 50
 
 _STYLES = {
     Status.WRONG: "bold red",
@@ -278,6 +297,7 @@ def _table(rows: Sequence[Row], suite: str) -> Table:
         Column("of roofline", [share(row.of_roofline) for row in rows]),
         Column("cold", [duration(row.cold_s) for row in rows]),
         Column("memory", [size(row.peak_bytes) for row in rows]),
+        Column("value", [f"{digits(row.number)} {row.unit}".strip() for row in rows]),
         Column("error/bound", [digits(row.error_over_bound) for row in rows]),
         *stages,
         Column("status", [(row.status, _STYLES[row.status]) for row in rows], "word"),

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from convbench import __version__
 from convbench.results.folder import environment_in_words, is_existing, short
 from convbench.results.gates import SIDE_BY_SIDE, Gate
-from convbench.results.records import Place, Record
+from convbench.results.records import OTHER, Place, Record
 from convbench.results.rows import BASELINE, Row, causes_in_words, summarise
 from convbench.words.numbers import date, digits, duration
 from convbench.words.status import Standing, Status
@@ -117,11 +117,12 @@ def sections(
     """Sum up the newest commit of each machine and environment, the newest of all first.
 
     `age` is the place of each commit in the history; what is not in it is left out. Of `gates`, the
-    newest first, those count whose head is such a commit, at the same place.
+    newest first, those count whose head is such a commit, at the same place. Benchmarks that are
+    none of ours have no targets that could stand side by side.
     """
     places: dict[Place, dict[str, list[Record]]] = {}
     for record in records:
-        if record.commit in age:
+        if record.commit in age and record.suite != OTHER:
             commits = places.setdefault(record.place, {})
             commits.setdefault(record.commit, []).append(record)
     newest = [max(commits.items(), key=lambda item: age[item[0]]) for commits in places.values()]
