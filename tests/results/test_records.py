@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import subprocess
 import sys
 
@@ -13,12 +12,10 @@ from asv.results import Results
 from asv.runner import BenchmarkResult
 
 from convbench.measuring.asv_store import outcome
-from convbench.results import folder, history, journal
+from convbench.results import folder, journal
 from convbench.results.records import Loaded, load
-from convbench.results.rows import render, summarise, to_dict
+from convbench.results.rows import summarise, to_dict
 from convbench.words.status import Standing, Status
-
-from ..terminal import drawn
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TARGETS = ["numpy@cpu", "cupy@gpu:0"]
@@ -311,34 +308,6 @@ def test_damaged_evidence_is_a_problem_too(project):
 
 # -- Hostile files --------------------------------------------------------------------------------
 
-MUTANTS = 1000
-
-
-def mutate(chance, content):
-    """Damage a file as disks, editors and strangers do."""
-    data = bytearray(content)
-    for _ in range(chance.randint(1, 4)):
-        start = chance.randrange(len(data))
-        match chance.randrange(6):
-            case 0:
-                del data[start:]
-            case 1:
-                data[start] = chance.randrange(256)
-            case 2:
-                del data[start : start + chance.randint(1, 40)]
-            case 3:
-                data[start:start] = chance.choice(
-                    [b"null", b"[", b"]", b"{", b'"', b"NaN", b"1e999", b"-", b"9" * 400, b"\xff",
-                     b"<script>alert(1)</script>", b"true", b", ", b": ", b"{}", b"\x00"]
-                )  # fmt: skip
-            case 4:
-                data[start : start + 8] = data[:8]
-            case 5:
-                end = min(len(data), start + chance.randint(1, 200))
-                data[start:end] = b"0" * chance.randint(0, 3)
-        data = data or bytearray(b" ")
-    return bytes(data)
-
 
 @pytest.mark.parametrize("samples", ["fast", ["x"], [], [None], {"a": 1}, 3])
 def test_samples_that_are_none_cost_their_cell(project, samples):
@@ -356,35 +325,6 @@ def test_facts_of_a_wrong_type_are_left_out(project):
     (record,) = project.load().records
     assert record.facts.keys().isdisjoint({"flops", "bytes", "machine", "versions"})
     summarise([record])
-
-
-def test_damaged_files_cost_themselves_and_nothing_else(project):
-    project.add(TIME, [SAMPLES, 0.2, None, NAN], record_samples=True)
-    project.add(ACCURACY, [0.5] * 4)
-    begun(project)
-    project.line(kind="process", run="r", process="p1", versions={"numpy": "2.1"}, before={})
-    for number in (1, 2):
-        project.measured(TIME, CELL, number, [0.001, 0.002])
-    project.note(ACCURACY, CELL, "failed", reason="no memory", remedy="Buy some.")
-    project.add(TIME, [0.1] * 4, commit="f" * 40)  # is never touched
-    stored = project.file()
-    noted = project.results_dir.parent / "evidence" / "here" / f"{stored.stem}.jsonl"
-    right = {path: path.read_bytes() for path in (stored, noted)}
-    chance = random.Random(0)
-    problems = 0
-    for i in range(MUTANTS):
-        path = (stored, noted)[i % 2]
-        path.write_bytes(mutate(chance, right[path]))
-        loaded = load(project.results_dir)
-        values = [r.value for r in loaded.records if r.commit == "f" * 40]
-        assert values == [0.1] * 4
-        assert all(str(path.parent) in problem for problem in loaded.problems)
-        json.dumps(to_dict(summarise(loaded.records)), default=str)
-        drawn(render(summarise(loaded.records)))
-        history.load(project.results_dir)
-        problems += bool(loaded.problems)
-        path.write_bytes(right[path])
-    assert problems > MUTANTS / 4, "most of this damage is visible"
 
 
 # -- Processes ------------------------------------------------------------------------------------
