@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
+import types
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 
 from convbench.backends.survey import Presence
-from convbench.cli import backends, output, workloads
+from convbench.cli import backends, main, output, workloads
 from convbench.correctness import check, notebook, selftest, verify_text
 from convbench.correctness.accuracy import Accuracy
 from convbench.correctness.verify import Check
@@ -19,7 +23,7 @@ from convbench.stimulus.formats import Fill
 from convbench.stimulus.spec import ConvSpec, PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload
-from convbench.words.status import Outcome, Status
+from convbench.words.status import Exit, Outcome, Status
 
 from ..terminal import drawn
 
@@ -119,6 +123,32 @@ def test_a_picture_has_every_word_and_asks_nobody_for_a_font() -> None:
 def test_what_is_said_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     output.say(f"{WORKLOAD}\nnext")
     assert capsys.readouterr().err == f"convbench: {SHOWN} next\n"
+
+
+def test_what_is_drawn_or_printed_does_nothing_to_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever drew it, and whatever it passed through before."""
+    hostile = "a\x1b]0;x\x07\x9b2J\u202e\u2028b\n  c"
+    drawing = Table(title=hostile, show_header=False)
+    drawing.add_row(Text(hostile))
+    output.show(argparse.Namespace(format="text"), "x", dict, lambda: drawing)
+    output.emit(hostile)
+    defect = types.SimpleNamespace(
+        __name__="convbench.cli.broken", HELP="h", DESCRIPTION="", EPILOG="", run=_broken
+    )
+    monkeypatch.setattr(main, "COMMANDS", (defect,))
+    assert main.main(["broken"]) == Exit.DEFECT
+    with pytest.raises(SystemExit):
+        main.main(["broken", hostile])
+    out, err = capsys.readouterr()
+    assert not {*out, *err} & {*"\x1b\x07\x9b\u202e\u2028"}
+    assert "a?]0;x??2J??b\n  c" in out
+    assert "ValueError: a?]0;x??2J??b" in err
+
+
+def _broken(_: argparse.Namespace) -> int:
+    raise ValueError("a\x1b]0;x\x07\x9b2J\u202e\u2028b")
 
 
 class Terminal(io.StringIO):

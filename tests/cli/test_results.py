@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -53,3 +54,27 @@ def test_where_nothing_was_measured_that_is_said(tmp_path, capsys):
     code = main(["results", "--results-dir", str(tmp_path)])
     assert code == 3
     assert "nothing was measured of any commit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("results", "HEAD~1"), ("compare", "HEAD~1", "HEAD"), ("report", "HEAD~1")]
+)
+def test_a_shallow_clone_is_named_as_one(words, project, tmp_path, monkeypatch, capsys):
+    def git(*words, folder):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+    whole, shallow = tmp_path / "whole", tmp_path / "shallow"
+    whole.mkdir()
+    git("init", "--quiet", folder=whole)
+    for message in ("one", "two"):
+        git("commit", "--quiet", "--allow-empty", "-m", message, folder=whole)
+    git("clone", "--quiet", "--depth=1", f"file://{whole}", str(shallow), folder=tmp_path)
+    for folder_of_git, hint in ((shallow, True), (whole, False)):
+        monkeypatch.chdir(folder_of_git)
+        last = words[1] if hint else "nonsense"
+        command = [words[0], last, *words[2:], "--results-dir", str(project.results_dir)]
+        assert main(command) == 4
+        said = capsys.readouterr().err
+        assert "unknown to git" in said
+        assert ("`git fetch --unshallow`" in said) is hint

@@ -296,8 +296,8 @@ def line(**changes):
         (line(schema=None), "it has no 'schema'"),
         (line(benchmark=None), "it has no 'benchmark'"),
         (line(params=None), "it has no 'params'"),
-        (line(params=3), "not iterable"),
-        (line(time_s="now"), "could not convert"),
+        (line(params=3), "params is not a list"),
+        (line(time_s="now"), "which is no number"),
         (line(status="great"), "its status is 'great'"),
     ],
 )
@@ -337,7 +337,7 @@ def test_a_file_that_is_not_there_is_no_problem(tmp_path):
 def test_a_file_that_cannot_be_opened_is_one(tmp_path):
     notes, problems = read(tmp_path)
     assert notes == []
-    assert "cannot be read" in problems[0]
+    assert "it is no file" in problems[0]
 
 
 def test_a_disk_that_cannot_be_written_to_costs_no_measurement(writer):

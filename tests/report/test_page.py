@@ -19,7 +19,7 @@ from .factories import HOSTILE, everything, make
 VOID = {"meta", "input"}
 ANCHORS = [
     "verdict", "correctness", "timings", "backends", "sweep", "roofline", "history", "stages",
-    "machines", "changes", "missing",
+    "others", "machines", "changes", "missing",
 ]  # fmt: skip
 
 

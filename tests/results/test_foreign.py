@@ -15,6 +15,8 @@ from convbench.results.records import OTHER, load
 from convbench.results.rows import summarise
 from convbench.words.status import Status
 
+from .test_records import SAMPLES, Project
+
 BASE, HEAD = "0a" * 20, "1b" * 20
 COLUMNS = [
     "result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b",
@@ -240,6 +242,21 @@ def test_the_history_has_them(tmp_path):
     found = history.load(tmp_path / "results")
     assert found.commits == (BASE, HEAD)
     assert {series.kind for series in found.series} == {"time", "memory"}
+
+
+def test_what_asv_itself_writes_is_read(tmp_path):
+    project = Project(tmp_path)
+    project.add("a.peakmem_x", [1.0, 2.0, None, NAN])
+    project.add("a.time_x", [SAMPLES, None, None, NAN], record_samples=True)
+    records = project.load().records
+    assert [(r.kind, r.value, r.status) for r in records] == [
+        ("memory", 1.0, Status.OK), ("memory", 2.0, Status.OK),
+        ("memory", None, Status.FAILED), ("memory", None, Status.SKIPPED),
+        ("time", 0.003, Status.OK), ("time", None, Status.FAILED),
+        ("time", None, Status.FAILED), ("time", None, Status.SKIPPED),
+    ]  # fmt: skip
+    assert records[0].workload == "a.peakmem_x('numpy@cpu', 'net.conv')"
+    assert records[4].facts == {"quartiles_s": [0.002, 0.004], "samples": 5}
 
 
 # -- What cannot be --------------------------------------------------------------------------------
