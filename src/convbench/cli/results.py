@@ -14,7 +14,8 @@ HELP = "show what asv measured: time, GFLOP/s, error over bound, status"
 DESCRIPTION = """\
 A row is a workload on a target: the median time of a call, what that is in operations a
 second and of what the machine could do at most, and the error against the float64 oracle
-as a share of what rounding may do. Below are the reasons for what has no number."""
+as a share of what rounding may do. Below are the reasons for what has no number.
+Of suites that are none of convbench's there is what asv has: a time, a memory or a number."""
 EPILOG = f"""\
 examples:
   convbench results            the commit that was measured last

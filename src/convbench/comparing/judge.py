@@ -250,7 +250,7 @@ def _of_numbers(pair: _Pair) -> tuple[Verdict, str]:
     if all(record.facts.get("samples") for record in (base, head)):
         why = "asv kept the samples of all processes together, without saying whose they are"
     else:
-        why = "asv kept no samples (`asv run --record-samples` keeps them)"
+        why = "asv kept no samples (`asv run --record-samples` keeps them all together)"
     return Verdict.UNDECIDED, f"{why}: how far two processes differ is not known"
 
 
