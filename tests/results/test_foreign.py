@@ -221,6 +221,14 @@ def test_numbers_of_another_unit_are_compared_where_they_are_the_same(
     assert "8.00 MB/s" in out
 
 
+def test_numbers_that_are_too_far_apart_have_no_ratio(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    both(tmp_path, {"a.track_x": row([1e-300])}, {"a.track_x": row([1e300])})
+    code, out, _ = told(capsys, "compare", BASE, HEAD)
+    assert code == 3
+    assert "there is no ratio" in out
+
+
 def test_a_name_of_ours_with_other_parameters_is_not_ours(tmp_path):
     """One that is called track_time, with integers."""
     both(tmp_path, {"bench_pipeline.X.track_time": row([1.0, 2.0], [["1", "2"], ["8"]])})
@@ -267,6 +275,7 @@ def test_what_asv_itself_writes_is_read(tmp_path):
     [
         ("time_x", -1.0, "-1 s"), ("time_x", 0, "0 s"), ("time_x", math.inf, "inf s"),
         ("time_x", "fast", "'fast'"), ("time_x", True, "True"), ("time_x", [1.0], "[1.0]"),
+        ("time_x", 1e308, "1e+308 s"), ("time_x", 1e-308, "1e-308 s"), ("mem_x", 1e300, "1e+300 B"),
         ("time_x", {}, "{}"), ("peakmem_x", -5, "-5 B"), ("track_x", math.inf, "inf"),
     ],
 )  # fmt: skip

@@ -343,7 +343,8 @@ def _draws(record: Record | None) -> Draws:
 
 
 def _positive(numbers: Collection[float]) -> bool:
-    return bool(numbers) and all(0 < number < math.inf for number in numbers)
+    # Of a benchmark of somebody else's a number may be anything, and a ratio has to be one, too.
+    return bool(numbers) and all(1e-150 < number < 1e150 for number in numbers)
 
 
 def _bits(base: Collection[str], head: Collection[str]) -> str:
@@ -431,7 +432,7 @@ def _judge_numbers(
             processes.append(both)
             log_ratios.append(pair.log_ratios)
         else:
-            reason = "a number is not above 0, so there is no ratio"
+            reason = "a number is not above 0, or beyond all bounds, so there is no ratio"
             done.append(replace(cell, verdict=Verdict.NOT_COMPARABLE, reason=reason))
     found = stats.ratios([base for base, _ in processes], [head for _, head in processes])
     if gated := [i for i, pairs in enumerate(log_ratios) if pairs]:

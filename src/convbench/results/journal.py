@@ -477,6 +477,11 @@ def positive(value: Any) -> float | None:
     return None
 
 
+_LEAST_S, _MOST_S = 1e-15, 1e9
+_MOST_SIZE = 1e18
+"""Light gets through no atom in less, nobody waits thirty years, and no memory is so large."""
+
+
 def impossible(kind: Kind, value: float) -> str:
     """Why a number cannot be what it is stored as, in words; "" if it can.
 
@@ -487,9 +492,11 @@ def impossible(kind: Kind, value: float) -> str:
     """
     match kind:
         case "time":
-            return "" if 0 < value < math.inf else f"the file says {value:g} s, which is no time"
+            return (
+                "" if _LEAST_S < value < _MOST_S else f"the file says {value:g} s, which is no time"
+            )
         case "memory":
-            return "" if 0 <= value < math.inf else f"the file says {value:g} B, which is no size"
+            return "" if 0 <= value < _MOST_SIZE else f"the file says {value:g} B, which is no size"
         case "accuracy":
             return (
                 "" if value >= 0 else f"the file says {value:g}, which is no error over its bound"
