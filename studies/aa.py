@@ -1,13 +1,15 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """How often do two measurements of the same commit differ? Prints a table in Markdown.
 
-    .venv/bin/python studies/aa.py [--bench REGEX] [--fronts asv,bench] [--rounds N]
+    .venv/bin/python studies/aa.py [--bench REGEX] [--fronts asv,bench] [--rounds N] [--sessions N]
 
 Two commits without a change are measured one after the other in a clone of this repository: by
 `asv run` and, in another clone, by `convbench bench`, both in this environment. Then the cells are
 counted whose times differ by more than 5 % and 10 %, as the geometric means of the process medians
 see it, as asv's own `compare` reports it on the very same results, and as `convbench compare`
-judges. Every one of them is a false alarm.
+judges. Every one of them is a false alarm. With --sessions, so many sessions of `convbench bench` are
+made instead, each of a commit of its own without a change, after three of the first commit, from
+which `convbench compare` learns how far sessions differ; each session is compared with all before.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+
+from scipy.stats import binomtest
 
 from convbench.machine import facts
 from convbench.results.records import load
@@ -106,14 +110,62 @@ def verdicts(folder: Path, base: str, head: str) -> Counter[str]:
     return Counter(cell["verdict"] for cell in document["cells"] if cell["kind"] == "time")
 
 
+LEARNT_FROM = 3
+"""Sessions of one commit, before those that are compared."""
+
+
+def sessions(number: int, bench: str, rounds: int | None) -> None:
+    """Compare each session with all before it, and print how many pairs claim anything."""
+    claimed: Counter[str] = Counter()
+    verdicts_: Counter[str] = Counter()
+    pairs = 0
+    rounds_of = [] if rounds is None else ["--rounds", str(rounds)]
+    with tempfile.TemporaryDirectory(prefix="convbench-aa-") as name:
+        folder = Path(name) / "project"
+        clone(folder)
+
+        def session() -> str:
+            call(folder, sys.executable, "-m", "convbench", "bench", "--bench", bench, *rounds_of)
+            return call(folder, "git", "rev-parse", "HEAD").strip()
+
+        for _ in range(LEARNT_FROM):
+            session()
+        commits: list[str] = []
+        for _ in range(number):
+            call(folder, "git", *IDENTITY, "commit", "--quiet", "--allow-empty", "-m", "A")
+            head = session()
+            for base in commits:
+                pairs += 1
+                said = verdicts(folder, base, head)
+                verdicts_ += said
+                claimed["`convbench compare`"] += bool(said["regressed"] + said["improved"])
+                claimed["asv compare 1.05"] += bool(asv_alarms(folder, base, head, 1.05))
+            commits.append(head)
+            print(f"  {len(commits)} sessions, {pairs} pairs: {dict(claimed)}", file=sys.stderr)
+    machine = facts.machine_facts()
+    print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores,", end=" ")
+    print(f"{time.strftime('%Y-%m-%d')}, `python studies/aa.py --sessions {number}", end=" ")
+    print(f"--bench '{bench}'`\n")
+    print("| pairs of sessions by | pairs | claim anything |\n|---|--:|---|")
+    for who in ("`convbench compare`", "asv compare 1.05"):
+        low, high = binomtest(claimed[who], pairs).proportion_ci()
+        span = f"{claimed[who] / pairs:.1%} ({low:.1%} to {high:.1%}, as if pairs were independent)"
+        print(f"| {who} | {pairs} | {claimed[who]}: {span} |")
+    print("\nOf the cells: " + ", ".join(f"{n} {v}" for v, n in verdicts_.most_common()) + ".")
+
+
 def main() -> None:
     """Measure, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bench", default=r"(pipeline|stages)\.Smoke\..*@cpu")
     parser.add_argument("--fronts", default="bench,asv")
     parser.add_argument("--rounds", type=int, help="default: what the benchmarks say, 5")
+    parser.add_argument("--sessions", type=int, default=0, help="compare so many with each other")
     options = parser.parse_args()
     os.environ.pop("ASV_COMMIT", None)
+    if options.sessions:
+        sessions(options.sessions, options.bench, options.rounds)
+        return
     found = []
     for front in options.fronts.split(","):
         with tempfile.TemporaryDirectory(prefix="convbench-aa-") as name:

@@ -125,7 +125,7 @@ def share(found: int, of: int) -> str:
     if not of:
         return "none"
     low, high = binomtest(found, of).proportion_ci()  # Clopper and Pearson's
-    return f"{found} of {of}: {100 * found / of:.2g} % ({100 * low:.2g} to {100 * high:.2g} %)"
+    return f"{found} of {of}: {100 * found / of:.3g} % ({100 * low:.2g} to {100 * high:.3g} %)"
 
 
 def main() -> None:
