@@ -7,9 +7,9 @@ Two commits without a change are measured one after the other in a clone of this
 `asv run` and, in another clone, by `convbench bench`, both in this environment. Then the cells are
 counted whose times differ by more than 5 % and 10 %, as the geometric means of the process medians
 see it, as asv's own `compare` reports it on the very same results, and as `convbench compare`
-judges. Every one of them is a false alarm. With --sessions, so many sessions of `convbench bench` are
-made instead, each of a commit of its own without a change, after three of the first commit, from
-which `convbench compare` learns how far sessions differ; each session is compared with all before.
+judges. Every one of them is a false alarm. With --sessions, so many sessions of `convbench bench`
+are made instead, each of a commit of its own without a change, after three of the first commit,
+from which `convbench compare` learns how far sessions differ; each is compared with all before.
 """
 
 from __future__ import annotations
