@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from convbench.comparing.comparison import Change, Verdict
+from convbench.comparing.comparison import Change, Demands, Verdict
 from convbench.comparing.judge import compare
 from convbench.comparing.junit import junit
 from convbench.comparing.markdown import MARKDOWN_LIMIT, code, markdown, prose
@@ -141,7 +141,7 @@ def test_nothing_measured_is_said_in_every_form():
     nothing = compare(side(timed(BASE)), side(commit=HEAD))
     for text in (render(nothing), markdown(nothing), junit(nothing).decode()):
         assert "NOTHING MEASURED" in text
-        assert "nothing was measured of head, ffffffff" in text
+        assert "NOTHING MEASURED of head, ffffffff" in text
     assert ET.fromstring(junit(nothing)).find(".//error") is not None
 
 
@@ -322,5 +322,5 @@ def test_junit_has_a_case_for_every_cell():
 @pytest.mark.parametrize("strict", [False, True])
 def test_junit_fails_if_the_exit_code_does(strict):
     noisy = comparison(pair(spread=0.3))
-    root = ET.fromstring(junit(noisy, strict=strict))
+    root = ET.fromstring(junit(replace(noisy, demands=Demands(strict=strict))))
     assert (root.find(".//error") is not None) == strict

@@ -43,10 +43,11 @@ def add(project, commit, days=0, machine="here", environment="env", time=0.1, er
     path.with_name(f"{commit[:8]}-{environment}.json").write_text(json.dumps(content))
 
 
-def collect(project, *coordinates, git=None, **options):
+def collect(project, *coordinates, git=None, ancestors=None, **options):
     head, base = [*coordinates, None, None][:2]
     request = Request(project.results_dir, head, base, here="here", **options)
-    return gather(request, (git or {}).get)
+    known = {OLD: (), MIDDLE: (OLD,), NEW: (MIDDLE, OLD)} | (ancestors or {})
+    return gather(request, (git or {}).get, known.get)
 
 
 # -- Which results ---------------------------------------------------------------------------------
@@ -61,7 +62,10 @@ def test_by_default_it_is_the_newest_commit_against_the_one_before(project):
 def test_gits_head_comes_before_the_newest_if_it_was_measured(project):
     data = collect(project, git={"HEAD": MIDDLE})
     assert (data.head.commit, data.comparison.base.commit) == (MIDDLE, OLD)
-    assert collect(project, git={"HEAD": "d" * 40}).head.commit == NEW
+    unmeasured = collect(project, git={"HEAD": "d" * 40})
+    assert (unmeasured.head.commit, unmeasured.unmeasured, unmeasured.exit_code()) == (
+        NEW, "d" * 40, 3,
+    )  # fmt: skip
 
 
 def test_the_sides_can_be_named(project):
@@ -83,8 +87,10 @@ def test_gates_of_head_and_base_count_and_those_that_are_damaged_are_named(proje
 
 def test_the_first_commit_has_no_base_and_that_is_said(project):
     data = collect(project, OLD)
-    assert data.comparison is None
-    assert data.remarks == ("No earlier commit was measured on this machine in this environment.",)
+    assert (data.comparison, data.exit_code()) == (None, 3)
+    assert data.outcome().startswith("NOTHING TO COMPARE WITH: 1 ok")
+    (remark,) = data.remarks
+    assert remark.startswith(f"None of the 0 commits that {OLD[:8]} was made from was measured on")
 
 
 def test_the_base_is_of_the_same_machine_and_environment(project):
@@ -92,8 +98,9 @@ def test_the_base_is_of_the_same_machine_and_environment(project):
     add(project, "e" * 40, 2, environment="other")
     data = collect(project, NEW)
     assert data.comparison.base.commit == MIDDLE
-    assert collect(project, "d" * 40).comparison is None
-    assert collect(project, "e" * 40).comparison is None
+    for commit in ("d" * 40, "e" * 40):
+        data = collect(project, commit, ancestors={commit: (MIDDLE, OLD)})
+        assert (data.comparison, data.exit_code()) == (None, 3)
 
 
 def test_of_several_places_it_is_this_machine_and_the_others_are_named(project):
@@ -132,7 +139,7 @@ def test_a_run_that_goes_on_is_reported_from_its_evidence(tmp_path):
     project.line(kind="run", run="r", state="begun", commit="0123456789" * 4, environment="env")
     project.measured(TIME, ["numpy@cpu", "net.conv"], 1, [0.1, 0.2], version="1")
     data = collect(project)
-    assert (len(data.head.records), data.exit_code()) == (1, 0)
+    assert (len(data.head.records), data.exit_code()) == (1, 3)
 
 
 def test_what_cannot_be_read_is_a_problem_once(project):
@@ -204,7 +211,7 @@ SKIPPED = {"status": Status.SKIPPED, "value": None, "reason": "no device"}
     ("head", "base", "code"),
     [
         ([], [], 3),
-        ([timed(HEAD)], [], 0),
+        ([timed(HEAD)], [], 3),
         ([checked(HEAD, error=2.0)], [], 2),
         ([timed(HEAD), record(HEAD, target="t@cpu", **FAILED)], [], 2),
         ([record(HEAD, **FAILED)], [], 3),
@@ -232,7 +239,7 @@ def report(project, *words):
 
 
 def test_the_command_writes_the_page_and_says_so(project, capsys):
-    assert report(project, NEW) == 0
+    assert report(project, NEW, "--base", MIDDLE) == 0
     path = project.results_dir.parent / "new" / "report.html"
     assert path.read_text("utf-8").startswith("<!doctype html>")
     said = capsys.readouterr().out
@@ -243,7 +250,10 @@ def test_the_command_writes_the_page_and_says_so(project, capsys):
 def test_json_says_what_was_written_and_why_the_exit_code(project, capsys):
     add(project, NEW, 2, error=9.0)
     charts = project.results_dir.parent / "charts"
-    assert report(project, NEW, "--json", "--charts", str(charts), "--delta", "3") == 2
+    assert (
+        report(project, NEW, "--base", MIDDLE, "--json", "--charts", str(charts), "--delta", "3")
+        == 2
+    )
     said = json.loads(capsys.readouterr().out)
     assert said["schema"] == "convbench.report/1"
     assert said["reason"].startswith("WRONG: 1 wrong")

@@ -14,7 +14,8 @@ from asv.runner import BenchmarkResult
 from convbench.measuring.asv_store import outcome
 from convbench.results import folder, journal
 from convbench.results.records import Loaded, load
-from convbench.results.rows import summarise, to_dict
+from convbench.results.rows import render, summarise, to_dict
+from convbench.results.sessions import Run
 from convbench.words.status import Standing, Status
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -364,8 +365,8 @@ def test_what_asv_does_not_have_yet_is_read_from_the_evidence(project):
     ("first", "then", "later", "expected"),
     [
         ({}, {}, {}, (0.009,)),
-        # A quick look, or a run that was interrupted, in a tree without uncommitted changes.
-        ({"clean": True}, {"clean": True}, {}, (0.001, 0.001, 0.001)),
+        # The same, in a tree without uncommitted changes.
+        ({"clean": True}, {"clean": True}, {}, (0.001, 0.001, 0.001, 0.009)),
         ({"clean": True}, {"clean": False}, {}, (0.009,)),
         ({"clean": False}, {"clean": True}, {}, (0.009,)),
         ({"clean": True}, {"clean": True}, {"method": "another"}, (0.009,)),
@@ -375,7 +376,7 @@ def test_what_asv_does_not_have_yet_is_read_from_the_evidence(project):
         ({}, {}, {"status": "started"}, (0.001, 0.001, 0.001)),
     ],
 )
-def test_the_last_run_counts_unless_it_is_the_same_in_fewer_processes(
+def test_the_last_run_counts_and_with_it_all_that_have_measured_the_same(
     project, first, then, later, expected
 ):
     begun(project, **first)
@@ -387,11 +388,34 @@ def test_the_last_run_counts_unless_it_is_the_same_in_fewer_processes(
     assert record.processes == expected
 
 
-def test_of_two_runs_of_the_same_in_as_many_processes_the_last_counts(project):
-    for run, seconds in (("r", 0.001), ("s", 0.009)):
-        begun(project, run=run, clean=True)
+def test_runs_of_the_same_count_together_and_each_is_told(project):
+    for run, seconds, clean in (("q", 0.5, False), ("r", 0.001, True), ("s", 0.004, True)):
+        begun(project, run=run, clean=clean)
         project.measured(TIME, CELL, 1, [seconds], run=run)
-    assert project.load().records[0].processes == (0.009,)
+    (record,) = project.load().records
+    assert record.processes == (0.001, 0.004)
+    assert record.value == pytest.approx(0.002)
+    assert record.runs == (Run(0.5, 1, False), Run(0.001, 1, True), Run(0.004, 1, True))
+    assert record.sessions == 2
+
+
+def test_an_error_that_any_run_of_the_same_has_seen_is_not_measured_away(project):
+    for run, error in (("r", 9.0), ("s", 0.5)):
+        begun(project, run=run, clean=True)
+        project.line(
+            kind="cell", run=run, round=1, process=f"p{run}", benchmark=ACCURACY, params=CELL,
+            status="ok", value=error,
+        )  # fmt: skip
+    (record,) = project.load().records
+    assert (record.status, record.value) == (Status.WRONG, 9.0)
+
+
+def test_sessions_of_unequal_size_are_less_than_their_number(project):
+    for run, processes in (("r", 9), ("s", 1)):
+        begun(project, run=run, clean=True)
+        for number in range(1, processes + 1):
+            project.measured(TIME, CELL, number, [0.001], run=run)
+    assert project.load().records[0].sessions == pytest.approx(100 / 82)
 
 
 def test_the_device_has_a_time_of_its_own(project):

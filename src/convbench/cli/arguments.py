@@ -14,6 +14,7 @@ from convbench.words.status import Exit
 from convbench.words.text import clean
 
 if TYPE_CHECKING:
+    from convbench.comparing.comparison import Demands
     from convbench.results.folder import Folder
 
 N = TypeVar("N", int, float)
@@ -61,6 +62,31 @@ def add_delta(parser: argparse.ArgumentParser) -> None:
         "--delta", type=percent, default=0.05, metavar="PERCENT",
         help="slower or faster by at most this is equivalent; default: 5",
     )  # fmt: skip
+
+
+def add_demands(parser: argparse.ArgumentParser, *, suspects: bool = True) -> None:
+    """What has to be so beyond that nothing is wrong or surely slower."""
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 3 if anything is undecided"
+    )
+    parser.add_argument(
+        "--require-power", type=percent, metavar="PERCENT",
+        help="exit with 3 if a slow-down of so much would have gone unseen, as in 5%%",
+    )  # fmt: skip
+    if suspects:
+        parser.add_argument(
+            "--suspects", choices=("fail", "undecided", "pass"), default="undecided",
+            help="what is slower where the machine was, too: exit with 1, 3 or 0; default:"
+            " undecided, which is 3",
+        )  # fmt: skip
+
+
+def chosen_demands(arguments: argparse.Namespace) -> Demands:
+    """Those that were made."""
+    from convbench.comparing.comparison import Demands, Suspects
+
+    suspects = Suspects(getattr(arguments, "suspects", Suspects.UNDECIDED))
+    return Demands(arguments.strict, arguments.require_power, suspects)
 
 
 def add_results_dir(parser: argparse.ArgumentParser) -> None:

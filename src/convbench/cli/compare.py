@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import argparse
 import platform
+from dataclasses import replace
 
-from convbench.cli.arguments import add_delta, add_results_dir, chosen_folder
+from convbench.cli.arguments import (
+    add_delta,
+    add_demands,
+    add_results_dir,
+    chosen_demands,
+    chosen_folder,
+)
 from convbench.cli.output import emit, say, show
 from convbench.machine.git import full_hash
 
@@ -19,12 +26,14 @@ EPILOG = """\
 examples:
   convbench compare HEAD~1 HEAD
   convbench compare HEAD:2.20 HEAD:2.21 --delta 2
+  convbench compare main HEAD --require-power 5%%        would 5 %% have been seen everywhere?
   convbench compare main HEAD --format markdown > comment.md
 
 exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
-else 3 nothing could be compared, or a cell of base is missing in head; else 0; 4 bad input,
-70 a defect of convbench.
-0 with every time undecided does not say that nothing is slower: --strict makes that 3"""
+else 3 nothing could be compared, a cell of base is missing in head, what is slower is suspect
+(the machine was slower, too; see --suspects), or what --require-power or --strict demand is not
+so; else 0; 4 bad input, 70 a defect of convbench.
+0 with something undecided does not say that nothing is slower: --strict makes that 3"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="markdown fits a comment on GitHub; default: text",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="show the cells that are equal, too")
-    parser.add_argument(
-        "--strict", action="store_true", help="exit with 3 if every time is undecided"
-    )
+    add_demands(parser)
     add_results_dir(parser)
 
 
@@ -59,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.results.sessions import spread
 
     base, head = (Coordinate.parse(side, "compare") for side in (arguments.base, arguments.head))
-    rule, strict = Rule(delta=arguments.delta), arguments.strict
+    rule, demands = Rule(delta=arguments.delta), chosen_demands(arguments)
     folder = chosen_folder(arguments)
     named = folder.named_commits()
     first, second = (
@@ -78,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     head_side = sides[1]
     between = spread(folder, head_side.machine, head_side.environment)
     comparison = compare(*sides, rule, arguments.bench, known, between)
+    comparison = replace(comparison, demands=demands)
     if not comparison.cells and not measured_both:
         say(f"{what_is_there(folder)}; `convbench bench` measures")
 
@@ -85,12 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
         case "markdown":
             emit(markdown(comparison))
         case "junit":
-            emit(junit(comparison, strict=strict).decode())
+            emit(junit(comparison).decode())
         case _:
             show(
                 arguments,
                 "compare",
-                lambda: comparison.to_dict(strict=strict) | {"problems": problems},
+                lambda: comparison.to_dict() | {"problems": problems},
                 lambda: render(comparison, everything=arguments.all),
             )
-    return comparison.exit_code(strict=strict)
+    return comparison.exit_code()

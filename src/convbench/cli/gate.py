@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
 import time
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -10,7 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convbench.cli.arguments import add_selection, budget, chosen_workloads, count, percent
+from convbench.cli.arguments import (
+    add_demands,
+    add_selection,
+    budget,
+    chosen_demands,
+    chosen_workloads,
+    count,
+    percent,
+)
 from convbench.cli.output import as_json, emit, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.words.numbers import duration
@@ -39,9 +49,9 @@ examples:
   convbench gate HEAD HEAD --target numpy@cpu --head-target mine@cpu
 
 exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
-else 3 nothing could be compared; else 0; 4 bad input or could not set up,
-70 a defect of convbench, 130 interrupted.
-0 with every time undecided does not say that nothing is slower: --strict makes that 3"""
+else 3 nothing could be compared, or what --require-power or --strict demand is not so; else 0;
+4 bad input or could not set up, 70 a defect of convbench, 130 interrupted.
+0 with something undecided does not say that nothing is slower: --strict makes that 3"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,9 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write it there, too: comment.md, comparison.json and comparison.xml (JUnit)",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="show the cells that are equal, too")
-    parser.add_argument(
-        "--strict", action="store_true", help="exit with 3 if every time is undecided"
-    )
+    add_demands(parser, suspects=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         interrupted = until_interrupted(checking)
         if gate.right and not interrupted:
             interrupted = until_interrupted(_measured(gate, arguments, stack), _Told())
-        comparison = gate.comparison()
+        comparison = replace(gate.comparison(), demands=chosen_demands(arguments))
     folder = Folder.of_config(root / "asv.conf.json")
     try:
         path = store(
@@ -129,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     except InputError as error:  # the verdict is worth more than the file
         say(f"WARNING: this gate is not stored: {error}")
     _show(arguments, comparison, interrupted=interrupted)
-    code = comparison.exit_code(strict=arguments.strict)
+    code = comparison.exit_code()
     if interrupted and code in {Exit.OK, Exit.NOTHING}:
         return Exit.INTERRUPTED
     return code
@@ -201,6 +209,22 @@ def _targets(arguments: argparse.Namespace) -> list[tuple[Target, Target]]:
     return [(target, target) for target in present]
 
 
+def _again(arguments: argparse.Namespace, comparison: Comparison) -> str:
+    """The command that measures what is open, and little else; "" if nothing is."""
+    from convbench.comparing.comparison import selection
+
+    cells = [cell for cell in comparison.open_cells if cell.to_decide_s is not None]
+    if not cells:
+        return ""
+    words = ["convbench", "gate", arguments.base, *filter(None, [arguments.head])]
+    for option in ("base_env", "head_env", "head_target", "workloads"):
+        if value := getattr(arguments, option):
+            words += [f"--{option.replace('_', '-')}", str(value)]
+    needed_s = sum(cell.to_decide_s or 0.0 for cell in cells)
+    words += [*selection(cells), "--budget", f"{max(60, math.ceil(needed_s))}s"]
+    return shlex.join(words)
+
+
 def _show(arguments: argparse.Namespace, comparison: Comparison, *, interrupted: bool) -> None:
     from convbench.comparing.junit import junit
     from convbench.comparing.markdown import markdown
@@ -209,20 +233,22 @@ def _show(arguments: argparse.Namespace, comparison: Comparison, *, interrupted:
 
     if interrupted:
         say("interrupted: this is what is known so far")
-    strict = arguments.strict
-    plain = {**comparison.to_dict(strict=strict), "interrupted": interrupted}
+    again = _again(arguments, comparison)
+    plain = {**comparison.to_dict(), "interrupted": interrupted, "again": again}
     if (folder := arguments.output) is not None:
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / "comment.md", markdown(comparison).encode())
         write(folder / "comparison.json", as_json("gate", plain).encode())
-        write(folder / "comparison.xml", junit(comparison, strict=strict))
+        write(folder / "comparison.xml", junit(comparison))
         say(f"written to {folder}")
     match arguments.format:
         case "markdown":
             emit(markdown(comparison))
         case "junit":
-            emit(junit(comparison, strict=strict).decode())
+            emit(junit(comparison).decode())
         case _:
+            if again:
+                say(f"what is open can be measured again: {again}")
             show(
                 arguments, "gate", lambda: plain,
                 lambda: render(comparison, everything=arguments.all),

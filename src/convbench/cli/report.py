@@ -8,11 +8,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import add_delta, add_results_dir, chosen_folder
+from convbench.cli.arguments import (
+    add_delta,
+    add_demands,
+    add_results_dir,
+    chosen_demands,
+    chosen_folder,
+)
 from convbench.cli.output import say, show
 from convbench.errors import InputError
 from convbench.machine.files import write
-from convbench.machine.git import full_hash
+from convbench.machine.git import ancestors, full_hash
 from convbench.words.table import line, stacked
 
 if TYPE_CHECKING:
@@ -28,20 +34,20 @@ examples:
   convbench report HEAD --base main --output report.html
   convbench report --charts pictures    the charts as SVG and PNG, too
 
-exit codes: 2 head is wrong or failed; else 3 nothing was measured; else as `convbench compare`,
-if there is a base; else 0; 4 bad input, 70 a defect of convbench. The page is written
-unless it is 4 or 70"""
+exit codes: 3 git's HEAD was to be shown and was not measured; else 2 head is wrong or failed;
+else 3 nothing was measured, or no ancestor to compare with; else as `convbench compare`; 4 bad
+input, 70 a defect of convbench. The page is written unless it is 4 or 70"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         "head", nargs="?", metavar="HEAD",
-        help="default: git's HEAD if it was measured, else the newest commit that was",
+        help="default: git's HEAD, or the nearest commit to it that was measured",
     )  # fmt: skip
     parser.add_argument(
         "--base", metavar="COORDINATE",
-        help="default: the commit measured before it on the same machine and environment",
+        help="default: its nearest ancestor that was measured on the same machine",
     )  # fmt: skip
     parser.add_argument(
         "--baseline", metavar="TARGET",
@@ -55,12 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--charts", type=Path, metavar="FOLDER", help="also write each chart as SVG and PNG"
     )
     add_delta(parser)
+    add_demands(parser)
     add_results_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
-    from convbench.comparing.comparison import Rule
+    from convbench.comparing.comparison import Rule, Verdict
 
     try:
         from convbench.report import charts, page
@@ -79,9 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     data = gather(
         Request(
             chosen_folder(arguments).results, arguments.head, arguments.base, arguments.baseline,
-            Rule(delta=arguments.delta), platform.node(),
+            Rule(delta=arguments.delta), platform.node(), arguments.results_dir is not None,
+            chosen_demands(arguments),
         ),
         full_hash,
+        ancestors,
         progress,
     )  # fmt: skip
     for problem in data.problems:
@@ -101,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     page_path, *chart_paths = map(str, written)
 
     def listed() -> dict[str, Any]:
+        compared = data.comparison.to_dict() if data.comparison else {}
         return {
             "exit_code": data.exit_code(),
             "reason": data.outcome(),
@@ -108,13 +118,18 @@ def run(arguments: argparse.Namespace) -> int:
             "charts": chart_paths,
             "head": data.head.to_dict(),
             "base": data.comparison and data.comparison.base.to_dict(),
-            "remarks": list(data.remarks),
+            "unmeasured": data.unmeasured,
+            "power": compared.get("power"),
+            "suspects": compared.get("counts", {}).get(Verdict.SUSPECT, 0),
+            "gate_it": compared.get("gate_it", ""),
+            "remarks": [*data.remarks, *compared.get("remarks", ())],
             "problems": list(data.problems),
         }
 
     def rendered() -> RenderableType:
         pictures = f" and {len(chart_paths)} pictures in {arguments.charts}" if chart_paths else ""
-        return stacked([line(data.outcome()), line(f"wrote {page_path}{pictures}")])
+        said = [data.outcome(), data.baseless, f"wrote {page_path}{pictures}"]
+        return stacked(map(line, filter(None, said)))
 
     show(arguments, "report", listed, rendered)
     return data.exit_code()

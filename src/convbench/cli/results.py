@@ -9,6 +9,8 @@ from convbench.cli.arguments import add_results_dir, chosen_folder
 from convbench.cli.output import EXIT_CODES, picture, say, show
 from convbench.machine.files import write
 from convbench.machine.git import full_hash
+from convbench.words.status import Exit
+from convbench.words.table import line, stacked
 
 HELP = "show what asv measured: time, GFLOP/s, error over bound, status"
 DESCRIPTION = """\
@@ -21,7 +23,8 @@ examples:
   convbench results            the commit that was measured last
   convbench results HEAD --json
 
-{EXIT_CODES}"""
+{EXIT_CODES}.
+Without COMMIT it is 3, too, if nothing was measured of git's HEAD"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
-    from convbench.comparing.sides import find_commit, what_is_there
+    from convbench.comparing.sides import find_commit, listed, unmeasured_head, what_is_there
+    from convbench.results.folder import short
     from convbench.results.records import load
     from convbench.results.rows import exit_code, render, summarise, to_dict
 
     folder = chosen_folder(arguments)
+    unmeasured = ""
     if arguments.commit is None:
-        commits = folder.measured_commits()[:1]
+        measured = folder.measured_commits()
+        commits = measured[:1]
+        elsewhere = arguments.results_dir is not None
+        unmeasured = unmeasured_head(measured, full_hash, elsewhere=elsewhere)
     else:
         commits = [find_commit(arguments.commit, folder.named_commits(), full_hash, "results")]
     loaded = load(folder.results, commits)
@@ -53,5 +61,21 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.svg:
         write(arguments.svg, picture(render(rows), "convbench results").encode())
-    show(arguments, "results", lambda: to_dict(rows, loaded.problems), lambda: render(rows))
-    return exit_code(rows)
+    missing = ""
+    if not rows and commits:
+        unmeasured = commits[0]
+        missing = f"NOTHING MEASURED of {short(unmeasured)}: `convbench bench` measures it"
+    elif unmeasured:
+        follows = f"; what follows is of {short(commits[0])}" if rows else ""
+        missing = f"HEAD WAS NOT MEASURED: nothing of {short(unmeasured)}{follows}"
+    code = Exit.NOTHING if unmeasured else exit_code(rows)
+    show(
+        arguments,
+        "results",
+        lambda: {
+            "exit_code": code, "unmeasured": unmeasured, **to_dict(rows, loaded.problems)
+        },
+        lambda: stacked([line(missing, style="bold yellow"), render(rows)]) if missing
+        else render(rows),
+    )  # fmt: skip
+    return code

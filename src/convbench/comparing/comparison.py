@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -13,7 +14,8 @@ from convbench.comparing.sides import Side
 from convbench.errors import InputError
 from convbench.results.folder import is_existing, short
 from convbench.results.records import OTHER
-from convbench.words.numbers import count
+from convbench.results.sessions import Run
+from convbench.words.numbers import count, share
 from convbench.words.status import Exit, Standing, Status
 
 
@@ -32,6 +34,8 @@ class Verdict(StrEnum):
     STILL_FAILED = "still failed"
     REGRESSED = "regressed"
     """Slower (or larger), for sure, and not by so little that it is within delta."""
+    SUSPECT = "suspect"
+    """Slower, and so may the machine have been, or in one session and not in another."""
     NOT_COMPARABLE = "not comparable"
     """Both have a number, and the numbers are not of the same thing."""
     UNDECIDED = "undecided"
@@ -53,7 +57,14 @@ BAD = frozenset(
 """Head does not compute this rightly: exit code 2."""
 
 _COMPARED = frozenset(
-    {Verdict.REGRESSED, Verdict.UNDECIDED, Verdict.IMPROVED, Verdict.FIXED, Verdict.EQUIVALENT}
+    {
+        Verdict.REGRESSED,
+        Verdict.SUSPECT,
+        Verdict.UNDECIDED,
+        Verdict.IMPROVED,
+        Verdict.FIXED,
+        Verdict.EQUIVALENT,
+    }
 )
 
 ORDER = {verdict: place for place, verdict in enumerate(Verdict)}
@@ -96,6 +107,33 @@ class Rule:
             )
 
 
+class Suspects(StrEnum):
+    """What suspects are to a gate."""
+
+    FAIL = "fail"
+    """Slower, whoever is to blame: exit code 1."""
+    UNDECIDED = "undecided"
+    """Something that has to be measured again: exit code 3."""
+    FINE = "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What has to be so beyond that nothing is wrong or surely slower.
+
+    Attributes
+    ----------
+    strict : bool
+        Nothing is undecided.
+    power : float, optional
+        What is undecided would have shown a slow-down of so much: 0.05 for 5 %.
+    """
+
+    strict: bool = False
+    power: float | None = None
+    suspects: Suspects = Suspects.UNDECIDED
+
+
 _PLAIN = frozenset({"pipeline", "stages", "accuracy", OTHER})
 """Suites that need not be named: the workload and the stage say it."""
 
@@ -122,6 +160,8 @@ class Measured:
         What stands behind a time.
     quartiles_s : tuple of float
         The lower and the upper one of all samples, where asv's are all that is known.
+    runs : tuple of Run
+        All that have measured the number, in their order, if there are several.
     """
 
     status: Status | None = None
@@ -133,6 +173,7 @@ class Measured:
     algorithm: str = ""
     standing: Standing | None = None
     quartiles_s: tuple[float, ...] = ()
+    runs: tuple[Run, ...] = ()
 
 
 _HOPELESS = 10.0
@@ -270,6 +311,8 @@ class Comparison:
         What else is to be known of where the numbers are from.
     skipped : int
         Cells that neither side has measured; they are not among `cells`.
+    unmeasured : tuple of str
+        "base", "head" or both, if nothing at all was measured of them.
     """
 
     base: Side
@@ -281,16 +324,46 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     skipped: int = 0
+    unmeasured: tuple[str, ...] = ()
+    demands: Demands = field(default_factory=Demands)
+
+    @property
+    def open_cells(self) -> list[ComparedCell]:
+        """What is undecided or suspect; where power is demanded, only what lacks it, or is suspect.
+
+        To measure these again is all that a gate needs.
+        """
+        lacking = {id(cell) for cell in self.power_lacking}
+        wanted = Verdict.UNDECIDED if self.demands.power is None else None
+        return [
+            cell
+            for cell in self.cells
+            if cell.verdict in {Verdict.SUSPECT, wanted} or id(cell) in lacking
+        ]
+
+    @property
+    def power_lacking(self) -> list[ComparedCell]:
+        """What is undecided and would not have shown a slow-down of what is demanded."""
+        power = self.demands.power
+        if power is None:
+            return []
+
+        def shows(cell: ComparedCell) -> bool:
+            smallest = cell.effect.smallest_effect if cell.effect else None
+            return smallest is not None and smallest <= power
+
+        undecided = (cell for cell in self.cells if cell.verdict is Verdict.UNDECIDED)
+        return [cell for cell in undecided if not shows(cell)]
 
     @property
     def gate_it(self) -> str:
-        """The command that would decide what stored medians leave undecided, for a shell.
+        """The command that would decide what stored medians leave open, for a shell.
 
         "" if there is nothing of which a gate measures the like on the machine of both sides.
         """
         undecided = [
-            cell for cell in self.cells
-            if cell.verdict is Verdict.UNDECIDED and cell.effect and not cell.pairs
+            cell for cell in self.open_cells
+            if cell.effect and not cell.pairs
             and (cell.kind, cell.suite, cell.stage) == ("time", "pipeline", "")
         ][:_MOST_GATED]  # fmt: skip
         if not undecided or self.unlike_machines:
@@ -299,12 +372,7 @@ class Comparison:
         for name, side in (("base", self.base), ("head", self.head)):
             if not is_existing(side.environment):
                 words.append(f"--{name}-env={side.environment}")
-        for option, names in (
-            ("--target", (cell.target for cell in undecided)),
-            ("--workload", (cell.workload for cell in undecided)),
-        ):
-            words += [word for name in dict.fromkeys(names) for word in (option, name)]
-        return shlex.join(words)
+        return shlex.join((*words, *selection(undecided)))
 
     @property
     def unlike_machines(self) -> bool:
@@ -325,29 +393,45 @@ class Comparison:
         return Verdict.UNDECIDED in timed and not timed & decided
 
     def _outcome(self) -> tuple[Exit, str]:
-        """Wrong, slower, not measured or not comparable, fine; in this order."""
+        """Wrong, slower, not measured or comparable, not known well enough, fine; in this order."""
         found = self.counts.keys()
+        suspects = self.demands.suspects
         if bad := [verdict for verdict in found if verdict in BAD]:
             return Exit.WRONG, " and ".join(bad).upper()
         if Verdict.REGRESSED in found:
             return Exit.SLOWER, "REGRESSED"
+        if Verdict.SUSPECT in found and suspects is Suspects.FAIL:
+            return Exit.SLOWER, "SUSPECT: slower, or the machine was"
         if not {cell.verdict for cell in self.cells if not cell.undecidable} & _COMPARED:
             measured = {Verdict.NOT_COMPARABLE, Verdict.UNDECIDED} & found
             return Exit.NOTHING, f"NOTHING {'COMPARABLE' if measured else 'MEASURED ON BOTH SIDES'}"
         if Verdict.VANISHED in found:
             return Exit.NOTHING, "NOT ALL MEASURED"
+        if Verdict.SUSPECT in found and suspects is Suspects.UNDECIDED:
+            return Exit.NOTHING, "SUSPECT: slower, or the machine was"
+        if lacking := self.power_lacking:
+            power = share(self.demands.power)
+            some = count(len(lacking), "cell")
+            return Exit.NOTHING, f"TOO LITTLE POWER: {power} slower may have gone unseen in {some}"
+        code = Exit.NOTHING if self.demands.strict and Verdict.UNDECIDED in found else Exit.OK
         if self.undecided_everywhere:
-            return Exit.OK, "UNDECIDED: this does not say that nothing is slower"
-        return Exit.OK, "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in found else "FINE"
+            return code, "UNDECIDED: this does not say that nothing is slower"
+        if code is Exit.NOTHING:
+            return code, "UNDECIDED IN PART"
+        if Verdict.SUSPECT in found:
+            return code, "SUSPECTS PASS: slower, or the machine was"
+        return code, "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in found else "FINE"
 
-    def exit_code(self, *, strict: bool = False) -> Exit:
-        """What to exit with; if strict, NOTHING if all times are undecided, too."""
-        code, _ = self._outcome()
-        undecided = code is Exit.OK and self.undecided_everywhere
-        return Exit.NOTHING if strict and undecided else code
+    def exit_code(self) -> Exit:
+        """What to exit with, by what is demanded."""
+        return self._outcome()[0]
 
     def summary(self) -> str:
         """One line: the outcome in words, and how many cells have which verdict."""
+        if self.unmeasured:
+            sides = {"base": self.base, "head": self.head}
+            named = [f"{name}, {short(sides[name].commit)}" for name in self.unmeasured]
+            return f"NOTHING MEASURED of {' and of '.join(named)}: there is nothing to compare"
         if not self.cells:
             return "NOTHING MEASURED: there is no cell to compare"
         _, outcome = self._outcome()
@@ -360,16 +444,30 @@ class Comparison:
             said += f"; UNLIKE MACHINES {self.base.machine} and {self.head.machine}"
         return said
 
-    def to_dict(self, *, strict: bool = False) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; docs/comparing.md describes them."""
+        lacking, power = self.power_lacking, self.demands.power
         return {
             "summary": self.summary(),
-            "exit_code": self.exit_code(strict=strict),
+            "exit_code": self.exit_code(),
             "base": self.base.to_dict(),
             "head": self.head.to_dict(),
+            "unmeasured": list(self.unmeasured),
             "unlike_machines": self.unlike_machines,
             "undecided_everywhere": self.undecided_everywhere,
             "rule": asdict(self.rule),
+            "strict": self.demands.strict,
+            "suspects": str(self.demands.suspects),
+            "power": power and {
+                "required": power,
+                "satisfied": not lacking,
+                "cells": [
+                    {"target": cell.target, "workload": cell.workload, "stage": cell.stage,
+                     "suite": cell.suite, "kind": cell.kind,
+                     "smallest_effect": cell.effect and cell.effect.smallest_effect}
+                    for cell in lacking
+                ],
+            },
             "counts": {str(verdict): count for verdict, count in self.counts.items()},
             "skipped_on_both_sides": self.skipped,
             "warnings": list(self.warnings),
@@ -381,4 +479,17 @@ class Comparison:
             ],
             "geometric_means": [asdict(mean) for mean in self.means],
             "changes": [asdict(change) for change in self.changes],
-        }
+        }  # fmt: skip
+
+
+def selection(cells: Iterable[ComparedCell]) -> list[str]:
+    """The options of a command that measures these cells, and as few others as it can."""
+    targets, workloads = (
+        dict.fromkeys(names) for names in zip(*((c.target, c.workload) for c in cells), strict=True)
+    )
+    return [
+        word
+        for option, names in (("--target", targets), ("--workload", workloads))
+        for name in names
+        for word in (option, name)
+    ]

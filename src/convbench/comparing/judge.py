@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,12 +42,12 @@ from convbench.comparing.gated import (
 from convbench.comparing.pairs import clustered
 from convbench.comparing.settings import changes
 from convbench.comparing.sides import Side
+from convbench.comparing.suspicion import Excuse, alike, excused, excuses, torn
 from convbench.errors import InputError
-from convbench.results.folder import short
 from convbench.results.gates import SIDE_BY_SIDE, Gate
 from convbench.results.records import OTHER, Record
 from convbench.results.sessions import Spread
-from convbench.words.numbers import count, share, times
+from convbench.words.numbers import count, duration, share, times
 from convbench.words.status import Status
 
 Draws = tuple[float, ...]
@@ -70,6 +71,20 @@ class _Pair:
     def records(self) -> Iterator[Record]:
         """Those that the cell is made of."""
         return filter(None, [*self.numbers, *(self.checks if self.own_check else ())])
+
+    @property
+    def sessions(self) -> float:
+        """1 / (sessions of base) + 1 / (sessions of head): what remains of their variance."""
+        return sum(1 / record.sessions for record in self.numbers if record)
+
+    def excuses(self, *, turned: bool = False) -> list[Excuse]:
+        """What was worse about the machine for head; if turned, for base."""
+        base, head = self.numbers
+        if base is None or head is None:
+            return []
+        if turned:
+            return excuses(head.health, base.health, base.device, ("head", "base"))
+        return excuses(base.health, head.health, head.device, ("base", "head"))
 
 
 def compare(
@@ -111,13 +126,9 @@ def compare(
             for side, of in ((base, gates[0].base), (head, gates[0].head))
         )
         gates = fitting(gates, base, head)
-    missing = [(name, side) for name, side in (("base", base), ("head", head)) if not side.records]
+    missing = [name for name, side in (("base", base), ("head", head)) if not side.records]
     if missing and not gates:
-        warning = f"{short(base.commit)} and {short(head.commit)} were not both measured"
-        if len(missing) == 1:  # else one of them may have been, but there was nothing to choose
-            ((name, side),) = missing
-            warning = f"nothing was measured of {name}, {short(side.commit)}"
-        return Comparison(base, head, rule, (), warnings=(warning,))
+        return Comparison(base, head, rule, (), unmeasured=tuple(missing))
     numbers, checks = _found(base, head)
     gated = join(numbers, checks, gates)
     pairs = _pair(numbers, checks, gated.log_ratios)
@@ -126,8 +137,9 @@ def compare(
         pairs = [pair for pair in pairs if any(map(matches, pair.records))]
     unlike = base.machine != head.machine
     judged = [_judge(pair, unlike=unlike) for pair in pairs]
-    cells, means = _judge_numbers(pairs, judged, rule, None if unlike else spread)
-    warnings: list[str] = []
+    spread = None if unlike else spread
+    cells, means, warnings = _judge_numbers(pairs, judged, rule, spread, unlike=unlike)
+    common: list[str] = []
     if unlike:
         cells = [
             replace(cell, reason=f"{cell.reason} (unlike machines)") if cell.effect else cell
@@ -137,10 +149,13 @@ def compare(
             f"unlike machines: base was measured on {base.machine} and head on {head.machine}, so"
             " any difference may be theirs"
         )
+    else:
+        cells, common = alike(cells, rule)
+    remarks = (*gated.remarks(cells), *common, *_of_sessions(cells, spread), *_of_runs(pairs))
     return Comparison(
         base, head, rule, tuple(sorted(cells, key=worst_first)), means,
         changes(*with_gates((base, head), numbers)),
-        tuple(warnings), (*gated.remarks(cells), *_of_sessions(cells, spread)), judged.count(None),
+        tuple(warnings), remarks, judged.count(None),
     )  # fmt: skip
 
 
@@ -335,6 +350,7 @@ def _measured(record: Record | None, check: Record | None) -> Measured:
         algorithm=str(known),
         standing=record.standing if record else None,
         quartiles_s=tuple(record.facts.get("quartiles_s", ())) if record else (),
+        runs=record.runs if record else (),
     )
 
 
@@ -415,10 +431,13 @@ def _judge_numbers(
     judged: Sequence[ComparedCell | None],
     rule: Rule,
     spread: Spread | None,
-) -> tuple[list[ComparedCell], tuple[Mean, ...]]:
-    """Decide what statistics can decide, over all cells at once."""
+    *,
+    unlike: bool,
+) -> tuple[list[ComparedCell], tuple[Mean, ...], list[str]]:
+    """Decide what statistics can decide, over all cells at once; and what is to be warned of."""
     done: list[ComparedCell] = []
     open_cells: list[ComparedCell] = []
+    open_pairs: list[_Pair] = []
     processes: list[tuple[Draws, Draws]] = []
     log_ratios: list[Mapping[PairName, float]] = []
     for pair, cell in zip(pairs, judged, strict=True):
@@ -429,6 +448,7 @@ def _judge_numbers(
             done.append(cell)
         elif all(map(_positive, both)):
             open_cells.append(cell)
+            open_pairs.append(pair)
             processes.append(both)
             log_ratios.append(pair.log_ratios)
         else:
@@ -444,7 +464,10 @@ def _judge_numbers(
             not pairs and cell.kind == "time"
             for pairs, cell in zip(log_ratios, open_cells, strict=True)
         ]
-        for name, wider in zip(("error", "freedom"), _widened(found, spread), strict=True):
+        sessions = np.array([pair.sessions for pair in open_pairs])
+        for name, wider in zip(
+            ("error", "freedom"), _widened(found, spread, sessions), strict=True
+        ):
             getattr(found, name)[apart] = wider[apart]
     known = ~np.isnan(found.error)
     low, high = stats.intervals(found, rule.confidence)
@@ -456,21 +479,39 @@ def _judge_numbers(
         found, level * rank / max(number, 1), rule.minimum_effect, rule.power
     )
     columns = [column.tolist() for column in (found.ratio, low, high, p, smallest)]
-    for cell, has_interval, row in zip(
-        open_cells, known.tolist(), zip(*columns, strict=True), strict=True
+    hidden: Counter[str] = Counter()
+    for cell, pair, has_interval, row in zip(
+        open_cells, open_pairs, known.tolist(), zip(*columns, strict=True), strict=True
     ):
         effect = Effect(*row) if has_interval else Effect(row[0])
         verdict, reason = _decide(effect, cell, number, rule)
         if cell.pairs:
             reason = f"{SIDE_BY_SIDE} in {count(cell.pairs, 'pair')}: {reason}"
         moved = verdict is Verdict.EQUIVALENT and _surely(effect, rule)
-        done.append(replace(cell, verdict=verdict, reason=reason, effect=effect, moved=moved))
-    return done, _means(processes, log_ratios, open_cells, rule, spread)
+        told = replace(cell, verdict=verdict, reason=reason, effect=effect, moved=moved)
+        if cell.kind == "time" and not cell.pairs and not unlike:
+            told = torn(excused(told, pair.excuses(), rule), rule)
+            if verdict is not Verdict.REGRESSED:
+                hidden.update(excuse.said for excuse in pair.excuses(turned=True))
+        done.append(told)
+    warnings = [
+        f"{said}: in {count(number, 'cell')} head may be slower than it seems"
+        for said, number in hidden.items()
+    ]
+    return done, _means(open_pairs, processes, open_cells, rule, spread), warnings
 
 
-def _widened(found: stats.Ratios, spread: Spread) -> tuple[stats.FloatArray, stats.FloatArray]:
-    """Errors and degrees of freedom for two sides that had a session each."""
-    wider = stats.widened(found, 2 * spread.variance, spread.freedom)
+def _widened(
+    found: stats.Ratios, spread: Spread, sessions: stats.FloatArray | float
+) -> tuple[stats.FloatArray, stats.FloatArray]:
+    """Errors and degrees of freedom for two sides that had sessions of their own.
+
+    Parameters
+    ----------
+    sessions : array of float, or float
+        See :attr:`_Pair.sessions`: 2 for one on each side.
+    """
+    wider = stats.widened(found, sessions * spread.variance, spread.freedom)
     return wider.error, wider.freedom
 
 
@@ -490,9 +531,34 @@ def _of_sessions(cells: Sequence[ComparedCell], spread: Spread | None) -> Iterat
         )
 
 
+def _of_runs(pairs: Sequence[_Pair]) -> Iterator[str]:
+    """How often either side was measured, and the time in which that shows most."""
+    for i, side in enumerate(("base", "head")):
+        several = [r for pair in pairs if (r := pair.numbers[i]) and r.runs and r.kind == "time"]
+        if not several:
+            continue
+        worst = max(several, key=lambda record: _apart([run.value for run in record.runs]))
+        values = [run.value for run in worst.runs]
+        each = ", ".join(duration(value, min(values)) for value in values)
+        number = max(len(record.runs) for record in several)
+        counted = max(sum(run.counted for run in record.runs) for record in several)
+        which = "all of which count together"
+        if counted < number:
+            which = f"of which {'the last' if counted == 1 else f'{counted} together'} counts"
+            which += ": the others are of uncommitted changes or other versions, or by asv"
+        yield (
+            f"{side} was measured {number} times, {which}; most apart is {worst.target} on"
+            f" {worst.workload}: {each}"
+        )
+
+
+def _apart(values: Sequence[float]) -> float:
+    return max(values) / min(values) if min(values) > 0 else math.inf
+
+
 def _means(
+    pairs: Sequence[_Pair],
     processes: Sequence[tuple[Draws, Draws]],
-    log_ratios: Sequence[Mapping[PairName, float]],
     cells: Sequence[ComparedCell],
     rule: Rule,
     spread: Spread | None,
@@ -500,15 +566,20 @@ def _means(
     """Of each target, over the times of whole pipelines, by name."""
     apart: dict[str, list[tuple[Draws, Draws]]] = {}
     gated: dict[str, list[Mapping[PairName, float]]] = {}
-    for cell, both, pairs in zip(cells, processes, log_ratios, strict=True):
-        if cell.suite == "pipeline" and not cell.stage and pairs:
-            gated.setdefault(cell.target, []).append(pairs)
+    sessions: dict[str, float] = {}
+    for pair, cell, both in zip(pairs, cells, processes, strict=True):
+        if cell.suite == "pipeline" and not cell.stage and pair.log_ratios:
+            gated.setdefault(cell.target, []).append(pair.log_ratios)
         elif cell.suite == "pipeline" and not cell.stage:
             apart.setdefault(cell.target, []).append(both)
+            sessions[cell.target] = max(pair.sessions, sessions.get(cell.target, 0.0))
     return tuple(
-        mean_of(target, apart.get(target, []), rule, gated.get(target, []), spread)
+        mean_of(
+            target, apart.get(target, []), rule, gated.get(target, []), spread,
+            sessions.get(target, 2.0),
+        )
         for target in sorted(apart.keys() | gated.keys())
-    )
+    )  # fmt: skip
 
 
 def mean_of(
@@ -517,6 +588,7 @@ def mean_of(
     rule: Rule,
     gated: Sequence[Mapping[PairName, float]] = (),
     spread: Spread | None = None,
+    sessions: float = 2.0,
 ) -> Mean:
     """The geometric mean of head / base over cells, given by the processes of either side.
 
@@ -528,6 +600,8 @@ def mean_of(
         Cells that were measured side by side, given by the logarithms of their pairs.
     spread : Spread, optional
         Of the sessions that the others were measured in, which may move all of them alike.
+    sessions : float
+        One over how many there were, of base and of head, added up.
     """
     several = [both for both in sides if min(map(len, both)) > 1]
     paired = [pairs for pairs in gated if len(pairs) > 1]
@@ -539,7 +613,7 @@ def mean_of(
             [base for base, _ in chosen], [head for _, head in chosen]
         )
         if spread is not None and spread.variance:
-            of_medians = stats.Ratios(of_medians.log, *_widened(of_medians, spread))
+            of_medians = stats.Ratios(of_medians.log, *_widened(of_medians, spread, sessions))
         means.append((len(chosen), of_medians))
     if chosen_pairs:
         means.append((len(chosen_pairs), clustered(chosen_pairs)))

@@ -52,6 +52,9 @@ def markdown(comparison: Comparison) -> str:
     for bits in parts.bits(comparison):
         lines += ["", f"Output bits: {bits}."]
     lines += ["", f"{parts.skipped(comparison.skipped)}."] if comparison.skipped else []
+    if lacking := comparison.power_lacking:
+        named = parts.some([f"{cell.target} on {cell.name}" for cell in lacking])
+        lines += ["", f"Too little power: {', '.join(map(code, named))}."]
     command = comparison.gate_it
     if command and len(command) <= _MOST_COMMAND:  # a part of it would be another command
         lines += ["", f"gate it: {code(command, _MOST_COMMAND)}"]
@@ -105,7 +108,11 @@ def _cell_row(cell: ComparedCell) -> str:
     if cell.pairs:
         ratio += f" {parts.SIDE_BY_SIDE}"
     why = "; ".join((cell.reason, *cell.notes))
-    verdict = f"**{cell.verdict}**" if cell.verdict in {*BAD, Verdict.REGRESSED} else cell.verdict
+    verdict = (
+        f"**{cell.verdict}**"
+        if cell.verdict in {*BAD, Verdict.REGRESSED, Verdict.SUSPECT}
+        else cell.verdict
+    )
     base, head = (
         f"{parts.value(cell, side.value)}{' (claim)' * (side.standing is Standing.CLAIM)}"
         for side in (cell.base, cell.head)

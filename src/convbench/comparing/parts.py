@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from convbench.comparing.comparison import ComparedCell, Comparison, Effect, Mean, Verdict
 from convbench.comparing.sides import Side
@@ -46,6 +46,16 @@ def split(
         quiet = cell.verdict in QUIET and not cell.moved and not cell.notes
         (equal if quiet and not everything else shown).append(cell)
     return shown, equal
+
+
+_MOST_NAMED = 8
+"""What concerns more cells than this does not name them all: the table does."""
+
+
+def some(names: Sequence[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return [*names[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else ())]
 
 
 def folded(cells: Iterable[ComparedCell]) -> str:

@@ -55,7 +55,8 @@ class Coordinate:
 class Side:
     """Where one side of a comparison was measured, and what.
 
-    The hash is in full if any of it was measured; if not, environment and machine are "".
+    The hash is in full if any of it was measured. Environment and machine are "" if not, and where
+    the other side of a comparison was not.
     """
 
     commit: str
@@ -118,6 +119,28 @@ def find_commit(
     )
 
 
+_LOOKED_UP = 20
+
+
+def unmeasured_head(
+    measured: Sequence[str], full_hash: Callable[[str], str | None], *, elsewhere: bool
+) -> str:
+    """HEAD of git if nothing was measured of it; "" if something was, or git has none.
+
+    Parameters
+    ----------
+    measured, full_hash
+        As for :func:`find_commit`.
+    elsewhere : bool
+        The folder of results was named, and may be of another repository than the one here: it is
+        if git knows none of its latest commits, and then HEAD has nothing to do with it.
+    """
+    here = full_hash("HEAD")
+    if not here or short(here) in measured:
+        return ""
+    return "" if elsewhere and not any(map(full_hash, measured[:_LOOKED_UP])) else here
+
+
 def choose_sides(
     base: Coordinate,
     head: Coordinate,
@@ -137,7 +160,8 @@ def choose_sides(
     commits : (str, str)
         What :func:`find_commit` found for either.
     records : iterable of Record
-        Of those commits, and perhaps of others. Where one has none, neither side has any.
+        Of those commits, and perhaps of others. Where one has none, no place is chosen for the
+        other, and its machine and environment are "".
     here : str
         This machine's name.
 
@@ -151,8 +175,8 @@ def choose_sides(
     found = [[r for r in everything if r.commit.startswith(commit)] for commit in commits]
     hashes = [rs[0].commit if rs else commit for commit, rs in zip(commits, found, strict=True)]
     if not all(found):
-        empty = [Side(commit, "", "") for commit in hashes]
-        return empty[0], empty[1]
+        first, second = (Side(of, "", "", tuple(rs)) for of, rs in zip(hashes, found, strict=True))
+        return first, second
     options = [
         fitting(side, commit, rs, command)
         for side, commit, rs in zip((base, head), hashes, found, strict=True)

@@ -138,8 +138,8 @@ def paired(log_ratios: Sequence[Collection[float]]) -> Ratios:
     return Ratios(*rows)
 
 
-def widened(found: Ratios, variance: float, freedom: float) -> Ratios:
-    """Add a variance that was estimated apart, with so many degrees of freedom.
+def widened(found: Ratios, variance: FloatArray | float, freedom: float) -> Ratios:
+    """Add a variance that was estimated apart, with so many degrees of freedom, to each or to all.
 
     The degrees of freedom of the sum are Satterthwaite's, as in :func:`ratios`.
     """

@@ -24,6 +24,7 @@ _STYLES = {
     Verdict.STILL_WRONG: "red",
     Verdict.STILL_FAILED: "red",
     Verdict.REGRESSED: "red",
+    Verdict.SUSPECT: "yellow",
     Verdict.NOT_COMPARABLE: "yellow",
     Verdict.UNDECIDED: "yellow",
     Verdict.IMPROVED: "green",
@@ -34,14 +35,13 @@ _SAID_BY_NUMBERS = frozenset(
     {Verdict.REGRESSED, Verdict.IMPROVED, Verdict.EQUIVALENT, Verdict.UNDECIDED}
 )
 
-_MOST_NAMED = 8
-"""A reason that concerns more cells than this does not name them all: the table does."""
-
 
 def render(comparison: Comparison, *, everything: bool = False) -> RenderableType:
     """Draw it for a terminal; `everything` shows the cells that are equal, too."""
     bad = {Exit.SLOWER: "bold red", Exit.WRONG: "bold red", Exit.NOTHING: "bold yellow"}
-    style = bad.get(comparison.exit_code(strict=True), "bold green")
+    unknown = {Verdict.SUSPECT, Verdict.UNDECIDED} & comparison.counts.keys()
+    fine = "bold yellow" if unknown else "bold green"
+    style = bad.get(comparison.exit_code(), fine)
     drawn = [line(comparison.summary(), style=style), *map(line, _origins(comparison))]
     drawn += map(line, comparison.remarks)
     drawn += [line("WARNING:", warning, style="bold yellow") for warning in comparison.warnings]
@@ -49,10 +49,8 @@ def render(comparison: Comparison, *, everything: bool = False) -> RenderableTyp
     if shown:
         drawn.append(_table(shown))
     for (verdict, sentences), cells in _reasons(shown).items():
-        named = cells[:_MOST_NAMED]
-        if more := len(cells) - len(named):
-            named = [*named, f"and {more} more"]
-        drawn += remark(verdict, ", ".join(named), sentences, _STYLES.get(verdict, ""))
+        named = ", ".join(parts.some(cells))
+        drawn += remark(verdict, named, sentences, _STYLES.get(verdict, ""))
     if equal:
         drawn.append(line(f"{parts.folded(equal)} not shown: --all shows them"))
     if comparison.skipped:
@@ -66,6 +64,9 @@ def render(comparison: Comparison, *, everything: bool = False) -> RenderableTyp
             drawn += [line(title, style="italic"), *listed]
     if any(cell.effect for cell in shown):
         drawn.append(line(parts.legend(comparison), style="dim"))
+    if lacking := comparison.power_lacking:
+        open_cells = parts.some([f"{cell.target} on {cell.name}" for cell in lacking])
+        drawn += remark("too little power", ", ".join(open_cells), ())
     if command := comparison.gate_it:
         drawn.append(line(f"gate it: {command}"))
     return stacked(drawn)

@@ -24,6 +24,20 @@ UNSHALLOW = (
 """What to do about a shallow clone."""
 
 
+def ancestors(commit: str, folder: Path | None = None) -> tuple[str, ...] | None:
+    """What a commit was made from, the nearest first; None if git does not know it.
+
+    First come those of its own line, from first parent to first parent, as asv follows a branch:
+    what a merge has brought in is a part of what it has changed. After them come the others, none
+    of them before one that was made from it.
+    """
+    if re.fullmatch(r"[0-9a-f]{4,64}", commit) is None:  # git takes some names for options
+        return None
+    line = git(folder, "rev-list", "--first-parent", commit).split()
+    others = git(folder, "rev-list", "--topo-order", commit).split()
+    return tuple(dict.fromkeys((*line, *others)))[1:] if line else None
+
+
 def subjects(commits: Iterable[str]) -> dict[str, str]:
     """The first lines of the messages of those commits that git knows."""
     # Names come from files, and git takes some words on its standard input for options.

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convbench.comparing.comparison import Comparison, Rule
+from convbench.comparing.comparison import Comparison, Demands, Rule
 from convbench.comparing.judge import compare
-from convbench.comparing.sides import Coordinate, Side, choose_sides, find_commit, fitting
+from convbench.comparing.sides import (
+    Coordinate,
+    Side,
+    choose_sides,
+    find_commit,
+    fitting,
+    unmeasured_head,
+)
 from convbench.errors import InputError
-from convbench.machine.git import subjects
+from convbench.machine.git import is_shallow, subjects
 from convbench.results import gates, history, records
 from convbench.results.folder import Folder, short
 from convbench.results.history import History
@@ -24,6 +31,7 @@ from convbench.results.records import Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
 from convbench.results.sessions import spread
+from convbench.words.numbers import count
 from convbench.words.status import Exit, Status
 
 _NO_HISTORY = History((), np.zeros(0), (), np.zeros((0, 0)))
@@ -48,6 +56,10 @@ class Data:
         What asv knows of each machine.
     remarks : tuple of str
         What was chosen, or not found, where the request left it open.
+    unmeasured : str
+        git's HEAD, if it was to be shown and nothing was measured of it.
+    baseless : str
+        Why there is nothing to compare with; "" if there is.
     """
 
     head: Side
@@ -60,6 +72,8 @@ class Data:
     machines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    unmeasured: str = ""
+    baseless: str = ""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -78,8 +92,10 @@ class Data:
         return [r for r in self.head.records if r.suite == suite and r.value is not None]
 
     def exit_code(self) -> Exit:
-        """As `convbench compare` has them: wrong, nothing measured, slower, fine."""
-        compared = self.comparison.exit_code() if self.comparison else Exit.OK
+        """As `convbench compare` has them: wrong, nothing measured or no base, slower, fine."""
+        if self.unmeasured:
+            return Exit.NOTHING
+        compared = self.comparison.exit_code() if self.comparison else Exit.NOTHING
         if compared is Exit.WRONG:
             return compared
         if not self.measured:
@@ -88,16 +104,25 @@ class Data:
 
     def outcome(self) -> str:
         """One line: what the exit code stands for, and how many cells are what."""
+        if self.unmeasured:
+            shown = f"of {short(self.head.commit)}, {self._found()}" if self.head.commit else ""
+            said = f"HEAD WAS NOT MEASURED: nothing of {short(self.unmeasured)}"
+            return f"{said}; what follows is {shown}" if shown else said
+        return self._found()
+
+    def _found(self) -> str:
+        """What was found of the head that is shown."""
         if self.comparison:
             doubtful = sum(row.status is Status.INVALID for row in self.rows)
             invalid = f"; {doubtful} of head cannot be true (invalid)" if doubtful else ""
             return f"{self.comparison.summary()}{invalid}"
         if not self.head.records:
-            return "NOTHING MEASURED: there are no results to report"
+            of = f" of {short(self.head.commit)}" if self.head.commit else ""
+            return f"NOTHING MEASURED{of}: there are no results to report"
         counts = Counter(row.status for row in self.rows)
         listed = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
         worst = [status for status in Status if counts[status] and status in BAD]
-        word = " AND ".join(worst).upper() if worst else "NOTHING IS WRONG"
+        word = " AND ".join(worst).upper() if worst else "NOTHING TO COMPARE WITH"
         if not self.measured:
             word = "NOTHING MEASURED"
         return f"{word}: {listed}, of {len(self.rows)} rows"
@@ -110,13 +135,15 @@ class Request:
     Attributes
     ----------
     head, base : str, optional
-        ``REVISION[:ENVIRONMENT[:MACHINE]]``. By default git's HEAD if it was measured, else the
-        newest commit that was; and the commit measured before that on the same machine and in the
-        same environment.
+        ``REVISION[:ENVIRONMENT[:MACHINE]]``. By default git's HEAD; if it was not measured, the
+        nearest of its ancestors that was, or the newest commit that was. And the nearest ancestor
+        of the head that was measured on the same machine and in the same environment.
     baseline : str, optional
         A target; by default NumPy's.
     here : str
         The name of this machine.
+    elsewhere : bool
+        As for :func:`~convbench.comparing.sides.unmeasured_head`.
     """
 
     results_dir: Path
@@ -125,16 +152,23 @@ class Request:
     baseline: str | None = None
     rule: Rule = field(default_factory=Rule)
     here: str = ""
+    elsewhere: bool = False
+    demands: Demands = field(default_factory=Demands)
 
 
 def gather(
     request: Request,
     full_hash: Callable[[str], str | None],
+    ancestors: Callable[[str], Sequence[str] | None],
     say: Callable[[str], None] = lambda _: None,
 ) -> Data:
     """Read all that is needed, and say what is being done.
 
-    `full_hash` is what git makes of a revision; None if it does not know it.
+    Parameters
+    ----------
+    full_hash, ancestors : callable
+        What git makes of a revision, None if it does not know it; and the commits that a commit was
+        made from, the nearest first, None if git does not know that.
 
     Raises
     ------
@@ -145,37 +179,45 @@ def gather(
     past = history.load(request.results_dir)
     say("reading the results")
     folder = Folder(request.results_dir)
-    measured, known = folder.measured_commits(), folder.named_commits()
-    revision = _default_head(past, measured, full_hash) if request.head is None else request.head
+    measured, named = folder.measured_commits(), folder.named_commits()
+    unmeasured, revision = "", request.head or ""
+    if request.head is None:
+        unmeasured = unmeasured_head(measured, full_hash, elsewhere=request.elsewhere)
+        revision = _default_head(past, measured, unmeasured, full_hash, ancestors)
     problems = [*past.problems]
     if not revision:
-        return Data(Side("", "", ""), rule=request.rule, history=past, problems=tuple(problems))
+        nothing = Data(Side("", "", ""), rule=request.rule, history=past, problems=tuple(problems))
+        return replace(nothing, unmeasured=unmeasured)
     asked = Coordinate.parse(revision, _REPORT)
-    commit = find_commit(asked.revision, known, full_hash, _REPORT)
+    commit = find_commit(asked.revision, named, full_hash, _REPORT)
     base: Side | None = None
+    baseless = ""
     if request.base is None:
         head, remarks = _only_side(asked, commit, _load(request, {commit}, problems), request.here)
-        if earlier := _before(past, head):
+        known = ancestors(head.commit) if head.records else None
+        if earlier := _nearest(past, head, known or ()):
             place = head.records[0].place
             kept = [r for r in _load(request, {earlier}, problems) if r.place == place]
             base = Side(earlier, head.environment, head.machine, tuple(kept))
+        elif head.records:
+            baseless = _why_no_base(head, known)
+            remarks.append(baseless)
     else:
         other = Coordinate.parse(request.base, _REPORT)
-        commits = find_commit(other.revision, known, full_hash, _REPORT), commit
+        commits = find_commit(other.revision, named, full_hash, _REPORT), commit
         records = _load(request, {*commits}, problems)
         base, head = choose_sides(other, asked, commits, records, request.here, _REPORT)
         remarks = []
-        if not head.records:  # nothing was measured of one of them, and perhaps of the other
+        if not head.machine:  # nothing was measured of one of them, and perhaps of the other
             head, remarks = _only_side(asked, commit, records, request.here)
     say("comparing")
-    if base is None and head.records:
-        remarks.append("No earlier commit was measured on this machine in this environment.")
     comparison = None
     if base and head.records:
         of_gates = gates.load(request.results_dir, gates.between(base.commit, head.commit))
         problems += of_gates.problems
         between = spread(Folder(request.results_dir), head.machine, head.environment)
         comparison = compare(base, head, request.rule, gates=of_gates.gates, spread=between)
+        comparison = replace(comparison, demands=request.demands)
     named = {*past.commits, head.commit, *([base.commit] if base else [])}
     return Data(
         head,
@@ -188,6 +230,8 @@ def gather(
         _machines(request.results_dir, problems),
         tuple(remarks),
         tuple(dict.fromkeys(problems)),
+        unmeasured,
+        baseless,
     )
 
 
@@ -198,12 +242,19 @@ def _load(request: Request, commits: set[str], problems: list[str]) -> list[Reco
 
 
 def _default_head(
-    past: History, measured: Sequence[str], full_hash: Callable[[str], str | None]
+    past: History,
+    measured: Sequence[str],
+    unmeasured: str,
+    full_hash: Callable[[str], str | None],
+    ancestors: Callable[[str], Sequence[str] | None],
 ) -> str:
+    """HEAD of git, or where it was not measured, its nearest ancestor that was, or the newest."""
     here = full_hash("HEAD")
     if here and short(here) in measured:
         return here
-    return past.commits[-1] if past.commits else next(iter(measured), "")
+    near = (commit for commit in ancestors(unmeasured) or () if short(commit) in measured)
+    newest = past.commits[-1] if past.commits else next(iter(measured), "")
+    return next(near, newest)
 
 
 def _only_side(
@@ -235,14 +286,27 @@ def measured_at(past: History, machine: str, environment: str) -> tuple[list[int
     return series, np.flatnonzero((~np.isnan(past.values[series])).any(axis=0)).tolist()
 
 
-def _before(past: History, head: Side) -> str | None:
-    """The commit that was made last before the head, of those measured at the same place."""
-    if not head.records:
-        return None
-    made = head.records[0].commit_time_s, head.commit
-    _, commits = measured_at(past, head.machine, head.environment)
-    earlier = [i for i in commits if (past.times_s[i], past.commits[i]) < made]
-    return past.commits[earlier[-1]] if earlier else None
+def _nearest(past: History, head: Side, ancestors: Iterable[str]) -> str | None:
+    """The first of them that was measured where the head was."""
+    _, places = measured_at(past, head.machine, head.environment)
+    measured = {past.commits[i] for i in places}
+    return next((commit for commit in ancestors if commit in measured), None)
+
+
+def _why_no_base(head: Side, ancestors: Sequence[str] | None) -> str:
+    if ancestors is None:
+        return (
+            f"git does not know here what {short(head.commit)} was made from, so that no base was"
+            " looked for. Make the report in its repository, or name a base with --base."
+        )
+    shallow = (
+        " The clone is shallow: `git fetch --unshallow` gets the rest." if is_shallow() else ""
+    )
+    return (
+        f"None of the {count(len(ancestors), 'commit')} that {short(head.commit)} was made from was"
+        f" measured on {head.machine} in this environment. Measure one of them with `convbench"
+        f" bench`, or name a base with --base.{shallow}"
+    )
 
 
 def _baseline(asked: str | None, records: Iterable[Record]) -> str:

@@ -18,7 +18,7 @@ MOST_SHOWN = 8
 
 VERDICT_TONES: dict[Verdict, Tone] = {
     **dict.fromkeys((*BAD, Verdict.VANISHED, Verdict.REGRESSED), "bad"),
-    **dict.fromkeys((Verdict.NOT_COMPARABLE, Verdict.UNDECIDED), "care"),
+    **dict.fromkeys((Verdict.SUSPECT, Verdict.NOT_COMPARABLE, Verdict.UNDECIDED), "care"),
     **dict.fromkeys((Verdict.IMPROVED, Verdict.FIXED, Verdict.EQUIVALENT), "good"),
 }
 _EXIT_TONES: dict[Exit, Tone] = {Exit.OK: "good", Exit.NOTHING: "care"}
@@ -44,7 +44,7 @@ def parts(data: Data) -> Iterator[Part]:
     if data.comparison:
         yield from (Text(f"{remark}.") for remark in data.comparison.remarks)
         if command := data.comparison.gate_it:
-            yield Text(f"Some times are undecided. Gate it: {command}")
+            yield Text(f"Some times are not known well enough. Gate it: {command}")
     if data.problems:
         problems = count(len(data.problems), "problem")
         yield Text(f"{problems} with files that could not be read; see the last section.", "care")
@@ -108,7 +108,13 @@ def _worst(data: Data) -> Iterator[Part]:
         )  # fmt: skip
 
 
-_SHOWN = BAD | {Verdict.VANISHED, Verdict.REGRESSED, Verdict.IMPROVED, Verdict.FIXED}
+_SHOWN = BAD | {
+    Verdict.VANISHED,
+    Verdict.REGRESSED,
+    Verdict.SUSPECT,
+    Verdict.IMPROVED,
+    Verdict.FIXED,
+}
 
 
 def compared(cell: ComparedCell) -> tuple[str | TableCell, ...]:

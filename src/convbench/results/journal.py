@@ -366,7 +366,7 @@ def by_cell(notes: Iterable[Note]) -> dict[Name, list[Note]]:
 
 @dataclass(frozen=True)
 class Ends:
-    """What the notes of a cell in one run amount to.
+    """What the notes of a cell in one run, or in several, amount to.
 
     Attributes
     ----------
@@ -390,12 +390,12 @@ class Ends:
     @classmethod
     def of(cls, notes: Sequence[Note]) -> Self:
         """Sum them up."""
-        ends: dict[tuple[int, str], Note] = {}
+        ends: dict[tuple[str, int, str], Note] = {}
         last: dict[str, str] = {}
         for note in notes:
             last[note.process] = note.status
             if note.status != "started":
-                ends[note.round, "" if note.round else note.process] = note
+                ends[note.run, note.round, "" if note.round else note.process] = note
         ours = any(note.round for note in notes)
         ok, failed, skipped = (
             tuple(note for note in ends.values() if note.status == status)

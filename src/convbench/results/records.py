@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from convbench.results import journal
 from convbench.results.folder import Filed, Folder, read_asv, short
 from convbench.results.journal import Ends, Kind, Name, Note, centre
+from convbench.results.sessions import Health, Run
 from convbench.words.status import Standing, Status
 from convbench.words.text import clip
 
@@ -50,6 +52,10 @@ class Record:
         Empty where only asv's numbers are known.
     facts : mapping of str to JSON values
         The rest of the evidence: algorithm, versions, method, flops, digests, ...
+    health : Health
+        How the machine was, as far as the processes that count have told.
+    runs : tuple of Run
+        All that have measured it, in their order, if there are several.
     """
 
     machine: str
@@ -69,6 +75,8 @@ class Record:
     reason: str = ""
     remedy: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    health: Health = field(default_factory=Health)
+    runs: tuple[Run, ...] = ()
 
     @property
     def suite(self) -> str:
@@ -106,6 +114,12 @@ class Record:
     def draws(self) -> tuple[float, ...]:
         """One number a process; asv's one number where only that is known; () without any."""
         return self.processes or (() if self.value is None else (self.value,))
+
+    @property
+    def sessions(self) -> float:
+        """In how many sessions its processes were, where all have as many; else less (Kish's)."""
+        each = [run.processes for run in self.runs if run.counted] or [1]
+        return sum(each) ** 2 / sum(number**2 for number in each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +162,11 @@ def _of_commit(folder: Folder, filed: Filed) -> Loaded:
     columns, problems = read_asv(folder.results_of(filed))
     told = journal.read(folder.evidence_of(filed))
     of_cells = journal.by_cell(told.notes)
-    cells = {name: _of_run(notes, told.runs) for name, notes in of_cells.items()}
+    cells: dict[Name, list[Note]] = {}
+    runs: dict[Name, list[tuple[Ends, bool]]] = {}
+    for name, notes in of_cells.items():
+        cells[name], runs[name] = _of_runs(notes, told.runs)
+    healths: dict[frozenset[str], Health] = {}
     noted = {benchmark for benchmark, _ in cells}
     known: dict[Name, tuple[dict[str, Any], Callable[[Kind, Ends], _Outcome | None]]] = {}
     records: list[Record] = []
@@ -175,7 +193,8 @@ def _of_commit(folder: Folder, filed: Filed) -> Loaded:
         if kind is None or len(params) not in {2, 3} or not all(params[:2]):
             continue
         try:
-            outcome = decide(kind, Ends.of(cells.get((benchmark, params), ())))
+            notes = cells.get((benchmark, params), [])
+            outcome = decide(kind, Ends.of(notes))
         except journal.UNREADABLE as error:
             name_of_cell = f"{benchmark}({', '.join(params)})"
             why = journal.unreadable(error)
@@ -183,7 +202,13 @@ def _of_commit(folder: Folder, filed: Filed) -> Loaded:
             continue
         if outcome is not None:
             target, workload, *stage = params
-            of = {"target": target, "workload": workload, "stage": "".join(stage)}
+            of: dict[str, Any] = {"target": target, "workload": workload, "stage": "".join(stage)}
+            processes = frozenset(note.process for note in notes)
+            if processes not in healths:
+                healths[processes] = Health.of(
+                    told.processes[name] for name in sorted(processes & told.processes.keys())
+                )
+            of |= {"health": healths[processes], "runs": _runs(runs.get((benchmark, params), ()))}
             records.append(Record(benchmark=benchmark, kind=kind, **(about | of | outcome)))
     return Loaded(tuple(records), tuple(problems))
 
@@ -195,16 +220,20 @@ def _about(machine: str, run: Mapping[str, Any], notes: Sequence[Note]) -> dict[
     commit, environment = (str(run.get(name, "")) for name in ("commit", "environment"))
     version = str(notes[-1].facts.get("version", ""))
     made_s = run.get("commit_time_s", 0.0)
-    told = (machine, commit, environment, made_s, notes[0].time_s, version)
+    begun_s = next(note.time_s for note in notes if note.run == notes[-1].run)
+    told = (machine, commit, environment, made_s, begun_s, version)
     return dict(zip(_ABOUT, told, strict=True))
 
 
-def _of_run(notes: Sequence[Note], runs: Mapping[str, Mapping[str, Any]]) -> list[Note]:
-    """Those of the run that counts: the last one in which the cell has come to an end.
+def _of_runs(
+    notes: Sequence[Note], runs: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Note], list[tuple[Ends, bool]]]:
+    """Those of the runs that count, and how each run has ended, and whether it counts; in order.
 
-    An earlier run counts instead if it has measured the same in more processes: a quick look, or a
-    run that was interrupted, does not cost a good one. What has uncommitted changes is never the
-    same. One that appeared while another was measured here counts only where that has nothing.
+    The last one in which the cell has come to an end counts, and with it every other that has
+    measured the same: whoever measures again until he likes the number has measured more, and not
+    another thing. What has uncommitted changes is never the same. One that appeared while another
+    was measured here counts only where that has nothing.
     """
     strange = journal.strangers(runs)
     of: dict[str, list[Note]] = {}
@@ -213,7 +242,8 @@ def _of_run(notes: Sequence[Note], runs: Mapping[str, Mapping[str, Any]]) -> lis
     ends = {run: Ends.of(some) for run, some in of.items()}
     ended = [run for run in of if ends[run].rounds or ends[run].died] or [*of][-1:]
     at = {note.run: i for i, note in enumerate(notes)}
-    last = max(ended, key=lambda run: at[run])
+    ended.sort(key=at.__getitem__)
+    last = ended[-1]
 
     def what(run: str) -> tuple[Any, ...] | None:
         clean, found = runs.get(run, {}).get("clean"), ends[run]
@@ -221,8 +251,19 @@ def _of_run(notes: Sequence[Note], runs: Mapping[str, Mapping[str, Any]]) -> lis
             return None
         return tuple(found.ok[-1].facts.get(name) for name in ("version", "method", "versions"))
 
-    same = [run for run in ended if what(run) == what(last)] if what(last) else []
-    return of[max((last, *same), key=lambda run: len(ends[run].ok))]
+    same = [run for run in ended[:-1] if what(last) and what(run) == what(last)] + [last]
+    counted = [note for run in same for note in of[run]]
+    return counted, [(ends[run], run in same) for run in ended]
+
+
+def _runs(ends: Iterable[tuple[Ends, bool]]) -> tuple[Run, ...]:
+    """What can be read of them, if there are several."""
+    found = []
+    for end, counted in ends:
+        with contextlib.suppress(*journal.UNREADABLE):
+            if end.ok and end.processes:
+                found.append(Run(end.value, len(end.processes), counted))
+    return tuple(found) if len(found) > 1 else ()
 
 
 def _asvs_own(value: float | None, why: str, facts: Mapping[str, Any]) -> _Outcome:

@@ -1,20 +1,162 @@
-"""How far two sessions of one machine lie apart: what repeated runs of one commit tell.
+"""How the machine was in a session, and how far two sessions of one machine lie apart.
 
 Processes of one session tell how far processes differ, and nothing of what shifts all of them:
-another job beside them, another clock. A commit that was measured twice does.
+another job beside them, another clock. What they say of the machine may, and a commit that was
+measured twice does.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any, Self
 
 from convbench.results import journal
 from convbench.results.folder import Filed, Folder
 from convbench.results.journal import Ends, Note
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run of `convbench bench` or asv has of a cell.
+
+    Attributes
+    ----------
+    value : float
+        In seconds or bytes, the centre of its processes; of errors the worst.
+    processes : int
+        How many there were.
+    counted : bool
+        Whether it is a part of what counts: it has measured the same as the last one.
+    """
+
+    value: float
+    processes: int
+    counted: bool
+
+
+SLOWED = frozenset(
+    {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
+)
+"""Reasons for a lower clock of a GPU, of NVML's, that are no setting and not its usual limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """How a GPU was; 0 is not known.
+
+    Attributes
+    ----------
+    sm_mhz : float
+        Its clock while it was not idle.
+    slowed : frozenset of str
+        Of `SLOWED`, what any process has seen.
+    """
+
+    sm_mhz: float = 0.0
+    slowed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the machine was while some processes measured: what is typical of them.
+
+    Attributes
+    ----------
+    cores : int
+        Of the machine; 0 is not known.
+    load : float, optional
+        Processes that wanted to run, these among them: the average over a minute.
+    stolen : float, optional
+        Of the time of all cores, what the host gave to others: 0.1 for 10 %.
+    stopped : float, optional
+        Of the time, how long the quota of the cgroup had it stopped.
+    cpu_mhz : float, optional
+        The highest clock of the cores.
+    cards : tuple of Card
+        The GPUs.
+    """
+
+    cores: int = 0
+    load: float | None = None
+    stolen: float | None = None
+    stopped: float | None = None
+    cpu_mhz: float | None = None
+    cards: tuple[Card, ...] = ()
+
+    @classmethod
+    def of(cls, processes: Iterable[Mapping[str, Any]]) -> Self:
+        """As they have said themselves, before and after."""
+        told = [*processes]
+        moments = [
+            moment
+            for process in told
+            for name in ("before", "after")
+            if isinstance(moment := process.get(name), Mapping)
+        ]
+        both = [
+            (process["before"], process["after"])
+            for process in told
+            if all(isinstance(process.get(name), Mapping) for name in ("before", "after"))
+        ]
+        machines = [m for process in told if isinstance(m := process.get("machine"), Mapping)]
+        cores = [c for m in machines if (c := number(m.get("machine_cores"))) is not None]
+        return cls(
+            int(cores[0]) if cores else 0,
+            _typical(moments, "load_1min"),
+            _share(both, "cpu_steal_jiffies", "cpu_total_jiffies"),
+            _share(both, "cpu_throttled_s", "unix_s"),
+            _typical(moments, "cpu_mhz_max"),
+            _cards([m["gpus"] for m in moments if isinstance(m.get("gpus"), list)]),
+        )
+
+    def card(self, index: int) -> Card:
+        """One of them; nothing is known of one that is not there."""
+        return self.cards[index] if index < len(self.cards) else Card()
+
+
+def number(value: object) -> float | None:
+    """A finite number as a file has it; None if it has something else there."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _typical(moments: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    told = [value for moment in moments if (value := number(moment.get(name))) is not None]
+    return statistics.median(told) if told else None
+
+
+def _share(
+    moments: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], part: str, whole: str
+) -> float | None:
+    """How much of the one has gone by while the other did, over all processes."""
+    parts = wholes = 0.0
+    for before, after in moments:
+        some = [number(moment.get(name)) for name in (part, whole) for moment in (before, after)]
+        if None not in some:
+            first, last, begun, ended = (value or 0.0 for value in some)
+            parts, wholes = parts + last - first, wholes + ended - begun
+    return min(max(parts / wholes, 0.0), 1.0) if wholes > 0 else None
+
+
+def _cards(moments: Sequence[Sequence[Any]]) -> tuple[Card, ...]:
+    """The driver lists them in the same order each time."""
+    cards = []
+    for told in itertools.zip_longest(*moments):
+        seen = [card for card in told if isinstance(card, Mapping)]
+        lists = [card.get("throttling") for card in seen]
+        why = [
+            frozenset(map(str, some)) if isinstance(some, list) else frozenset() for some in lists
+        ]
+        busy = [card for card, reasons in zip(seen, why, strict=True) if "gpu_idle" not in reasons]
+        slowed = frozenset().union(*why) & SLOWED
+        cards.append(Card(_typical(busy, "sm_clock_mhz") or 0.0, slowed))
+    return tuple(cards)
+
 
 NEWEST = 20
 """So many files of evidence, the newest, are looked through for what was measured twice."""
@@ -60,7 +202,7 @@ def spread(folder: Folder, machine: str, environment: str, newest: int = NEWEST)
     for filed in _newest(folder, machine, newest):
         most = 0
         for means, errors in _repeated(folder, filed, environment):
-            total += (len(means) - 1) * (float(np.var(means, ddof=1)) - float(np.mean(errors)))
+            total += (len(means) - 1) * (statistics.variance(means) - statistics.fmean(errors))
             weight += len(means) - 1
             most = max(most, len(means) - 1)
         freedom += most
@@ -108,9 +250,9 @@ def _moments(notes: Sequence[Note]) -> tuple[object, float, float] | None:
         known = len(ends.processes) > 1 and all(0 < each < math.inf for each in ends.processes)
         if ends.failed or not known:
             return None
-        log = np.log(ends.processes)
+        log = [*map(math.log, ends.processes)]
         facts: Mapping[str, object] = ends.ok[-1].facts
     except journal.UNREADABLE:
         return None
     what = tuple(facts.get(name) for name in ("version", "method", "versions"))
-    return what, float(log.mean()), float(log.var(ddof=1)) / len(log)
+    return what, statistics.fmean(log), statistics.variance(log) / len(log)
