@@ -337,3 +337,74 @@ def test_what_had_uncommitted_changes_is_told_and_does_not_count(repository, cap
     code, said = run(capsys, "compare", base, head)
     assert (code, said["counts"]) == (0, {"equivalent": 18})
     assert any("measured 2 times, of which the last counts" in told for told in said["remarks"])
+
+
+# -- Small steps -----------------------------------------------------------------------------------
+
+
+def crept(repository, only=None):
+    """Thirteen commits, each 1.5 % slower than the last, on the whole or in one workload."""
+    for step in range(13):
+        factor = 1.015**step
+        told = {"cells": {only: factor}} if only else {"factor": factor}
+        repository.measure(repository.commit(), **told)
+    return repository.git("rev-list", "--reverse", "HEAD").split()
+
+
+def test_twelve_small_steps_are_seen_though_each_is_nothing(repository, capsys):
+    """conbench issue 608, vize issue 3488."""
+    commits = crept(repository, "net.conv3")
+    assert run(capsys, "compare", "HEAD~1", "HEAD")[0] == 0
+    code, said = run(capsys, "report")
+    assert (code, len(said["drifts"])) == (0, 2)
+    for drift in said["drifts"]:
+        assert drift["series"]["workload"] == "net.conv3"
+        assert (drift["since"], drift["commits"]) == (commits[0], 12)
+        assert 1.16 < drift["ratio"] < 1.23
+    main(["report"])
+    told = capsys.readouterr().out
+    assert f"x slower since {commits[0][:8]}, in small steps over 12 commits" in told
+    assert "in small steps over 12 commits" in (repository.folder / ".asv/report.html").read_text()
+
+
+@pytest.mark.parametrize("against", ["best", "HEAD~12"])
+def test_head_is_held_against_the_best_and_a_pinned_commit(repository, capsys, against):
+    crept(repository, "net.conv3")
+    for words in (["compare", "HEAD~1", "HEAD"], ["report"]):
+        code, said = run(capsys, *words, "--against", against)
+        assert code == 1
+        held = said["against"]
+        assert (held["asked"], held["compared"]) == (against, 18)
+        assert {cell["workload"] for cell in held["slower"]} == {"net.conv3"}
+        assert {cell["verdict"] for cell in held["slower"]} == {"regressed"}
+        assert all(cell["effect"]["ratio"] > 1.1 for cell in held["slower"])
+    for form in ("text", "markdown"):
+        assert main(["compare", "HEAD~1", "HEAD", "--against", against, "--format", form]) == 1
+        assert f"REGRESSED AGAINST {against}" in capsys.readouterr().out
+
+
+def test_what_creeps_everywhere_is_suspect_against_the_best_and_not_green(repository, capsys):
+    crept(repository)
+    assert run(capsys, "compare", "HEAD~1", "HEAD")[0] == 0
+    assert run(capsys, "compare", "HEAD~1", "HEAD", "--against", "best")[0] == 3
+    assert len(run(capsys, "report")[1]["drifts"]) == 18
+
+
+def test_as_fast_as_ever_is_not_slower_than_the_best(repository, capsys):
+    """The lowest of twelve noisy medians is lower than the truth, and that is no regression."""
+    repository.noise = 0.02
+    for _ in range(13):
+        repository.measure(repository.commit())
+    code, said = run(capsys, "compare", "HEAD~1", "HEAD", "--against", "best")
+    assert (len(said["against"]["commits"]), said["against"]["slower"]) == (12, [])
+    assert code == 0
+    assert run(capsys, "report")[1]["drifts"] == []
+
+
+def test_a_pin_that_was_not_measured_does_not_pass(repository, capsys):
+    pin = repository.commit()
+    for _ in range(2):
+        repository.measure(repository.commit())
+    code, said = run(capsys, "compare", "HEAD~1", "HEAD", "--against", pin)
+    assert (code, said["against"]["compared"]) == (3, 0)
+    assert said["summary"].startswith("NOTHING COMPARABLE WITH")

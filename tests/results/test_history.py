@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from convbench.results import history, records
 
@@ -104,3 +105,62 @@ def test_a_damaged_file_is_named_and_the_rest_is_read(project, damage, why):
 def test_nothing_is_nothing(tmp_path):
     found = history.load(tmp_path)
     assert (found.commits, found.series, found.values.shape) == ((), (), (0, 0))
+
+
+# -- Small steps -----------------------------------------------------------------------------------
+
+
+def noisy(rows):
+    commits = tuple(f"{i:040x}" for i in range(rows.shape[1]))
+    series = tuple(
+        history.Series("vm", "env", TIME, "1", "time", "numpy@cpu", f"net.w{i}")
+        for i in range(len(rows))
+    )
+    return history.History(commits, np.arange(len(commits)) * 1.0, series, np.exp(rows))
+
+
+def risen(past):
+    return history.drifts(past, past.commits, ("vm", "env"), 0.05)
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "sessions"])
+def test_noise_is_seldom_said_to_rise(kind):
+    chance, histories, alarms = np.random.default_rng(1), 1000, 0
+    for _ in range(histories):
+        shape = (18, 20)
+        rows = chance.normal(0, 0.03, shape)
+        if kind == "heavy tails":
+            rows = 0.02 * chance.standard_t(2, shape)
+        if kind == "sessions":
+            rows = chance.normal(0, 0.05, (1, 20)) + chance.normal(0, 0.005, shape)
+        alarms += bool(risen(noisy(rows)))
+    print(f"drift, {kind}: {alarms} of {histories} histories of noise")  # noqa: T201
+    assert alarms <= 0.01 * histories
+
+
+@pytest.mark.parametrize(("step", "noise", "least"), [(0.015, 0.004, 100), (0.015, 0.02, 90)])
+def test_what_rises_in_small_steps_is_found(step, noise, least):
+    chance = np.random.default_rng(2)
+    found = 0
+    for _ in range(100):
+        rows = chance.normal(0, noise, (1, 13)) + step * np.arange(13)
+        if drifted := risen(noisy(rows)):
+            found += 1
+            assert drifted[0].ratio == pytest.approx(math.exp(12 * step), rel=0.1)
+    print(f"drift of {step} a commit in noise of {noise}: found in {found} of 100")  # noqa: T201
+    assert found >= least
+
+
+def test_a_step_is_a_step_and_what_falls_is_no_drift():
+    step = np.where(np.arange(20) < 10, 0.0, 0.2) + np.random.default_rng(3).normal(0, 0.01, 20)
+    assert risen(noisy(step[None, :])) == []
+    assert risen(noisy(-0.015 * np.arange(13)[None, :])) == []
+    assert risen(noisy(0.015 * np.arange(7)[None, :])) == []
+
+
+def test_the_trends_p_value_is_scipys():
+    for seed in range(5):
+        values = np.random.default_rng(seed).normal(0, 1, 40) + 0.02 * np.arange(40)
+        exact = stats.kendalltau(np.arange(40), values, alternative="greater").pvalue
+        found = history.rises(values)
+        assert found == pytest.approx(exact, rel=0.1, abs=1e-3) or found == 1.0

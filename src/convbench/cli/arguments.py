@@ -81,6 +81,15 @@ def add_demands(parser: argparse.ArgumentParser, *, suspects: bool = True) -> No
         )  # fmt: skip
 
 
+def add_against(parser: argparse.ArgumentParser) -> None:
+    """What else head is held against."""
+    parser.add_argument(
+        "--against", metavar="best|REVISION",
+        help="hold it against the best of all measured ancestors, or a pinned commit, too: small"
+        " steps add up",
+    )  # fmt: skip
+
+
 def chosen_demands(arguments: argparse.Namespace) -> Demands:
     """Those that were made."""
     from convbench.comparing.comparison import Demands, Suspects

@@ -7,6 +7,7 @@ import platform
 from dataclasses import replace
 
 from convbench.cli.arguments import (
+    add_against,
     add_delta,
     add_demands,
     add_results_dir,
@@ -14,7 +15,7 @@ from convbench.cli.arguments import (
     chosen_folder,
 )
 from convbench.cli.output import emit, say, show
-from convbench.machine.git import full_hash
+from convbench.machine.git import ancestors, full_hash
 
 HELP = "say what became wrong, slower or better between two measured commits, and how sure"
 DESCRIPTION = """\
@@ -27,6 +28,7 @@ examples:
   convbench compare HEAD~1 HEAD
   convbench compare HEAD:2.20 HEAD:2.21 --delta 2
   convbench compare main HEAD --require-power 5%%        would 5 %% have been seen everywhere?
+  convbench compare main HEAD --against v1.0             have small steps added up since?
   convbench compare main HEAD --format markdown > comment.md
 
 exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="markdown fits a comment on GitHub; default: text",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="show the cells that are equal, too")
+    add_against(parser)
     add_demands(parser)
     add_results_dir(parser)
 
@@ -56,10 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.comparing.comparison import Rule
-    from convbench.comparing.judge import compare
+    from convbench.comparing.judge import against, compare
     from convbench.comparing.junit import junit
     from convbench.comparing.markdown import markdown
-    from convbench.comparing.sides import Coordinate, choose_sides, find_commit, what_is_there
+    from convbench.comparing.sides import (
+        Coordinate,
+        choose_sides,
+        find_commit,
+        references,
+        what_is_there,
+    )
     from convbench.comparing.text import render
     from convbench.results import gates
     from convbench.results.records import load
@@ -86,6 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     between = spread(folder, head_side.machine, head_side.environment)
     comparison = compare(*sides, rule, arguments.bench, known, between)
     comparison = replace(comparison, demands=demands)
+    if arguments.against and measured_both:
+        asked = arguments.against
+        others = references(asked, head_side, folder, full_hash, ancestors, "compare")
+        held = against(asked, head_side, others, rule, arguments.bench, between)
+        comparison = replace(comparison, against=held)
     if not comparison.cells and not measured_both:
         say(f"{what_is_there(folder)}; `convbench bench` measures")
 

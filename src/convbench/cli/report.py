@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.cli.arguments import (
+    add_against,
     add_delta,
     add_demands,
     add_results_dir,
@@ -61,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--charts", type=Path, metavar="FOLDER", help="also write each chart as SVG and PNG"
     )
     add_delta(parser)
+    add_against(parser)
     add_demands(parser)
     add_results_dir(parser)
 
@@ -68,10 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.comparing.comparison import Rule, Verdict
+    from convbench.comparing.parts import some
 
     try:
         from convbench.report import charts, page
-        from convbench.report.data import Request, gather
+        from convbench.report.data import Request, drift_in_words, gather
     except ModuleNotFoundError as error:
         raise InputError(
             f"report: a library that draws is not installed ({error.name}); expected Altair, "
@@ -87,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         Request(
             chosen_folder(arguments).results, arguments.head, arguments.base, arguments.baseline,
             Rule(delta=arguments.delta), platform.node(), arguments.results_dir is not None,
-            chosen_demands(arguments),
+            chosen_demands(arguments), arguments.against,
         ),
         full_hash,
         ancestors,
@@ -121,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
             "unmeasured": data.unmeasured,
             "power": compared.get("power"),
             "suspects": compared.get("counts", {}).get(Verdict.SUSPECT, 0),
+            "against": compared.get("against"),
+            "drifts": [asdict(drift) for drift in data.drifts],
             "gate_it": compared.get("gate_it", ""),
             "remarks": [*data.remarks, *compared.get("remarks", ())],
             "problems": list(data.problems),
@@ -128,7 +134,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     def rendered() -> RenderableType:
         pictures = f" and {len(chart_paths)} pictures in {arguments.charts}" if chart_paths else ""
-        said = [data.outcome(), data.baseless, f"wrote {page_path}{pictures}"]
+        drifts = some([*map(drift_in_words, data.drifts)])
+        held = data.comparison.against if data.comparison else None
+        slower = some(held.lines()) if held else []
+        wrote = f"wrote {page_path}{pictures}"
+        said = [data.outcome(), data.baseless, *slower, *drifts, wrote]
         return stacked(map(line, filter(None, said)))
 
     show(arguments, "report", listed, rendered)

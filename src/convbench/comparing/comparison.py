@@ -300,6 +300,43 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """Head, held against other commits than its base: small steps add up.
+
+    Attributes
+    ----------
+    asked : str
+        "best", of all ancestors that were measured, or the revision of one commit.
+    commits : tuple of str
+        With which it was compared.
+    compared : int
+        How many cells have an interval against any of them.
+    slower : tuple of (str, ComparedCell)
+        What has regressed or is suspect, with the commit that shows it most clearly.
+    """
+
+    asked: str
+    commits: tuple[str, ...]
+    compared: int
+    slower: tuple[tuple[str, ComparedCell], ...]
+
+    def lines(self) -> list[str]:
+        """In words: how much was compared, and each cell that is slower."""
+        few = count(len(self.commits), "commit")
+        first = f"against {self.asked} ({few}): {len(self.slower)} of {self.compared} cells slower"
+        return [first, *(
+            f"{cell.verdict}: {cell.target} on {cell.name} against {short(commit)}: {cell.reason}"
+            for commit, cell in self.slower
+        )]  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        slower = [{"commit": commit, **asdict(cell)} for commit, cell in self.slower]
+        known = {"asked": self.asked, "commits": [*self.commits], "compared": self.compared}
+        return {**known, "slower": slower}
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Everything that is known about two sides, the worst cells first.
 
@@ -326,6 +363,7 @@ class Comparison:
     skipped: int = 0
     unmeasured: tuple[str, ...] = ()
     demands: Demands = field(default_factory=Demands)
+    against: Against | None = None
 
     @property
     def open_cells(self) -> list[ComparedCell]:
@@ -396,18 +434,24 @@ class Comparison:
         """Wrong, slower, not measured or comparable, not known well enough, fine; in this order."""
         found = self.counts.keys()
         suspects = self.demands.suspects
+        beyond = {cell.verdict for _, cell in self.against.slower} if self.against else set()
+        suspected = Verdict.SUSPECT in found | beyond
         if bad := [verdict for verdict in found if verdict in BAD]:
             return Exit.WRONG, " and ".join(bad).upper()
         if Verdict.REGRESSED in found:
             return Exit.SLOWER, "REGRESSED"
-        if Verdict.SUSPECT in found and suspects is Suspects.FAIL:
+        if self.against and Verdict.REGRESSED in beyond:
+            return Exit.SLOWER, f"REGRESSED AGAINST {self.against.asked}"
+        if suspected and suspects is Suspects.FAIL:
             return Exit.SLOWER, "SUSPECT: slower, or the machine was"
         if not {cell.verdict for cell in self.cells if not cell.undecidable} & _COMPARED:
             measured = {Verdict.NOT_COMPARABLE, Verdict.UNDECIDED} & found
             return Exit.NOTHING, f"NOTHING {'COMPARABLE' if measured else 'MEASURED ON BOTH SIDES'}"
+        if self.against and not self.against.compared:
+            return Exit.NOTHING, f"NOTHING COMPARABLE WITH {self.against.asked}"
         if Verdict.VANISHED in found:
             return Exit.NOTHING, "NOT ALL MEASURED"
-        if Verdict.SUSPECT in found and suspects is Suspects.UNDECIDED:
+        if suspected and suspects is Suspects.UNDECIDED:
             return Exit.NOTHING, "SUSPECT: slower, or the machine was"
         if lacking := self.power_lacking:
             power = share(self.demands.power)
@@ -418,7 +462,7 @@ class Comparison:
             return code, "UNDECIDED: this does not say that nothing is slower"
         if code is Exit.NOTHING:
             return code, "UNDECIDED IN PART"
-        if Verdict.SUSPECT in found:
+        if suspected:
             return code, "SUSPECTS PASS: slower, or the machine was"
         return code, "NOTHING SEEN TO BE SLOWER" if Verdict.UNDECIDED in found else "FINE"
 
@@ -473,6 +517,7 @@ class Comparison:
             "warnings": list(self.warnings),
             "remarks": list(self.remarks),
             "gate_it": self.gate_it,
+            "against": self.against and self.against.to_dict(),
             "cells": [
                 asdict(cell) | {"smallest_effect": cell.effect and cell.effect.smallest_effect}
                 for cell in self.cells

@@ -19,6 +19,7 @@ import numpy as np
 from convbench.comparing import stats
 from convbench.comparing.comparison import (
     ORDER,
+    Against,
     ComparedCell,
     Comparison,
     Effect,
@@ -157,6 +158,47 @@ def compare(
         changes(*with_gates((base, head), numbers)),
         tuple(warnings), remarks, judged.count(None),
     )  # fmt: skip
+
+
+def against(
+    asked: str,
+    head: Side,
+    references: Sequence[Side],
+    rule: Rule,
+    bench: str | None = None,
+    spread: Spread | None = None,
+) -> Against:
+    """Hold head against each of several commits, so that of all claims few are false.
+
+    The lowest of many noisy times is lower than any of them is in truth, and a head that is as fast
+    as ever is slower than it. So no lowest is taken: head is compared with each, at a level of
+    (1 - confidence) / their number (Bonferroni), and is slower than the best if it surely is slower
+    than any of them.
+
+    References
+    ----------
+    O. J. Dunn, Multiple comparisons among means, J. Am. Stat. Assoc. 56, 1961.
+    """
+    each = replace(rule, confidence=1 - (1 - rule.confidence) / max(len(references), 1))
+    compared: set[tuple[str, ...]] = set()
+    slower: dict[tuple[str, ...], tuple[str, ComparedCell]] = {}
+    for side in references:
+        for cell in compare(side, head, each, bench, spread=spread).cells:
+            if cell.effect is None or cell.effect.low is None:
+                continue
+            name = (cell.kind, cell.suite, cell.target, cell.workload, cell.stage)
+            compared.add(name)
+            if cell.verdict in {Verdict.REGRESSED, Verdict.SUSPECT}:
+                known = slower.setdefault(name, (side.commit, cell))
+                if _clearer(cell) < _clearer(known[1]):
+                    slower[name] = (side.commit, cell)
+    found = sorted(slower.values(), key=lambda item: worst_first(item[1]))
+    return Against(asked, tuple(side.commit for side in references), len(compared), tuple(found))
+
+
+def _clearer(cell: ComparedCell) -> tuple[int, float]:
+    assert cell.effect is not None
+    return ORDER[cell.verdict], cell.effect.p_value or 0.0
 
 
 def _matcher(bench: str) -> Callable[[Record], bool]:

@@ -52,6 +52,9 @@ def markdown(comparison: Comparison) -> str:
     for bits in parts.bits(comparison):
         lines += ["", f"Output bits: {bits}."]
     lines += ["", f"{parts.skipped(comparison.skipped)}."] if comparison.skipped else []
+    if comparison.against:
+        first, *slower = comparison.against.lines()
+        lines += ["", prose(first), "", *(f"- {prose(said)}" for said in parts.some(slower))]
     if lacking := comparison.power_lacking:
         named = parts.some([f"{cell.target} on {cell.name}" for cell in lacking])
         lines += ["", f"Too little power: {', '.join(map(code, named))}."]

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from convbench.errors import InputError
 from convbench.machine.git import UNSHALLOW, is_shallow
 from convbench.results.folder import SHORT, Folder, short
-from convbench.results.records import Place, Record
+from convbench.results.records import Place, Record, load
 
 _LISTED = 10
 
@@ -216,6 +216,58 @@ def fitting(asked: Coordinate, commit: str, records: Iterable[Record], command: 
             f"one of {_candidates(commit, places)}. Name one of these."
         )
     return found
+
+
+BEST = "best"
+
+MOST_REFERENCES = 30
+"""Of more ancestors so many are taken, evenly; each of them costs all the others some power."""
+
+
+def references(
+    asked: str,
+    head: Side,
+    folder: Folder,
+    full_hash: Callable[[str], str | None],
+    ancestors: Callable[[str], Sequence[str] | None],
+    command: str,
+) -> list[Side]:
+    """What head is to be held against beside its base, as far as it was measured where head was.
+
+    Parameters
+    ----------
+    asked : str
+        A revision, or "best" for all ancestors.
+
+    Raises
+    ------
+    InputError
+        If the revision means nothing, or git does not know the ancestors.
+    """
+    if asked != BEST:
+        commits = [find_commit(asked, folder.measured_commits(), full_hash, command)]
+    else:
+        known = ancestors(head.commit)
+        if known is None:
+            raise InputError(
+                f"--against: git does not know here what {short(head.commit)} was made from, and"
+                " the best of that is asked for; expected a commit of this repository. Name the"
+                " commit to be held against, or run it there."
+            )
+        here = {filed.commit for filed in folder.files() if filed.machine == head.machine}
+        commits = [commit for commit in known if short(commit) in here]
+        step = -(-len(commits) // MOST_REFERENCES) or 1
+        commits = commits[::-1][::step]
+    loaded = load(folder.results, commits).records if commits else ()
+    sides = []
+    for commit in commits:
+        records = tuple(
+            record for record in loaded
+            if record.commit.startswith(commit) and record.place == (head.machine, head.environment)
+        )  # fmt: skip
+        if records and not head.commit.startswith(commit):
+            sides.append(Side(records[0].commit, head.environment, head.machine, records))
+    return sides
 
 
 def _agree(

@@ -64,6 +64,10 @@ def render(comparison: Comparison, *, everything: bool = False) -> RenderableTyp
             drawn += [line(title, style="italic"), *listed]
     if any(cell.effect for cell in shown):
         drawn.append(line(parts.legend(comparison), style="dim"))
+    if comparison.against:
+        first, *slower = comparison.against.lines()
+        drawn += [line(first, style="italic")]
+        drawn += [line(said, indent=4) for said in parts.some(slower)]
     if lacking := comparison.power_lacking:
         open_cells = parts.some([f"{cell.target} on {cell.name}" for cell in lacking])
         drawn += remark("too little power", ", ".join(open_cells), ())

@@ -12,26 +12,27 @@ from typing import Any
 import numpy as np
 
 from convbench.comparing.comparison import Comparison, Demands, Rule
-from convbench.comparing.judge import compare
+from convbench.comparing.judge import against, compare
 from convbench.comparing.sides import (
     Coordinate,
     Side,
     choose_sides,
     find_commit,
     fitting,
+    references,
     unmeasured_head,
 )
 from convbench.errors import InputError
 from convbench.machine.git import is_shallow, subjects
 from convbench.results import gates, history, records
 from convbench.results.folder import Folder, short
-from convbench.results.history import History
+from convbench.results.history import Drift, History
 from convbench.results.journal import UNREADABLE, content, unreadable
 from convbench.results.records import Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
 from convbench.results.sessions import spread
-from convbench.words.numbers import count
+from convbench.words.numbers import count, times
 from convbench.words.status import Exit, Status
 
 _NO_HISTORY = History((), np.zeros(0), (), np.zeros((0, 0)))
@@ -60,6 +61,8 @@ class Data:
         git's HEAD, if it was to be shown and nothing was measured of it.
     baseless : str
         Why there is nothing to compare with; "" if there is.
+    drifts : tuple of Drift
+        What has become slower in small steps.
     """
 
     head: Side
@@ -74,6 +77,7 @@ class Data:
     problems: tuple[str, ...] = ()
     unmeasured: str = ""
     baseless: str = ""
+    drifts: tuple[Drift, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -154,6 +158,7 @@ class Request:
     here: str = ""
     elsewhere: bool = False
     demands: Demands = field(default_factory=Demands)
+    against: str | None = None
 
 
 def gather(
@@ -194,7 +199,7 @@ def gather(
     baseless = ""
     if request.base is None:
         head, remarks = _only_side(asked, commit, _load(request, {commit}, problems), request.here)
-        known = ancestors(head.commit) if head.records else None
+        known = ancestors(head.commit)
         if earlier := _nearest(past, head, known or ()):
             place = head.records[0].place
             kept = [r for r in _load(request, {earlier}, problems) if r.place == place]
@@ -218,6 +223,11 @@ def gather(
         between = spread(Folder(request.results_dir), head.machine, head.environment)
         comparison = compare(base, head, request.rule, gates=of_gates.gates, spread=between)
         comparison = replace(comparison, demands=request.demands)
+        if request.against and base.records:
+            folder = Folder(request.results_dir)
+            others = references(request.against, head, folder, full_hash, ancestors, _REPORT)
+            held = against(request.against, head, others, request.rule, spread=between)
+            comparison = replace(comparison, against=held)
     named = {*past.commits, head.commit, *([base.commit] if base else [])}
     return Data(
         head,
@@ -232,7 +242,18 @@ def gather(
         tuple(dict.fromkeys(problems)),
         unmeasured,
         baseless,
+        tuple(_drifts(past, head, ancestors(head.commit), request.rule)),
     )
+
+
+def _drifts(past: History, head: Side, ancestors: Sequence[str] | None, rule: Rule) -> list[Drift]:
+    """Of what the head was made from; where git does not know that, of all that is older."""
+    if ancestors is None:
+        commits = past.commits
+        older = commits[: commits.index(head.commit)] if head.commit in commits else ()
+        ancestors = older
+    place = head.machine, head.environment
+    return history.drifts(past, {*ancestors, head.commit}, place, rule.delta)
 
 
 def _load(request: Request, commits: set[str], problems: list[str]) -> list[Record]:
@@ -275,6 +296,19 @@ def _only_side(
         remarks.append(f"This commit was also measured in {'; '.join(others)}.")
     kept = tuple(record for record in records if record.place == chosen[-1])
     return Side(kept[0].commit, environment, machine, kept), remarks
+
+
+def drift_in_words(drift: Drift) -> str:
+    """What has become slower, by how much, and since when."""
+    series = drift.series
+    suite = series.benchmark.partition(".")[0].removeprefix("bench_")
+    plain = suite in {"pipeline", "stages"} or series.workload.startswith(suite)
+    name = (series.workload, series.stage, "" if plain else f"({suite})")
+    more = "larger" if series.kind == "memory" else "slower"
+    return (
+        f"{' '.join(filter(None, name))} on {series.target}: {times(drift.ratio)}x {more} since"
+        f" {short(drift.since)}, in small steps over {count(drift.commits, 'commit')}"
+    )
 
 
 def measured_at(past: History, machine: str, environment: str) -> tuple[list[int], list[int]]:

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from convbench.comparing.comparison import BAD, ComparedCell, Verdict
+from convbench.comparing.parts import some
 from convbench.comparing.sides import Side
 from convbench.results.folder import short
 from convbench.words.numbers import count, date, si, times
 from convbench.words.status import Exit, Status
 
-from .data import Data
+from .data import Data, drift_in_words
 from .parts import TONES, Facts, Part, Table, TableCell, Text, Tone, status
 
 MOST_SHOWN = 8
@@ -45,6 +46,11 @@ def parts(data: Data) -> Iterator[Part]:
         yield from (Text(f"{remark}.") for remark in data.comparison.remarks)
         if command := data.comparison.gate_it:
             yield Text(f"Some times are not known well enough. Gate it: {command}")
+    if data.comparison and data.comparison.against:
+        for said in some(data.comparison.against.lines()):
+            yield Text(said, "care" if data.comparison.against.slower else "")
+    for said in some([*map(drift_in_words, data.drifts)]):
+        yield Text(said, "care")
     if data.problems:
         problems = count(len(data.problems), "problem")
         yield Text(f"{problems} with files that could not be read; see the last section.", "care")

@@ -6,6 +6,8 @@ commits that is too much to hold and to make; here only asv's numbers are read, 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from convbench.results.folder import Folder, read_asv
 from convbench.results.journal import Kind
+from convbench.results.records import Place
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -94,3 +97,95 @@ def load(results_dir: Path | str) -> History:
     values = np.array([measured[cell] for cell in series]).reshape(len(series), len(commits))
     times_s = np.array([made_s[commit] for commit in commits])
     return History(tuple(commits), times_s, series, values, tuple(problems))
+
+
+LEAST_COMMITS = 8
+"""Of fewer nobody knows whether they rise."""
+
+MOST_COMMITS = 200
+"""The newest: all pairs of them are looked at."""
+
+DRIFT_LEVEL = 0.01
+"""How often a history of nothing but noise may be said to rise, all series together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A series that has risen in small steps.
+
+    Attributes
+    ----------
+    ratio : float
+        So many times as long it has got: by Theil and Sen's slope, over all of the commits.
+    since : str
+        The first of them.
+    commits : int
+        How many steps there were.
+    """
+
+    series: Series
+    ratio: float
+    since: str
+    commits: int
+
+
+def drifts(past: History, commits: Collection[str], place: Place, least: float) -> list[Drift]:
+    """Which series have risen by more than a share in steps too small to be seen, largest first.
+
+    Mann and Kendall's test asks whether more pairs of commits have risen than have fallen, whatever
+    the noise is like; its level is `DRIFT_LEVEL`, divided by the number of series. What a single
+    step explains better, with the sum of absolute deviations, is a step and no drift.
+
+    Parameters
+    ----------
+    commits : collection of str
+        Which of them count: those that the head was made from, and it.
+    place : (str, str)
+        Machine and environment.
+    least : float
+        0.05 for 5 %.
+
+    References
+    ----------
+    H. B. Mann, Nonparametric tests against trend, Econometrica 13, 1945; P. K. Sen, Estimates of
+    the regression coefficient based on Kendall's tau, J. Am. Stat. Assoc. 63, 1968.
+    """
+    wanted = [i for i, commit in enumerate(past.commits) if commit in commits][-MOST_COMMITS:]
+    lines = []
+    for series, values in zip(past.series, past.values[:, wanted], strict=True):
+        if (series.machine, series.environment) == place and series.kind != "accuracy":
+            (known,) = np.nonzero((values > 0) & (values < math.inf))
+            if len(known) >= LEAST_COMMITS:
+                lines.append((series, known, np.log(values[known])))
+    found = []
+    for series, known, log in lines:
+        if rises(log) * len(lines) > DRIFT_LEVEL:
+            continue
+        places = np.arange(len(log))
+        first, last = np.triu_indices(len(log), 1)
+        slope = float(np.median((log[last] - log[first]) / (last - first)))
+        line = slope * places
+        off_line = _deviation(log - line)
+        off_step = min(_deviation(log[:i]) + _deviation(log[i:]) for i in range(1, len(log)))
+        rise = slope * (len(log) - 1)
+        if rise > math.log1p(least) and off_line < off_step:
+            since = past.commits[wanted[known[0]]]
+            found.append(Drift(series, math.exp(rise), since, len(log) - 1))
+    return sorted(found, key=lambda drift: -drift.ratio)
+
+
+def rises(values: NDArray[np.float64]) -> float:
+    """How easily chance alone makes as many pairs rise: Mann and Kendall's p value, one-sided.
+
+    By the normal distribution with a correction for continuity, and without one for ties: both
+    make it larger. In the far tail it is larger than the exact one.
+    """
+    number = len(values)
+    first, last = np.triu_indices(number, 1)
+    score = float(np.sign(values[last] - values[first]).sum())
+    deviation = math.sqrt(number * (number - 1) * (2 * number + 5) / 18)
+    return 0.5 * math.erfc((score - 1) / deviation / math.sqrt(2)) if score > 0 else 1.0
+
+
+def _deviation(values: NDArray[np.float64]) -> float:
+    return float(np.abs(values - np.median(values)).sum())
