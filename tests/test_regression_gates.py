@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from convbench.cli.main import main
 from convbench.comparing.suspicion import excuses
+from convbench.results.machines import fingerprint, of_asv
 from convbench.results.sessions import Health
 
-from .repositories import Repository
+from .repositories import MACHINE, Repository
 
 
 @pytest.fixture
@@ -408,3 +409,65 @@ def test_a_pin_that_was_not_measured_does_not_pass(repository, capsys):
     code, said = run(capsys, "compare", "HEAD~1", "HEAD", "--against", pin)
     assert (code, said["against"]["compared"]) == (3, 0)
     assert said["summary"].startswith("NOTHING COMPARABLE WITH")
+
+
+# -- Which machine ---------------------------------------------------------------------------------
+
+
+def test_another_name_on_the_next_runner_is_not_another_machine(repository, capsys):
+    """asv issues 148 and 944."""
+    commits = [repository.commit() for _ in range(3)]
+    for number, (commit, factor) in enumerate(zip(commits, (1.0, 1.0, 1.3), strict=True)):
+        memory = (16 << 30) - (300 + number) * 2**20  # what the kernel has left
+        facts = MACHINE | {"memory_bytes": memory}
+        cells = {"net.conv3": factor}
+        repository.measure(commit, cells=cells, machine=f"runner-{number}", facts=facts)
+    code, said = run(capsys, "report")
+    assert (code, said["base"]["commit"]) == (1, commits[1])
+    assert said["head"]["machine"] == said["base"]["machine"] == "runner-0"
+    assert "runner-0 is also runner-1, runner-2: the same hardware." in said["remarks"]
+    assert run(capsys, "compare", "HEAD~1", "HEAD")[0] == 1
+    assert run(capsys, "compare", "HEAD~1::runner-1", "HEAD::runner-2")[0] == 1
+    assert run(capsys, "compare", "HEAD~1", "HEAD", "--against", "best")[1]["against"]["commits"]
+
+
+def test_a_machine_can_be_given_a_name(repository, capsys):
+    commits = [repository.commit() for _ in range(2)]
+    for number, commit in enumerate(commits):
+        repository.measure(commit, machine=f"runner-{number}")
+    project = repository.folder / "pyproject.toml"
+    project.write_text('[tool.convbench.machines]\n"a CPU, 4 cores, 16 GiB" = "ci-large"\n')
+    code, said = run(capsys, "compare", "HEAD~1", "HEAD::ci-large")
+    assert (code, said["base"]["machine"], said["head"]["machine"]) == (0, "ci-large", "ci-large")
+
+
+def test_other_hardware_is_another_machine_whatever_it_is_called(repository, capsys):
+    base, head = repository.commit(), repository.commit()
+    more = MACHINE | {"machine_cores": 8}
+    repository.measure(base, machine="runner-0")
+    repository.measure(head, machine="runner-1", facts=more)
+    assert run(capsys, "report")[0] == 3
+    repository.measure(head, machine="runner-0", facts=more)
+    code, said = run(capsys, "compare", f"{base}::runner-0", f"{head}::runner-0")
+    assert (code, said["counts"]) == (3, {"not comparable": 18})
+    (warning,) = said["warnings"]
+    assert warning.startswith("runner-0 is two machines: base was measured on a CPU, 4 cores, 16")
+
+
+def test_what_two_runners_have_measured_of_a_commit_counts_together(repository, capsys):
+    base, head = repository.commit(), repository.commit()
+    repository.measure(base, machine="runner-0")
+    for number, factor in enumerate((1.3, 1.0)):
+        repository.measure(head, factor, machine=f"runner-{number}", run=f"r{number}")
+    code, said = run(capsys, "compare", base, head)
+    assert code != 0
+    assert {cell["head"]["processes"] for cell in said["cells"]} == {10}
+    assert any("head was measured 2 times, all of which" in told for told in said["remarks"])
+
+
+def test_asv_and_the_evidence_know_a_machine_alike():
+    described = {"cpu": "a CPU", "num_cpu": "4", "ram": str((16 << 30) - 500_000_000)}
+    assert of_asv(described) == fingerprint(MACHINE) == "a CPU, 4 cores, 16 GiB"
+    assert of_asv({"cpu": "", "num_cpu": "4"}) == of_asv({"cpu": "x", "num_cpu": "x"}) == ""
+    cards = {"gpus": [{"name": "H100"}, {"name": "H100"}]}
+    assert fingerprint(MACHINE | cards) == "a CPU, 4 cores, 16 GiB, H100, H100"

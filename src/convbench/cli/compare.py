@@ -71,12 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from convbench.comparing.text import render
     from convbench.results import gates
+    from convbench.results.machines import names
     from convbench.results.records import load
     from convbench.results.sessions import spread
 
     base, head = (Coordinate.parse(side, "compare") for side in (arguments.base, arguments.head))
-    rule, demands = Rule(delta=arguments.delta), chosen_demands(arguments)
     folder = chosen_folder(arguments)
+    called, here = names(folder), platform.node()
+    base, head = base.called(called), head.called(called)
+    rule, demands = Rule(delta=arguments.delta), chosen_demands(arguments)
     named = folder.named_commits()
     first, second = (
         find_commit(side.revision, named, full_hash, "compare") for side in (base, head)
@@ -86,7 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     problems = [*loaded.problems, *of_gates.problems]
     for problem in problems:
         say(problem)
-    sides = choose_sides(base, head, (first, second), loaded.records, platform.node(), "compare")
+    sides = choose_sides(
+        base, head, (first, second), loaded.records, called.get(here, here), "compare"
+    )
     measured_both = all(side.records for side in sides)
     # A gate alone has no choice of places, so that a place that is named is none of its.
     placed = any(side.environment or side.machine for side in (base, head))

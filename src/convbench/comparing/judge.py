@@ -46,6 +46,7 @@ from convbench.comparing.sides import Side
 from convbench.comparing.suspicion import Excuse, alike, excused, excuses, torn
 from convbench.errors import InputError
 from convbench.results.gates import SIDE_BY_SIDE, Gate
+from convbench.results.machines import fingerprint
 from convbench.results.records import OTHER, Record
 from convbench.results.sessions import Spread
 from convbench.words.numbers import count, duration, share, times
@@ -152,6 +153,7 @@ def compare(
         )
     else:
         cells, common = alike(cells, rule)
+        warnings += _two_machines(base, head)
     remarks = (*gated.remarks(cells), *common, *_of_sessions(cells, spread), *_of_runs(pairs))
     return Comparison(
         base, head, rule, tuple(sorted(cells, key=worst_first)), means,
@@ -430,6 +432,8 @@ def _incomparable(pair: _Pair, *, unlike: bool) -> str:
     ]
     if not unlike:
         known.append(("CPU", _of_machine(base, "cpu_model"), _of_machine(head, "cpu_model")))
+        cores = (_of_machine(record, "machine_cores") for record in (base, head))
+        known.append(("number of cores", *cores))
         if base.device.startswith("gpu"):
             known.append(("GPU", _gpu(base), _gpu(head)))
     for what, one, other in known:
@@ -571,6 +575,22 @@ def _of_sessions(cells: Sequence[ComparedCell], spread: Spread | None) -> Iterat
             "how far two sessions of this machine differ is not known, and no interval covers it:"
             " measure one commit twice, or gate what was claimed"
         )
+
+
+def _two_machines(base: Side, head: Side) -> Iterator[str]:
+    """That one name stands for two, which is not to be mixed silently."""
+    known = [
+        {found for record in side.records if (found := _fingerprint(record))}
+        for side in (base, head)
+    ]
+    if all(known) and not known[0] & known[1]:
+        one, other = (" or ".join(sorted(some)) for some in known)
+        yield f"{head.machine} is two machines: base was measured on {one}, and head on {other}"
+
+
+def _fingerprint(record: Record) -> str:
+    machine = record.facts.get("machine")
+    return fingerprint(machine) if isinstance(machine, Mapping) else ""
 
 
 def _of_runs(pairs: Sequence[_Pair]) -> Iterator[str]:

@@ -45,6 +45,8 @@ def settings(
             seen.add((record.target, fact, id(value)))
             names = found.setdefault((record.target, fact), {})
             for name, text in _flat(fact, value):
+                if name == "fingerprint":  # its parts are told
+                    continue
                 names.setdefault(name, set()).add(text)
     return found
 

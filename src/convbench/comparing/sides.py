@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from convbench.errors import InputError
 from convbench.machine.git import UNSHALLOW, is_shallow
 from convbench.results.folder import SHORT, Folder, short
+from convbench.results.machines import names
 from convbench.results.records import Place, Record, load
 
 _LISTED = 10
@@ -46,6 +47,10 @@ class Coordinate:
                 "commit, as in HEAD~1 or 1a2b3c4d:py3.12:."
             )
         return cls(*parts)
+
+    def called(self, called: Mapping[str, str]) -> Self:
+        """The same with the machine's one name; see :func:`convbench.results.machines.names`."""
+        return replace(self, machine=called.get(self.machine, self.machine))
 
     def __str__(self) -> str:
         return ":".join((self.revision, self.environment, self.machine)).rstrip(":")
@@ -254,7 +259,12 @@ def references(
                 " the best of that is asked for; expected a commit of this repository. Name the"
                 " commit to be held against, or run it there."
             )
-        here = {filed.commit for filed in folder.files() if filed.machine == head.machine}
+        called = names(folder)
+        here = {
+            filed.commit
+            for filed in folder.files()
+            if called.get(filed.machine, filed.machine) == head.machine
+        }
         commits = [commit for commit in known if short(commit) in here]
         step = -(-len(commits) // MOST_REFERENCES) or 1
         commits = commits[::-1][::step]

@@ -26,6 +26,7 @@ from convbench.machine.facts import machine_facts, moment
 from convbench.machine.failures import note_success
 from convbench.measuring.asv_run import asv_mode, location
 from convbench.results.journal import Ledger, append
+from convbench.results.machines import fingerprint
 from convbench.stimulus.spec import PipelineSpec
 
 
@@ -218,4 +219,5 @@ def known_machine() -> dict[str, Any]:
     if nvidia.has_nvidia_driver() and (cards := nvidia.gpus()):
         what = ("name", "driver", "memory_total_mib")
         known["gpus"] = [{k: card[k] for k in what if k in card} for card in cards]
+    known["fingerprint"] = fingerprint(known)
     return known

@@ -19,6 +19,7 @@ from convbench.comparing.sides import (
     choose_sides,
     find_commit,
     fitting,
+    listed,
     references,
     unmeasured_head,
 )
@@ -28,6 +29,7 @@ from convbench.results import gates, history, records
 from convbench.results.folder import Folder, short
 from convbench.results.history import Drift, History
 from convbench.results.journal import UNREADABLE, content, unreadable
+from convbench.results.machines import names
 from convbench.results.records import Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
@@ -180,6 +182,8 @@ def gather(
     InputError
         If a coordinate or the baseline means nothing, or several things.
     """
+    called = names(Folder(request.results_dir))
+    request = replace(request, here=called.get(request.here, request.here))
     say("reading the history")
     past = history.load(request.results_dir)
     say("reading the results")
@@ -193,7 +197,7 @@ def gather(
     if not revision:
         nothing = Data(Side("", "", ""), rule=request.rule, history=past, problems=tuple(problems))
         return replace(nothing, unmeasured=unmeasured)
-    asked = Coordinate.parse(revision, _REPORT)
+    asked = Coordinate.parse(revision, _REPORT).called(called)
     commit = find_commit(asked.revision, named, full_hash, _REPORT)
     base: Side | None = None
     baseless = ""
@@ -208,13 +212,14 @@ def gather(
             baseless = _why_no_base(head, known)
             remarks.append(baseless)
     else:
-        other = Coordinate.parse(request.base, _REPORT)
+        other = Coordinate.parse(request.base, _REPORT).called(called)
         commits = find_commit(other.revision, named, full_hash, _REPORT), commit
         records = _load(request, {*commits}, problems)
         base, head = choose_sides(other, asked, commits, records, request.here, _REPORT)
         remarks = []
         if not head.machine:  # nothing was measured of one of them, and perhaps of the other
             head, remarks = _only_side(asked, commit, records, request.here)
+    remarks += _one_machine(called, head.machine)
     say("comparing")
     comparison = None
     if base and head.records:
@@ -228,7 +233,6 @@ def gather(
             others = references(request.against, head, folder, full_hash, ancestors, _REPORT)
             held = against(request.against, head, others, request.rule, spread=between)
             comparison = replace(comparison, against=held)
-    named = {*past.commits, head.commit, *([base.commit] if base else [])}
     return Data(
         head,
         tuple(summarise(head.records)),
@@ -236,7 +240,7 @@ def gather(
         past,
         comparison,
         _baseline(request.baseline, head.records),
-        subjects(named),
+        subjects({*past.commits, head.commit, *([base.commit] if base else [])}),
         _machines(request.results_dir, problems),
         tuple(remarks),
         tuple(dict.fromkeys(problems)),
@@ -244,6 +248,11 @@ def gather(
         baseless,
         tuple(_drifts(past, head, ancestors(head.commit), request.rule)),
     )
+
+
+def _one_machine(called: Mapping[str, str], machine: str) -> list[str]:
+    others = [name for name, one in called.items() if one == machine]
+    return [f"{machine} is also {listed(others)}: the same hardware."] if others else []
 
 
 def _drifts(past: History, head: Side, ancestors: Sequence[str] | None, rule: Rule) -> list[Drift]:

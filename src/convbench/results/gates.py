@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from convbench.results import machines
 from convbench.results.folder import FiledGate, Folder, short
 from convbench.results.journal import UNREADABLE, centre, content, number, unreadable
 from convbench.results.records import Record, doubt
@@ -143,7 +144,9 @@ def load(results_dir: Path | str, wanted: Callable[[FiledGate], bool]) -> Loaded
     """Read the gates whose names are wanted; what cannot be read is a problem, named with why."""
     gates: list[Gate] = []
     problems: list[str] = []
-    for filed in Folder(Path(results_dir)).gates():
+    folder = Folder(Path(results_dir))
+    called = machines.names(folder)
+    for filed in folder.gates():
         if not wanted(filed):
             continue
         try:
@@ -151,7 +154,7 @@ def load(results_dir: Path | str, wanted: Callable[[FiledGate], bool]) -> Loaded
         except UNREADABLE as error:
             problems.append(f"{filed.path}: left out, because {unreadable(error)}")
             continue
-        gates.append(gate)
+        gates.append(replace(gate, machine=called.get(gate.machine, gate.machine)))
     gates.sort(key=lambda gate: -gate.ended_s)
     return LoadedGates(tuple(gates), tuple(problems))
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convbench.results import machines
 from convbench.results.folder import Folder, read_asv
 from convbench.results.journal import Kind
 from convbench.results.records import Place
@@ -70,6 +71,7 @@ def load(results_dir: Path | str) -> History:
     made_s: dict[str, float] = {}
     columns: dict[tuple[Any, ...], list[tuple[str, NDArray[np.float64]]]] = {}
     problems: list[str] = folder.unread()
+    called = machines.names(folder)
     for filed in folder.files():
         found, unread = read_asv(folder.results_of(filed))
         problems += unread
@@ -77,7 +79,7 @@ def load(results_dir: Path | str) -> History:
             made_s[column.commit] = column.commit_time_s
             if all(value is None for value in column.values):
                 continue
-            place = column.machine, column.environment
+            place = called.get(column.machine, column.machine), column.environment
             key = (*place, column.benchmark, column.version, column.kind, column.cells)
             values = np.array(column.values, dtype=float)  # None, a failure, becomes nan
             columns.setdefault(key, []).append((column.commit, values))

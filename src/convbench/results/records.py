@@ -6,12 +6,12 @@ import contextlib
 import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convbench.results import journal
+from convbench.results import journal, machines
 from convbench.results.folder import Filed, Folder, read_asv, short
 from convbench.results.journal import Ends, Kind, Name, Note, centre
 from convbench.results.sessions import Health, Run
@@ -148,9 +148,43 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
             found = _of_commit(folder, filed)
             records += found.records
             problems += found.problems
+    if called := machines.names(folder):
+        records = _together(records, called)
     if commits is not None:
         records = [record for record in records if record.commit.startswith(tuple(commits))]
     return Loaded(tuple(records), tuple(dict.fromkeys(problems)))
+
+
+def _together(records: Iterable[Record], called: Mapping[str, str]) -> list[Record]:
+    """Those of one machine under its one name; what it has measured under two counts together."""
+    found: dict[tuple[str, ...], Record] = {}
+    for own in sorted(records, key=lambda record: record.measured_at_s):
+        record = replace(own, machine=called.get(own.machine, own.machine))
+        key = (*record.origin, record.benchmark, record.target, record.workload, record.stage)
+        found[key] = _pooled(found[key], record) if key in found else record
+    return [*found.values()]
+
+
+def _pooled(earlier: Record, later: Record) -> Record:
+    """The processes of both if they have measured the same; otherwise the later."""
+
+    def what(record: Record) -> tuple[Any, ...]:
+        facts = (record.facts.get(name) for name in ("method", "versions"))
+        return record.status is Status.OK, record.version, *facts
+
+    if later.kind == "accuracy" and earlier.status is Status.WRONG:
+        return earlier
+    if what(earlier) != what(later) or not (earlier.processes and later.processes):
+        return later
+    runs = tuple(
+        run
+        for record in (earlier, later)
+        for run in record.runs
+        or (Run(centre(record.processes), len(record.processes), counted=True),)
+    )
+    processes = (*earlier.processes, *later.processes)
+    value = max(processes) if later.kind == "accuracy" else centre(processes)
+    return replace(later, value=value, processes=processes, runs=runs)
 
 
 _Outcome = dict[str, Any]

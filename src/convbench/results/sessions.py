@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from convbench.results import journal
+from convbench.results import journal, machines
 from convbench.results.folder import Filed, Folder
 from convbench.results.journal import Ends, Note
 
@@ -214,7 +214,8 @@ def spread(folder: Folder, machine: str, environment: str, newest: int = NEWEST)
 
 def _newest(folder: Folder, machine: str, number: int) -> list[Filed]:
     files = folder.files()
-    mine = [filed for filed in files if filed.machine == machine]
+    called = machines.names(folder)
+    mine = [filed for filed in files if called.get(filed.machine, filed.machine) == machine]
     return sorted(mine, key=lambda filed: files[filed])[-number:]
 
 
