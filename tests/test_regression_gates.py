@@ -196,10 +196,13 @@ def sides(repository, slow, base, head, **options):
 
 def test_a_slow_down_on_a_card_that_was_hot_is_suspect_with_the_figures(repository, capsys):
     """nvbench issue 231, flashinfer issue 2899."""
-    words = sides(repository, 1.3, card(1980), HOT, targets=["cupy@gpu:0"])
+    words = [*sides(repository, 1.3, card(1980), HOT, targets=["cupy@gpu:0"])]
     code, said = run(capsys, *words)
     assert (code, said["counts"]) == (3, {"suspect": 1, "equivalent": 8})
-    assert "; head ran at 900 MHz, base at 1980 MHz, hw_thermal" in said["cells"][0]["reason"]
+    (note,) = said["cells"][0]["notes"]
+    assert note == "head ran at 900 MHz, base at 1980 MHz, hw_thermal_slowdown"
+    main(words)
+    assert capsys.readouterr().out.count(note) == 1
     assert "--workload net.conv3" in said["gate_it"]
     assert "net.conv4" not in said["gate_it"]
     for suspects, expected in (("fail", 1), ("pass", 0), ("undecided", 3)):
@@ -237,7 +240,7 @@ def test_what_else_slows_a_session_down_is_told_of_the_side_that_had_it(
     quiet = SHARES | QUIET
     code, found = run(capsys, *sides(repository, 1.3, quiet, quiet | after))
     assert (code, found["counts"]) == (3, {"suspect": 2, "equivalent": 16})
-    assert found["cells"][0]["reason"].endswith(f"; {said}")
+    assert found["cells"][0]["notes"] == [said]
     (warning,) = run(capsys, "compare", "HEAD", "HEAD~1")[1]["warnings"]
     assert warning.endswith(": in 18 cells head may be slower than it seems")
     assert run(capsys, *sides(repository, 1.3, quiet, quiet))[0] == 1
@@ -315,6 +318,7 @@ def test_to_measure_again_until_it_is_green_does_not_help(repository, capsys):
         ), said["remarks"]
     cell = run(capsys, "compare", base, head)[1]["cells"][0]
     assert cell["verdict"] == "suspect"
+    assert cell["notes"][0].startswith("its sessions do not agree: one session of head is slower")
     assert [round(run["value"] / cell["base"]["value"], 1) for run in cell["head"]["runs"]] == [
         1.3, 1.0, 1.0,
     ]  # fmt: skip

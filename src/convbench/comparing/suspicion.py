@@ -101,7 +101,12 @@ def excused(cell: ComparedCell, found: Sequence[Excuse], rule: Rule) -> Compared
     said = "; ".join(excuse.said for excuse in found)
     if low > math.prod(excuse.factor for excuse in found) * (1 + rule.minimum_effect):
         return replace(cell, notes=(*cell.notes, f"{said}: that does not explain it"))
-    return replace(cell, verdict=Verdict.SUSPECT, reason=f"{cell.reason}; {said}")
+    return _suspected(cell, said)
+
+
+def _suspected(cell: ComparedCell, why: str) -> ComparedCell:
+    """With a note, which many cells have in common, and not in the reason, which each has."""
+    return replace(cell, verdict=Verdict.SUSPECT, notes=(*cell.notes, why))
 
 
 def torn(cell: ComparedCell, rule: Rule) -> ComparedCell:
@@ -115,9 +120,9 @@ def torn(cell: ComparedCell, rule: Rule) -> ComparedCell:
     most = 1 + rule.delta
     if not (max(runs) > most * base and max(runs) > most * min(runs)):
         return cell
-    each = ", ".join(times(value / base) for value in runs)
-    reason = f"{cell.reason}; its sessions took {each} times as long as base: they do not agree"
-    return replace(cell, verdict=Verdict.SUSPECT, reason=reason)
+    delta = f"{100 * rule.delta:g} %"
+    why = f"one session of head is slower than base by more than {delta}, and another is not so"
+    return _suspected(cell, f"its sessions do not agree: {why}")
 
 
 def alike(cells: Sequence[ComparedCell], rule: Rule) -> tuple[list[ComparedCell], list[str]]:
@@ -156,8 +161,7 @@ def alike(cells: Sequence[ComparedCell], rule: Rule) -> tuple[list[ComparedCell]
         remarks.append(f"{said}; a gate tells them apart")
         if moved is Verdict.REGRESSED:
             for i in claimed:
-                reason = f"{judged[i].reason}; as all of them"
-                judged[i] = replace(judged[i], verdict=Verdict.SUSPECT, reason=reason)
+                judged[i] = _suspected(judged[i], "it is slower as nearly all of them are")
     return judged, remarks
 
 

@@ -32,7 +32,13 @@ _STYLES = {
 }
 
 _SAID_BY_NUMBERS = frozenset(
-    {Verdict.REGRESSED, Verdict.IMPROVED, Verdict.EQUIVALENT, Verdict.UNDECIDED}
+    {
+        Verdict.REGRESSED,
+        Verdict.SUSPECT,
+        Verdict.IMPROVED,
+        Verdict.EQUIVALENT,
+        Verdict.UNDECIDED,
+    }
 )
 
 
