@@ -11,10 +11,15 @@ import sys
 import time
 import uuid
 import xml.etree.ElementTree as ET
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from convbench.cli import gate as command
+from convbench.comparing.comparison import ComparedCell, Comparison, Measured, Rule, Verdict
+from convbench.comparing.sides import Side
 
 from ..checkouts import ROOT, Checkout
 from .sides import SLOWER, WRONG, called, later, write
@@ -235,3 +240,26 @@ def test_ctrl_c_shows_what_was_measured(project: Checkout) -> None:
 def test_ctrl_c_waits_for_no_side(project: Checkout, head: str, after: str) -> None:
     _, stdout, _ = interrupted(project, head, after, 1.5 if head != "main" else 0.0)
     assert json.loads(stdout)["interrupted"] is True
+
+
+def test_only_what_is_open_is_measured_again() -> None:
+    cells = [
+        ComparedCell(
+            "time", "pipeline", "numpy@cpu", workload, "", verdict, "", Measured(), Measured(),
+            pairs=4, to_decide_s=seconds,
+        )
+        for workload, verdict, seconds in (
+            ("net.a", Verdict.UNDECIDED, 70.2), ("net.b", Verdict.EQUIVALENT, None),
+            ("net.c", Verdict.UNDECIDED, 30.0),
+        )
+    ]  # fmt: skip
+    arguments = Namespace(
+        base="main", head="", base_env="", head_env="an env", head_target=None, workloads=None
+    )
+    comparison = Comparison(Side("a", "", ""), Side("b", "", ""), Rule(), tuple(cells))
+    assert command._again(arguments, comparison) == (
+        "convbench gate main --head-env 'an env' --target numpy@cpu --workload net.a"
+        " --workload net.c --budget 101s"
+    )
+    decided = Comparison(Side("a", "", ""), Side("b", "", ""), Rule(), (cells[1],))
+    assert command._again(arguments, decided) == ""

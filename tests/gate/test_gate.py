@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from convbench.auditing.judge import Judge
-from convbench.comparing.comparison import ComparedCell, Comparison, Rule, Verdict
+from convbench.comparing.comparison import ComparedCell, Comparison, Demands, Rule, Verdict
 from convbench.comparing.pairs import Monitor, State
 from convbench.errors import InputError
 from convbench.gate import pairs
@@ -176,7 +177,8 @@ def test_a_budget_that_is_too_short_decides_nothing_and_says_what_would(ours: Bu
     assert 0 < cell.to_decide_s < math.inf
     assert comparison.undecided_everywhere
     assert comparison.exit_code() is Exit.OK
-    assert comparison.exit_code(strict=True) is Exit.NOTHING
+    strict = replace(comparison, demands=Demands(strict=True))
+    assert strict.exit_code() is Exit.NOTHING
 
 
 def test_what_is_interrupted_shows_what_is_known(ours: Built) -> None:
