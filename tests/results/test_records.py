@@ -14,7 +14,7 @@ from asv.runner import BenchmarkResult
 from convbench.measuring.asv_store import outcome
 from convbench.results import folder, journal
 from convbench.results.records import Loaded, load
-from convbench.results.rows import render, summarise, to_dict
+from convbench.results.rows import summarise, to_dict
 from convbench.results.sessions import Run
 from convbench.words.status import Standing, Status
 

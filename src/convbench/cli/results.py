@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
-    from convbench.comparing.sides import find_commit, listed, unmeasured_head, what_is_there
+    from convbench.comparing.sides import find_commit, unmeasured_head, what_is_there
     from convbench.results.folder import short
     from convbench.results.records import load
     from convbench.results.rows import exit_code, render, summarise, to_dict
