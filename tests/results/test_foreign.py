@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_said_alike_by_all(build, tmp_path, monkeypatch, 
     assert said.count("`asv update`") == said.count("2 files of version 1 of asv's format") == 1
     code, out, said = told(capsys, "compare", BASE, HEAD)
     assert code == 3
-    assert "were not both measured" in out
+    assert "NOTHING MEASURED of base" in out
     assert "results has results of nothing" in said
     assert said.count("`asv update`") == 1
     code, out, said = told(capsys, "report", "--output", "page.html")

@@ -182,12 +182,12 @@ def gather(
     InputError
         If a coordinate or the baseline means nothing, or several things.
     """
-    called = names(Folder(request.results_dir))
+    folder = Folder(request.results_dir)
+    called = names(folder)
     request = replace(request, here=called.get(request.here, request.here))
     say("reading the history")
     past = history.load(request.results_dir)
     say("reading the results")
-    folder = Folder(request.results_dir)
     measured, named = folder.measured_commits(), folder.named_commits()
     unmeasured, revision = "", request.head or ""
     if request.head is None:
@@ -225,11 +225,10 @@ def gather(
     if base and head.records:
         of_gates = gates.load(request.results_dir, gates.between(base.commit, head.commit))
         problems += of_gates.problems
-        between = spread(Folder(request.results_dir), head.machine, head.environment)
+        between = spread(folder, head.machine, head.environment)
         comparison = compare(base, head, request.rule, gates=of_gates.gates, spread=between)
         comparison = replace(comparison, demands=request.demands)
         if request.against and base.records:
-            folder = Folder(request.results_dir)
             others = references(request.against, head, folder, full_hash, ancestors, _REPORT)
             held = against(request.against, head, others, request.rule, spread=between)
             comparison = replace(comparison, against=held)
