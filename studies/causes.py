@@ -104,6 +104,7 @@ def unlisted(
         found["one tap of one channel"] = rightly(
             pipeline, Inputs(inputs.x, replace(weights, filters=filters))
         )
+    if weights.filters is not None and max(weights.filters.shape[:2]) > 1:
         found["two faults: flipped filters, and a sign"] = (
             FAULTS["flipped_sign"]
             .apply(

@@ -201,7 +201,8 @@ def read_all(results_dir, *, everything):
             for series, row in zip(past.series, past.values, strict=True) if series.kind == "time"
         )  # fmt: skip
         with suppress(ConvbenchError):  # a side has no such environment any more
-            gather(Request(results_dir, COMMIT[:8], f"{UNTOUCHED[:8]}:env:here"), lambda _: None)
+            asked = Request(results_dir, COMMIT[:8], f"{UNTOUCHED[:8]}:env:here")
+            gather(asked, lambda _: None, lambda _: (UNTOUCHED,))
     return [*loaded.problems, *of_gates.problems]
 
 
