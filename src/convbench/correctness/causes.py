@@ -67,7 +67,7 @@ _FEWEST_ERRORS = 12
 _FEWEST_SAME = 2
 """So many equal elements are no accident."""
 
-_WALK = 0.4, 1.4
+_WALK = 0.3, 1.0
 """Times sigma, the errors of sums in a shorter format: fewer roundings make less."""
 
 _FAR = 100.0
