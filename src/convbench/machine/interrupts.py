@@ -13,7 +13,8 @@ from multiprocessing import resource_tracker
 def uninterrupted() -> Iterator[None]:
     """Let Ctrl-C wait until a process is started, or ended with all that belongs to it."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # no signal comes here
+        with _blocked():  # no signal comes here, and one would come to what is started
+            yield
         return
     noted: list[int] = []
     handler = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
