@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import zlib
 
@@ -34,18 +35,20 @@ class Repository:
         self.git("init", "--quiet", "--initial-branch", "main")
 
     def git(self, *words):
+        """Run git; a commit has the same name in every run: the noise is drawn from that."""
         identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        made = f"{1_700_000_000 + 86_400 * self.days} +0000"
         done = subprocess.run(
             ["git", "-C", str(self.folder), *identity, *words],
             check=True, capture_output=True, text=True,
+            env=os.environ | {"GIT_COMMITTER_DATE": made, "GIT_AUTHOR_DATE": made},
         )  # fmt: skip
         return done.stdout.strip()
 
     def commit(self, message="a commit"):
         """Make one; each is a day younger than the last."""
         self.days += 1
-        made = f"{1_700_000_000 + 86_400 * self.days} +0000"
-        self.git("commit", "--quiet", "--allow-empty", "--date", made, "-m", message)
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
 
     def measure(

@@ -382,7 +382,7 @@ def test_head_is_held_against_the_best_and_a_pinned_commit(repository, capsys, a
         assert (held["asked"], held["compared"]) == (against, 18)
         assert {cell["workload"] for cell in held["slower"]} == {"net.conv3"}
         assert {cell["verdict"] for cell in held["slower"]} == {"regressed"}
-        assert all(cell["effect"]["ratio"] > 1.1 for cell in held["slower"])
+        assert all(cell["effect"]["ratio"] > 1.05 for cell in held["slower"])  # the surest of them
     for form in ("text", "markdown"):
         assert main(["compare", "HEAD~1", "HEAD", "--against", against, "--format", form]) == 1
         assert f"REGRESSED AGAINST {against}" in capsys.readouterr().out
