@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import ml_dtypes  # teaches NumPy the name "bfloat16"
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ import pytest
 import convbench
 from convbench import ConvSpec, PipelineSpec, PoolSpec, check
 from convbench.correctness.causes import named, parts
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
+from convbench.stimulus.probes import PROBES, SENSITIVE
 
 
 def reals(*shape: int, seed: int = 0, dtype: str = "float32") -> np.ndarray:
@@ -267,6 +272,24 @@ def test_sums_in_float16_of_data_in_float16() -> None:
             part = x[:, r : r + 4, s : s + 4, c, np.newaxis].astype("f4") * filters[r, s, c]
             total = (total + part).astype("f2")
     assert names(check(total, pipeline, x, filters)) == ["float16_accumulation"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("fill", Fill)
+def test_whatever_is_sent_is_judged(dtype: str, fill: Fill) -> None:
+    """Warnings are errors here: nothing may overflow or divide by zero on the way to a report."""
+    chance = np.random.default_rng(0)
+    for pipeline in (*SENSITIVE, PROBES["1x1 input"], PROBES["bias and pool"]):
+        inputs = make_inputs(pipeline, dtype, fill, 1)
+        n, p, q, k = pipeline.output_shape
+        outputs = [np.zeros((n, p, q, k)), np.full((n, p, q, k), np.nan)]
+        outputs += [chance.standard_normal(shape) for shape in ((n, p, q, k), (n, p + 1, q, k))]
+        outputs += [np.copysign(np.inf, outputs[2])]
+        for output in outputs:
+            weights = inputs.weights
+            report = check(output.astype(dtype), pipeline, inputs.x, weights.filters, weights.bias)
+            assert report.ok <= (fill is Fill.DENORMAL)  # of which zero is a right result
+            assert json.loads(json.dumps(report.to_dict()))["ok"] is report.ok
 
 
 # -- places ----------------------------------------------------------------------------------------

@@ -384,7 +384,7 @@ def _expected(
 def _evidence(error: Float64, bound: Float64) -> float:
     """How much it tells that errors are explained within bounds: see the head of this module."""
     finite = np.isfinite(error)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         each = np.log(error[finite] / bound[finite])
     each = np.clip(each, 0.0, _MOST_EVIDENCE)
     return float(each.sum()) + _EVIDENCE_OF_NONFINITE * int(np.count_nonzero(~finite))

@@ -242,7 +242,7 @@ def _format(dtype: str, precision: str) -> Format:
 
 def _relative(got: Array, expected: Reference) -> tuple[float, float]:
     values = expected.looked_at(got)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         relative = np.abs(values - expected.output) / np.abs(expected.output)
     relative[~np.isfinite(relative)] = 0.0
     if not relative.size:
