@@ -38,7 +38,7 @@ from convbench.correctness.oracle import Float64
 from convbench.correctness.sample import Positions
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
-from convbench.stimulus.formats import FORMATS, Fill, format_of
+from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
 from convbench.stimulus.inputs import Inputs, exact_magnitude
 from convbench.stimulus.spec import PipelineSpec
 
@@ -156,6 +156,15 @@ class Accuracy:
         return f"at {list(self.index)} got {self.got!r}, expected {expected}"
 
 
+def relative_bound(
+    fmt: Format, accumulation: str, terms: int, stores: int, confidence: float = LAMBDA
+) -> float:
+    """How far a sum of products may be off, over S: see the head of this module."""
+    u_in = 2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0
+    added = confidence * math.sqrt(terms) * FORMATS[accumulation].unit_roundoff
+    return 2 * u_in + added + stores * fmt.unit_roundoff
+
+
 def refer(
     pipeline: PipelineSpec,
     inputs: Inputs,
@@ -187,16 +196,15 @@ def refer(
         y = oracle.compute(pipeline, inputs, positions)
         bound = np.zeros_like(y)
         return Reference(y, bound, pipeline.output_shape, positions, sees, fmt.overflow)
-    u_in = 2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0
-    u_acc, u_out = FORMATS[accumulation or fmt.accumulation].unit_roundoff, fmt.unit_roundoff
+    added_in = accumulation or fmt.accumulation
+    u_acc, u_out = FORMATS[added_in].unit_roundoff, fmt.unit_roundoff
     # A device may flush a result below the smallest normal number to zero.
     slack = fmt.smallest if strict else fmt.tiny
 
     def allowed(magnitude: Float64, terms: int, stores: int) -> Float64:
         if u_out <= u_acc:
             stores = 1  # a second store is one addition more, which the root covers
-        added = confidence * math.sqrt(terms) * u_acc
-        return (2 * u_in + added + stores * u_out) * magnitude + slack
+        return relative_bound(fmt, added_in, terms, stores, confidence) * magnitude + slack
 
     inputs = inputs.in_float64()
     with np.errstate(invalid="ignore", over="ignore"):  # nan - nan and 0 * inf are results here

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.correctness import oracle
-from convbench.correctness.accuracy import Accuracy, Reference, refer
+from convbench.correctness.accuracy import Accuracy, Reference, refer, relative_bound
 from convbench.correctness.faults import FAULTS, Fault, rounded_to
 from convbench.correctness.oracle import Float64
 from convbench.stimulus.arrays import Array
@@ -193,7 +193,8 @@ class _Suspicion:
             (f" (in {which[0]} alone)", images),
             (f" (in {which[1]} alone)", channels),
         )
-        return cls(pipeline, inputs, accumulation, values, right, wrong, regions)
+        exact = inputs.in_float64()  # once, and not for each fault
+        return cls(pipeline, exact, accumulation, values, right, wrong, regions)
 
     @property
     def error(self) -> Float64:
@@ -212,10 +213,12 @@ class _Suspicion:
         fault = FAULTS[name]
         if name == "missing_part":
             return self._missing()
-        exact = self.inputs.in_float64()
         rounding = fault.grid or fault.sums
         for output, size in _outputs(
-            fault, self.pipeline, exact, lambda output: bool(rounding) or self._is_near(output)
+            fault,
+            self.pipeline,
+            self.inputs,
+            lambda output: bool(rounding) or self._is_near(output),
         ):
             expected = _expected(output, size, self.pipeline, self.inputs, self.accumulation)
             same = output == self.right.output  # of which the fault may have cut the magnitude
@@ -367,14 +370,13 @@ def _expected(
     The magnitudes go the way of the numbers: what the fault makes of them is the S of its output.
     """
     fmt = format_of(inputs.weights.dtype)
-    u_in = 2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0
-    u_acc, u_out = FORMATS[accumulation].unit_roundoff, fmt.unit_roundoff
     factor = 0.0
     if pipeline.conv is not None or pipeline.bias:
         stores = (pipeline.conv is not None) + pipeline.bias
-        factor += 2 * u_in + 2 * math.sqrt(max(pipeline.reduction, 1)) * u_acc + stores * u_out
+        factor = relative_bound(fmt, accumulation, max(pipeline.reduction, 1), stores)
     if pipeline.pool is not None:  # the fault may have made it an average
-        factor += 2 * math.sqrt(math.prod(pipeline.pool.window)) * u_acc + u_out
+        summed = replace(fmt, factor_digits=fmt.digits)  # of which no factor is rounded
+        factor += relative_bound(summed, accumulation, math.prod(pipeline.pool.window), 1)
     with np.errstate(invalid="ignore"):
         bound = factor * size + fmt.tiny
     bound[~np.isfinite(bound)] = 0.0  # what is not finite is so exactly

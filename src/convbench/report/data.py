@@ -24,7 +24,7 @@ from convbench.comparing.sides import (
     unmeasured_head,
 )
 from convbench.errors import InputError
-from convbench.machine.git import is_shallow, subjects
+from convbench.machine.git import UNSHALLOW, is_shallow, subjects
 from convbench.results import gates, history, records
 from convbench.results.folder import Folder, short
 from convbench.results.history import Drift, History
@@ -341,9 +341,7 @@ def _why_no_base(head: Side, ancestors: Sequence[str] | None) -> str:
             f"git does not know here what {short(head.commit)} was made from, so that no base was"
             " looked for. Make the report in its repository, or name a base with --base."
         )
-    shallow = (
-        " The clone is shallow: `git fetch --unshallow` gets the rest." if is_shallow() else ""
-    )
+    shallow = f" The clone is shallow: {UNSHALLOW}" if is_shallow() else ""
     return (
         f"None of the {count(len(ancestors), 'commit')} that {short(head.commit)} was made from was"
         f" measured on {head.machine} in this environment. Measure one of them with `convbench"
