@@ -24,6 +24,42 @@ struct Spec {  // in the order of cuda_kernels.spec_of
     int divisor;  // what an average is divided by instead; 0 for what counts
 };
 
+// -- Arithmetic that keeps denormal numbers. -------------------------------------------------------
+//
+// CuPy compiles with -ftz=true, which takes every denormal float for a zero and which no option can
+// take back: the last one counts, and that is CuPy's. An instruction that is written out, without
+// its suffix .ftz, is not touched by it. Doubles are never flushed.
+
+#ifdef __CUDA_ARCH__
+#define FLOATS(instruction, a, b)                                             \
+    float y;                                                                  \
+    asm(instruction ".f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));           \
+    return y
+static __device__ float sum_of(float a, float b) { FLOATS("add.rn", a, b); }
+static __device__ float product_of(float a, float b) { FLOATS("mul.rn", a, b); }
+static __device__ float quotient_of(float a, float b) { FLOATS("div.rn", a, b); }
+static __device__ float add_product(float sum, float a, float b) {
+    asm("fma.rn.f32 %0, %1, %2, %0;" : "+f"(sum) : "f"(a), "f"(b));
+    return sum;
+}
+static __device__ bool is_above(float a, float b) {
+    int above;
+    asm("{ .reg .pred p; setp.gt.f32 p, %1, %2; selp.s32 %0, 1, 0, p; }"
+        : "=r"(above) : "f"(a), "f"(b));
+    return above;
+}
+#else  // the tests' CPU, which does not flush
+static __device__ float sum_of(float a, float b) { return a + b; }
+static __device__ float product_of(float a, float b) { return a * b; }
+static __device__ float quotient_of(float a, float b) { return a / b; }
+static __device__ float add_product(float sum, float a, float b) { return sum + a * b; }
+static __device__ bool is_above(float a, float b) { return a > b; }
+#endif
+static __device__ double sum_of(double a, double b) { return a + b; }
+static __device__ double quotient_of(double a, double b) { return a / b; }
+static __device__ double add_product(double sum, double a, double b) { return sum + a * b; }
+static __device__ bool is_above(double a, double b) { return a > b; }
+
 // -- Formats: how a number is stored, and the wider type that it is computed in. -------------------
 
 union Bits {
@@ -68,7 +104,7 @@ struct Float16 {
         Bits wide, scale;
         wide.bits = (unsigned int)(x & 0x7fffu) << 13;
         scale.bits = 0x77800000u;  // 2^112 moves the exponent, of denormal numbers too, exactly
-        wide.value *= scale.value;
+        wide.value = product_of(wide.value, scale.value);
         if ((x & 0x7c00u) == 0x7c00u) wide.bits |= 0x7f800000u;  // inf and nan
         wide.bits |= (unsigned int)(x & 0x8000u) << 16;
         return wide.value;
@@ -85,7 +121,7 @@ struct Float16 {
             out = 0x7c00u;
         } else if (wide.bits < 0x38800000u) {  // below the smallest normal number
             magic.bits = 0x3f000000u;          // 0.5, whose last bit is worth that of the smallest
-            wide.value += magic.value;
+            wide.value = sum_of(wide.value, magic.value);
             out = wide.bits - magic.bits;
         } else {
             out = (wide.bits - 0x38000000u + 0xfffu + (wide.bits >> 13 & 1u)) >> 13;
@@ -119,12 +155,12 @@ __device__ typename F::Wide before_pool(const typename F::Stored *x,
                 const typename F::Stored *tap =
                     filters + ((long long)r * spec.s + s) * spec.depth * spec.k + k;
                 for (int c = 0; c < spec.depth; ++c) {
-                    sum += F::load(pixel[c]) * F::load(tap[(long long)c * spec.k]);
+                    sum = add_product(sum, F::load(pixel[c]), F::load(tap[(long long)c * spec.k]));
                 }
             }
         }
     }
-    return spec.bias ? sum + F::load(bias[k]) : sum;
+    return spec.bias ? sum_of(sum, F::load(bias[k])) : sum;
 }
 
 template <class F>
@@ -144,14 +180,15 @@ __device__ typename F::Wide pooled(const typename F::Stored *x, const typename F
             if (row < 0 || row >= spec.p || column < 0 || column >= spec.q) continue;
             const Wide value = before_pool<F>(x, filters, bias, spec, n, row, column, k);
             if (spec.pool == 2) {
-                result += value;
-            } else if (!found || value > result || value != value) {  // nan stays
+                result = sum_of(result, value);
+            } else if (!found || is_above(value, result) || value != value) {  // nan stays
                 result = value;
             }
             found = true;
         }
     }
-    return spec.pool == 2 ? result / (Wide)(spec.divisor ? spec.divisor : count) : result;
+    if (spec.pool != 2) return result;
+    return quotient_of(result, (Wide)(spec.divisor ? spec.divisor : count));
 }
 
 // Threads along x share a row of the output and go along its columns and channels, so that
