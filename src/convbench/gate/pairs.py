@@ -14,10 +14,10 @@ time of a small layer (standard deviation; without the randomisation of addresse
 that is the same in all forks of one template: pairs that shared it would not be independent, and
 agree on a difference that is none.
 
-One core belongs to one pair, and each core has one: pairs on other cores are further draws. Nothing
-is believed that a side says without a look: outputs of timed calls are verified, in the first pair
-and in others that are drawn, and in one that only the judge knows each side has to stand by its
-time (:mod:`convbench.auditing`).
+One core belongs to one pair, and each core has one: pairs on other cores are further draws. A card
+belongs to one pair too, however many cores there are. Nothing is believed that a side says without
+a look: outputs of timed calls are verified, in the first pair and in others that are drawn, and in
+one that only the judge knows each side has to stand by its time (:mod:`convbench.auditing`).
 """
 
 from __future__ import annotations
@@ -81,6 +81,9 @@ VERIFIED = 3
 
 TIMEOUT_S = 600.0
 
+_LOOK_UP_S = 0.5
+"""Who waits for a card sees so often whether all of it has ended."""
+
 _VERIFY_FLOPS, _VERIFY_ELEMENTS = 4e6, 50_000
 
 
@@ -97,6 +100,11 @@ class Cell:
     def targets(self) -> tuple[Target, Target]:
         """Base's and head's."""
         return self.base, self.head
+
+    @property
+    def cards(self) -> set[str]:
+        """The devices that only one pair can have at a time: a core is its pair's anyway."""
+        return {target.device for target in self.targets if target.kind != "cpu"}
 
     @property
     def target(self) -> str:
@@ -324,6 +332,8 @@ class Pairs:
         self._templates = templates
         self._examiners = examiners
         self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._taken: set[str] = set()
         self._stop = threading.Event()
         self._told: queue.Queue[Progress | BaseException | None] = queue.Queue()
         self._running: dict[str, int] = {}
@@ -370,10 +380,13 @@ class Pairs:
         try:
             if core is not None:
                 os.sched_setaffinity(0, {core})
-            while (target := self._next()) is not None:
+            while (chosen := self._next()) is not None:
+                target, cards = chosen
                 self._pair(target, core, examiner)
                 with self._lock:
                     self._running[target] -= 1
+                    self._taken -= cards
+                    self._freed.notify_all()
                     decided = sum(not found.open for found in self.found)
                     left_s = max(0.0, self.budget_s * (1 - self._share))
                     self._told.put(Progress(target, self.pairs, decided, len(self.found), left_s))
@@ -382,21 +395,24 @@ class Pairs:
         finally:
             self._told.put(None)
 
-    def _next(self) -> str | None:
-        """The target whose pair comes next.
+    def _next(self) -> tuple[str, set[str]] | None:
+        """The target whose pair comes next, and the cards that it takes, once they are free.
 
         That whose open cells have the fewest pairs, those under way among them, until all have as
         many as it takes to claim anything; then that of the cell which is the nearest to an answer.
         """
-        with self._lock:
-            if self._stop.is_set() or self._share >= 1:
-                return None
-            by_target: dict[str, list[Found]] = {}
-            for found in self.found:
-                if found.open:
-                    by_target.setdefault(found.cell.target, []).append(found)
-            if not by_target:
-                return None
+        with self._freed:
+            while True:
+                open_ = [found for found in self.found if found.open]
+                if self._stop.is_set() or self._share >= 1 or not open_:
+                    return None
+                by_target: dict[str, list[Found]] = {}
+                for found in open_:
+                    if not found.cell.cards & self._taken:
+                        by_target.setdefault(found.cell.target, []).append(found)
+                if by_target:
+                    break
+                self._freed.wait(_LOOK_UP_S)
 
             def order(target: str) -> tuple[float, float, float]:
                 cells = by_target[target]
@@ -407,7 +423,9 @@ class Pairs:
 
             target = min(by_target, key=order)
             self._running[target] = self._running.get(target, 0) + 1
-            return target
+            cards = by_target[target][0].cell.cards
+            self._taken |= cards
+            return target, cards
 
     def _pair(self, target: str, core: int | None, examiner: Examiner) -> None:
         """Measure one pair of processes on the open cells of a target."""
