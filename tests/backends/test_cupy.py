@@ -12,6 +12,7 @@ import types
 import numpy as np
 import pytest
 
+from convbench.backends.base import Run
 from convbench.backends.compute import compute
 from convbench.backends.cudnn import _BARRED, Cudnn
 from convbench.backends.cupy import CupyBackend, _remedy
@@ -34,7 +35,14 @@ DENSE = PipelineSpec(2, 20, 20, 40, ConvSpec(64, 3, 3, padding="SAME"), True)
 POOLED = PipelineSpec(2, 20, 20, 40, ConvSpec(64, 3, 3), True, PoolSpec("avg", 2))
 POINTWISE = PipelineSpec(2, 30, 30, 64, ConvSpec(256, 1, 1))
 DEPTHWISE = PipelineSpec(2, 100, 100, 64, ConvSpec(64, 3, 3, groups=64))
+LARGE = PipelineSpec(1, 14, 14, 512, ConvSpec(1024, 3, 3))
 DILATED = PipelineSpec(2, 20, 20, 40, ConvSpec(64, 3, 3, dilation=4))
+
+
+@pytest.fixture(autouse=True)
+def _all_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first candidate is taken: what the stand-ins take says nothing of a card."""
+    monkeypatch.setattr(CupyBackend, "_time_s", lambda *_: 1.0)
 
 
 @pytest.fixture
@@ -153,31 +161,57 @@ def test_what_may_round_more_is_barred(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"WINOGRAD", "FFT", "DOWN_CONVERT_INPUTS"} <= set(barred["tf32"])
 
 
-def test_the_faster_engine_is_taken_where_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = stand_in.modules()
-    # Two times, for the two engines that can be built.
-    module["cupy"].cuda.get_elapsed_time = lambda *_: 2.0 if LAUNCHED[-1] == "eng1" else 1.0
-    monkeypatch.setattr(StandIn, "present", module)
-    large = PipelineSpec(1, 14, 14, 512, ConvSpec(1024, 3, 3))
-    weights = make_inputs(large, "float32", Fill.NORMAL, 0).weights
-    assert large.flops > 1e9
-    assert StandIn("cpu").build(large, weights).algorithm == "cuDNN eng2"
+def _take(monkeypatch: pytest.MonkeyPatch, times_s: dict[str, float]) -> list[str]:
+    """Let each candidate take a time; those that are not named take 10. What was timed."""
+    timed: list[str] = []
+
+    def time_s(_: CupyBackend, run: Run, x: object) -> float:
+        timed.append(run.algorithm)
+        return times_s.get(run.algorithm, 10.0)
+
+    monkeypatch.setattr(CupyBackend, "_time_s", time_s)
+    return timed
 
 
-def test_float32_may_have_its_bias_added_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convbench.backends.cudnn._WORTH_TIMING_FLOPS", 0)
-    monkeypatch.setattr(
-        "convbench.backends.cudnn.Cudnn._time_ms",
-        lambda self, run, x: run.algorithm != "cuDNN eng2 + bias",
-    )
+@pytest.mark.parametrize(
+    ("pipeline", "dtype", "candidates"),
+    [
+        (DENSE, "float32", ["cuDNN eng1", "cuDNN eng1 + bias", "im2col", "direct conv + bias"]),
+        (DENSE, "tf32", ["cuDNN eng1", "im2col"]),
+        (POOLED, "float16", ["cuDNN eng1; direct avg pool", "im2col in float32; direct avg pool",
+                             "direct conv + bias + avg pool"]),
+        (DEPTHWISE, "bfloat16", ["cuDNN eng1", "direct conv"]),
+        (LARGE, "float32", ["cuDNN eng1", "cuDNN eng2", "im2col"]),
+        (DILATED, "float32", ["im2col", "direct conv"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_timed(
+    monkeypatch: pytest.MonkeyPatch, pipeline: PipelineSpec, dtype: str, candidates: list[str]
+) -> None:
+    timed = _take(monkeypatch, {})
+    weights = make_inputs(pipeline, dtype, Fill.NORMAL, 0).weights
+    assert StandIn("cpu").build(pipeline, weights).algorithm == candidates[0]
+    assert timed == candidates
+
+
+@pytest.mark.parametrize("fastest", ["cuDNN eng1", "cuDNN eng1 + bias", "im2col",
+                                     "direct conv + bias"])  # fmt: skip
+def test_the_fastest_is_taken_and_is_right(monkeypatch: pytest.MonkeyPatch, fastest: str) -> None:
+    _take(monkeypatch, {fastest: 1.0})
     inputs = make_inputs(DENSE, "float32", Fill.INTEGERS, 0)
-    opened = StandIn("cpu")
-    computed = compute(opened, DENSE, inputs)
-    assert computed.algorithm == "cuDNN eng2 + bias"
+    computed = compute(StandIn("cpu"), DENSE, inputs)
+    assert computed.algorithm == fastest
     fused = compute(StandIn("cpu", "direct"), DENSE, inputs).output
     assert np.array_equal(computed.output, fused)
-    tf32 = make_inputs(DENSE, "tf32", Fill.INTEGERS, 0).weights
-    assert opened.build(DENSE, tf32).algorithm == "cuDNN eng1"
+
+
+def test_the_first_is_taken_where_another_is_hardly_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _take(monkeypatch, {"cuDNN eng1": 1.04, "direct conv + bias": 1.0})
+    weights = make_inputs(DENSE, "float32", Fill.NORMAL, 0).weights
+    assert StandIn("cpu").build(DENSE, weights).algorithm == "cuDNN eng1"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ many threads it takes. The tests use the same to run the kernel on a CPU. Not ye
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from convbench.backends.base import Run
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.formats import format_of
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, Shape
 
 SOURCE = Path(__file__).with_name("pipeline.cu")
 
@@ -76,18 +77,31 @@ class Kernels:
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         """Plan a pipeline as a single launch, with weights on the card."""
-        storage = format_of(weights.dtype).storage
-        kernel = self._module.get_function(f"pipeline_{storage}")
-        spec = self._cupy.asarray(spec_of(pipeline))
-        grid, block = grid_of(pipeline), (BLOCK,)
+        launch = self._launcher(pipeline, weights)
         empty, shape = self._cupy.empty, pipeline.output_shape
+        storage = format_of(weights.dtype).storage
 
         def run(x: Any) -> Any:
             y = empty(shape, storage)
+            launch(x, y)
+            return y
+
+        return Run(run, name_of(pipeline))
+
+    def adder(self, shape: Shape, weights: Weights) -> Callable[[Any], None]:
+        """What adds a bias to an array of a shape, in place: each thread reads what it writes."""
+        launch = self._launcher(PipelineSpec(*shape, bias=True), weights)
+        return lambda y: launch(y, y)
+
+    def _launcher(self, pipeline: PipelineSpec, weights: Weights) -> Callable[[Any, Any], None]:
+        kernel = self._module.get_function(f"pipeline_{format_of(weights.dtype).storage}")
+        spec = self._cupy.asarray(spec_of(pipeline))
+        grid, block = grid_of(pipeline), (BLOCK,)
+
+        def launch(x: Any, y: Any) -> None:
             # What is absent is not read, whatever the pointer is.
             filters = y if weights.filters is None else weights.filters
             bias = y if weights.bias is None else weights.bias
             kernel(grid, block, (x, filters, bias, y, spec))
-            return y
 
-        return Run(run, name_of(pipeline))
+        return launch

@@ -28,10 +28,10 @@ INSTALL = 'pip install "convbench[cupy-gpu]"'
 WORKSPACE_BYTES = 1 << 30
 """No engine may ask for more."""
 
-_WORTH_TIMING_FLOPS = 1e9
-"""Above this the first engines are timed against each other; below, the first one is taken."""
+_WORTH_TRYING_FLOPS = 1e9
+"""Above this the first `_TRIED` engines are candidates; below, the first one is."""
 
-_TIMED = 4
+_TRIED = 4
 
 _DATA_TYPES = {"float64": "DOUBLE", "float32": "FLOAT", "float16": "HALF", "bfloat16": "BFLOAT16"}
 
@@ -183,8 +183,10 @@ class Cudnn:
             "cudnn_frontend": str(self._frontend.__version__),
         }
 
-    def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Plan a convolution (and a bias), and time the first engines where that is worth it.
+    def candidates(
+        self, pipeline: PipelineSpec, weights: Weights, add_bias: Callable[[DeviceArray], None]
+    ) -> list[Run]:
+        """Plan a convolution (and a bias) in each of the ways that may be the fastest.
 
         Parameters
         ----------
@@ -192,30 +194,30 @@ class Cudnn:
             Without a pool, with a batch of at least 1.
         weights : Weights
             Holding arrays of the card, in the layouts of the contract.
+        add_bias : callable
+            Adds the bias to an output, in place.
 
         Raises
         ------
         Unsupported
             If cuDNN knows no engine that computes it directly, in the precision that was asked for.
         """
-        timed = pipeline.flops > _WORTH_TIMING_FLOPS
-        candidates = self._candidates(pipeline, weights, _TIMED if timed else 1)
-        if timed and pipeline.bias and weights.dtype == "float32":
+        runs = self._runs(pipeline, weights)
+        if pipeline.bias and weights.dtype == "float32":
             # For IEEE float32 cuDNN has faster engines that add no bias.
             bare = replace(pipeline, bias=False), replace(weights, bias=None)
-            candidates += [_with_bias(run, weights.bias) for run in self._candidates(*bare, _TIMED)]
-        if not candidates:
+            runs += [_with_bias(run, add_bias) for run in self._runs(*bare)]
+        if not runs:
             raise Unsupported(
                 f"cuDNN has no engine for {pipeline} in {weights.dtype} that is a direct method"
                 f" and takes a workspace of at most {WORKSPACE_BYTES >> 20} MiB"
             )
-        if len(candidates) > 1:
-            x = self._cupy.ones(pipeline.input_shape, format_of(weights.dtype).storage)
-            candidates.sort(key=lambda run: self._time_ms(run, x))
-        return candidates[0]
+        return runs
 
-    def _candidates(self, pipeline: PipelineSpec, weights: Weights, most: int) -> list[Run]:
+    def _runs(self, pipeline: PipelineSpec, weights: Weights) -> list[Run]:
         found = plans(self._frontend, pipeline, weights.dtype, handle=self._handle)
+        # Each that is looked at is compiled: in a small pipeline that is not made up for.
+        most = _TRIED if pipeline.flops > _WORTH_TRYING_FLOPS else 1
         return [
             Run(self._runner(plan, pipeline, weights), f"cuDNN {plan.name}")
             for plan in itertools.islice(found, most)
@@ -243,18 +245,6 @@ class Cudnn:
 
         return run
 
-    def _time_ms(self, run: Run, x: DeviceArray) -> float:
-        """The best of three, after one that loads the engine."""
-        cuda, times = self._cupy.cuda, []
-        for _ in range(4):
-            start, stop = cuda.Event(), cuda.Event()
-            start.record()
-            run(x)
-            stop.record()
-            stop.synchronize()
-            times.append(float(cuda.get_elapsed_time(start, stop)))
-        return min(times[1:])
-
 
 @functools.cache
 def _handle(frontend: Any, device: int) -> Any:  # noqa: ARG001  # it is for the current one
@@ -262,12 +252,12 @@ def _handle(frontend: Any, device: int) -> Any:  # noqa: ARG001  # it is for the
     return frontend.create_handle()
 
 
-def _with_bias(conv: Run, bias: DeviceArray) -> Run:
+def _with_bias(conv: Run, add_bias: Callable[[DeviceArray], None]) -> Run:
     """Add the bias in a pass of its own. In float32 it rounds no more: the sum is one already."""
 
     def run(x: DeviceArray) -> DeviceArray:
         y = conv(x)
-        y += bias
+        add_bias(y)
         return y
 
     return Run(run, f"{conv.algorithm} + bias")

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from convbench.backends import array_kernels
@@ -32,8 +33,16 @@ _BLOCK_BYTES = 256 << 20
 
 _TINY_FLOPS = 1 << 23
 _TINY_FLOPS_OF_ONE = 1 << 11
-"""Up to so much in all, and for one output, a single launch of our kernel is taken to be fastest:
-a launch costs some 2 us, in which a card computes more than that. Not yet measured on a GPU."""
+"""Up to so much in all, and for one output, a single launch of our kernel is taken to be fastest
+without timing anything else: a launch costs 8 us, in which a card computes more than that."""
+
+_MOST_FLOPS_OF_LOOPS = 1e9
+"""Our kernel does 0.3 to 3 TFLOP/s: above this it is never the fastest (H200, reports/gpu.md)."""
+
+_AS_FAST = 1.05
+"""Who takes no longer than this is as fast: two processes then mostly choose the same."""
+
+_CALLS_TIMED = 5
 
 
 class CupyBackend(Backend):
@@ -114,7 +123,7 @@ class CupyBackend(Backend):
         return result
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Choose how to compute the pipeline, and plan it."""
+        """Plan the pipeline in each way that may be the fastest, and keep the one that is."""
         self.check(pipeline, weights.dtype)
         if pipeline.n == 0:
             shape, storage = pipeline.output_shape, format_of(weights.dtype).storage
@@ -123,50 +132,105 @@ class CupyBackend(Backend):
         one_launch = self.variant == "direct" or (self.variant == "" and _tiny(pipeline, placed))
         if pipeline.conv is None or one_launch:
             return self._kernels.build(pipeline, placed)
-        conv = self._conv(replace(pipeline, pool=None), placed)
-        if pipeline.pool is None:
-            return conv
-        alone = PipelineSpec(*pipeline.conv_shape, pool=pipeline.pool)
-        pool = self._kernels.build(alone, Weights(weights.dtype))
-        return Run(lambda x: pool(conv(x)), f"{conv.algorithm}; {pool.algorithm}")
+        return self._fastest(self._candidates(pipeline, placed), pipeline, placed)
 
-    def _conv(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Plan a convolution and its bias, in the way that the variant names or the fastest."""
+    def _candidates(self, pipeline: PipelineSpec, weights: Weights) -> list[Run]:
+        """All ways that the variant allows; where several are as fast, the first one is taken."""
+        assert pipeline.conv is not None
+        runs = self._convs(replace(pipeline, pool=None), weights)
+        if pipeline.pool is not None:
+            alone = PipelineSpec(*pipeline.conv_shape, pool=pipeline.pool)
+            pool = self._kernels.build(alone, Weights(weights.dtype))
+            runs = [_then(conv, pool) for conv in runs]
+        depthwise = 1 < pipeline.conv.groups == pipeline.c
+        loops = depthwise or _flops_of_loops(pipeline) <= _MOST_FLOPS_OF_LOOPS
+        if self.variant == "" and weights.dtype != "tf32" and loops:
+            runs.append(self._kernels.build(pipeline, weights))
+        return runs
+
+    def _convs(self, pipeline: PipelineSpec, weights: Weights) -> list[Run]:
+        """Plan a convolution and its bias on cuDNN and on cuBLAS, as far as the variant allows."""
         if self.variant == "im2col":
-            return self._products(pipeline, weights)
+            return [self._products(pipeline, weights)]
+        runs: list[Run] = []
         # float64 has no fast engine in cuDNN; cuBLAS has tensor cores for it.
         if self._cudnn is not None and (self.variant == "cudnn" or weights.dtype != "float64"):
             try:
-                return self._cudnn.build(pipeline, weights)
+                runs += self._cudnn.candidates(pipeline, weights, self._adder(pipeline, weights))
             except Unsupported:
                 if self.variant == "cudnn":
                     raise
         assert pipeline.conv is not None
-        if 1 < pipeline.conv.groups == pipeline.c:
-            return self._kernels.build(pipeline, weights)
-        return self._products(pipeline, weights)
+        if self.variant == "" and not 1 < pipeline.conv.groups == pipeline.c:
+            try:
+                runs.append(self._products(pipeline, weights))
+            except Unsupported:
+                if not runs:
+                    raise
+        return runs
+
+    def _fastest(self, candidates: list[Run], pipeline: PipelineSpec, weights: Weights) -> Run:
+        """The first that takes hardly longer than the fastest, as whoever calls it sees it.
+
+        That includes what a call costs the host: 60 to 130 us for cuDNN through its frontend, where
+        a launch of our kernel is 8 us (H200, reports/gpu.md).
+        """
+        if len(candidates) == 1:
+            return candidates[0]
+        x = self._cupy.ones(pipeline.input_shape, format_of(weights.dtype).storage)
+        times_s = [self._time_s(run, x) for run in candidates]
+        return next(
+            run
+            for run, time_s in zip(candidates, times_s, strict=True)
+            if time_s <= _AS_FAST * min(times_s)
+        )
+
+    def _time_s(self, run: Run, x: DeviceArray) -> float:
+        """The best of some calls, after one that loads what it needs."""
+        run(x)
+        self.synchronize()
+        times_s = []
+        for _ in range(_CALLS_TIMED):
+            begin_s = perf_counter()
+            run(x)
+            self.synchronize()
+            times_s.append(perf_counter() - begin_s)
+        return min(times_s)
+
+    def _adder(self, pipeline: PipelineSpec, weights: Weights) -> Callable[[DeviceArray], None]:
+        """What adds the bias, if there is one, by our kernel: CuPy's own flush denormal numbers."""
+        if not pipeline.bias:
+            return lambda _: None
+        return self._kernels.adder(pipeline.conv_shape, weights)
 
     def _products(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Plan a convolution as matrix products; see :mod:`convbench.backends.array_kernels`."""
-        tf32 = weights.dtype == "tf32"
-        weights = replace(weights, dtype=format_of(weights.dtype).storage)
-        run = array_kernels.build(self._cupy, pipeline, weights, _BLOCK_BYTES)
-        set_tf32 = self._set_tf32
-        if set_tf32 is None:
-            if weights.dtype != "float64" and tf32 != (
-                os.environ.get("CUPY_TF32", "0") not in {"", "0"}
-            ):
-                raise Unsupported(
-                    "this CuPy has no switch for TF32 where it is looked for: set CUPY_TF32="
-                    f"{int(tf32)}, which decides for the whole process"
-                )
-            return run
+        """Plan a convolution as matrix products; see :mod:`convbench.backends.array_kernels`.
+
+        Formats of 16 bits are computed in float32, and the output is rounded once.
+        """
+        storage = format_of(weights.dtype).storage
+        wide = storage if storage in {"float32", "float64"} else "float32"
+        weights, tf32 = weights.each(lambda array: array.astype(wide)), weights.dtype == "tf32"
+        weights = replace(weights, dtype=wide)
+        bare = replace(pipeline, bias=False), replace(weights, bias=None)
+        products = array_kernels.build(self._cupy, *bare, _BLOCK_BYTES)
+        add_bias, set_tf32 = self._adder(pipeline, weights), self._set_tf32
+        by_default = os.environ.get("CUPY_TF32", "0") not in {"", "0"}
+        if set_tf32 is None and wide == "float32" and tf32 != by_default:
+            raise Unsupported(
+                "this CuPy has no switch for TF32 where it is looked for: set CUPY_TF32="
+                f"{int(tf32)}, which decides for the whole process"
+            )
 
         def function(x: DeviceArray) -> DeviceArray:
-            set_tf32(tf32)
-            return run(x)
+            if set_tf32 is not None:
+                set_tf32(tf32)
+            y = products(x if wide == storage else x.astype(wide))
+            add_bias(y)
+            return y if wide == storage else y.astype(storage)
 
-        return replace(run, function=function)
+        rounded = "" if wide == storage else " in float32"
+        return replace(products, function=function, algorithm=products.algorithm + rounded)
 
     def capture(self, run: Run, x: DeviceArray) -> Callable[[], DeviceArray]:
         """Record the launches of ``run(x)`` as a CUDA graph; see :class:`.gauges.Gauges`.
@@ -257,11 +321,20 @@ def _tf32_switch() -> Callable[[bool], None] | None:
     return lambda tf32: set_type("float32", types[tf32])
 
 
+def _then(conv: Run, pool: Run) -> Run:
+    return Run(lambda x: pool(conv(x)), f"{conv.algorithm}; {pool.algorithm}")
+
+
+def _flops_of_loops(pipeline: PipelineSpec) -> int:
+    """What our kernel computes: what windows of a pool share, it computes again."""
+    return math.prod(pipeline.output_shape) * (pipeline.window_flops // pipeline.conv_shape[3])
+
+
 def _tiny(pipeline: PipelineSpec, weights: Weights) -> bool:
     """Whether a single launch costs more than computing all of it by plain loops."""
     of_one = pipeline.window_flops // pipeline.conv_shape[3]
-    total = math.prod(pipeline.output_shape) * of_one
-    return weights.dtype != "tf32" and of_one <= _TINY_FLOPS_OF_ONE and total <= _TINY_FLOPS
+    few = of_one <= _TINY_FLOPS_OF_ONE and _flops_of_loops(pipeline) <= _TINY_FLOPS
+    return weights.dtype != "tf32" and few
 
 
 class _Events:
