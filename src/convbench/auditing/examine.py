@@ -69,8 +69,11 @@ FIRST_S = 0.08
 BUDGET_S = 0.25
 """For one look. A batch that is longer than a share of it is waited for all the same."""
 
-MOST_BATCH_BYTES = 3 << 20
+MOST_BATCH_BYTES = {"cpu": 3 << 20, "gpu": 32 << 20}
+FEWEST_CALLS = {"cpu": 1, "gpu": 2}
 MOST_CALLS = 16
+"""Of a batch. On a card the first of them is slow: see :mod:`convbench.backends.attest`."""
+
 FEWEST_AT_FIRST, FEWEST_BATCHES, MOST_BATCHES = 3, 6, 12
 
 COPY_BYTES_PER_S = {"cpu": 1e9, "gpu": 2e9}
@@ -223,9 +226,10 @@ class Examination:
         self._worst = Accuracy(0.0)
         self._verified = 0
         self._doubt = ""
-        fit = max(1, MOST_BATCH_BYTES // max(self._size_bytes, 1))
+        kind = "cpu" if subject.device == "cpu" else "gpu"
+        fit = MOST_BATCH_BYTES[kind] // max(self._size_bytes, 1)
         wanted = BUDGET_S / MOST_BATCHES / max(subject.hot_s, 1e-6)
-        self._calls = int(max(1, min(MOST_CALLS, fit, wanted)))
+        self._calls = int(max(FEWEST_CALLS[kind], min(MOST_CALLS, fit, wanted)))
 
     @property
     def _output_size(self) -> int:
@@ -308,8 +312,8 @@ class Examination:
         return _Taken(wall_s, waited_s, used_s, cpu_s, answer)
 
     def _copy_s(self) -> float:
-        kind = self.subject.device.partition(":")[0]
-        return COPY_S.get(kind, COPY_S["gpu"]) + self._size_bytes / COPY_BYTES_PER_S.get(kind, 2e9)
+        kind = "cpu" if self.subject.device == "cpu" else "gpu"
+        return COPY_S[kind] + self._size_bytes / COPY_BYTES_PER_S[kind]
 
     def _fits(self, look: _Look) -> bool:
         claim_s = self.subject.hot_s

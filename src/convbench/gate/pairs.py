@@ -404,7 +404,8 @@ class Pairs:
         with self._freed:
             while True:
                 open_ = [found for found in self.found if found.open]
-                if self._stop.is_set() or self._share >= 1 or not open_:
+                spent = self._share >= 1 and self.pairs > 0  # one pair there is in any budget
+                if self._stop.is_set() or spent or not open_:
                     return None
                 by_target: dict[str, list[Found]] = {}
                 for found in open_:
