@@ -168,6 +168,19 @@ def test_ceilings_are_of_the_fastest_sample():
     assert ceiling == Ceiling(100.0, 10.0, pytest.approx(80.0), 1000)
 
 
+@pytest.mark.parametrize("known", [[COPY, CACHED], [CACHED]], ids=["both copies", "the cached one"])
+def test_on_a_card_a_copy_within_the_cache_is_no_ceiling(known):
+    """It takes as long as to ask for it. On an H200: 28 GB/s, where memory does 4000."""
+    found = [replace(each, target="cupy@gpu:0") for each in CEILINGS if each.workload in known]
+    layer = replace(
+        record("pipeline", "net.conv", (1e-8,), flops=1.0, bytes=150), target="cupy@gpu:0"
+    )
+    row = next(r for r in summarise([*found, layer]) if r.workload == "net.conv")
+    assert row.status is Status.OK
+    (ceiling,) = find_ceilings(found).values()
+    assert ceiling.bandwidth(150) == (10.0 if COPY in known else 0.0)
+
+
 @pytest.mark.parametrize(
     ("flops", "size_bytes", "attainable"),
     [

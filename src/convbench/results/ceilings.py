@@ -25,8 +25,9 @@ class Ceiling:
         A large product of float32 matrices.
     gb_per_s, cached_gb_per_s : float
         Read and written by copies that do not fit the caches, and by one that does, on all cores.
+        0 for the latter on a card.
     cache_bytes : int
-        What fits the caches.
+        What fits the caches; 0 on a card.
     """
 
     gflops: float = 0.0
@@ -67,9 +68,11 @@ def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:
         rate = float(record.facts.get(work, 0)) / fastest_s / 1e9
         found[record.workload] = max(found.get(record.workload, 0.0), rate)
         machine = record.facts.get("machine") or {}
-        cores = positive(machine.get("logical_cores")) if record.device == "cpu" else None
-        found["cores"] = cores or 1.0
-        found["cache_bytes"] = positive(machine.get("last_level_cache_bytes")) or 0.0
+        # A copy within a card's cache takes hardly longer than to ask for it: it is no ceiling.
+        on_cpu = record.device == "cpu"
+        found["cores"] = (positive(machine.get("logical_cores")) or 1.0) if on_cpu else 0.0
+        cache_bytes = positive(machine.get("last_level_cache_bytes")) if on_cpu else None
+        found["cache_bytes"] = cache_bytes or 0.0
     return {
         key: Ceiling(
             found.get("ceiling.gemm", 0.0),
