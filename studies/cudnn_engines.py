@@ -44,7 +44,7 @@ from convbench.stimulus.spec import ConvSpec, PipelineSpec
 DTYPES = ("float32", "tf32", "float16", "bfloat16")
 
 LAYERS = {
-    **{name: replace(probe, pool=None) for name, probe in PROBES.items() if probe.conv},
+    **{name: replace(probe, pool=None) for name, probe in PROBES.items() if probe.conv and probe.n},
     **{
         f"{c} to {k} channels, {r}x{r}, stride {stride}, {groups} groups": PipelineSpec(
             2, 14, 14, c,

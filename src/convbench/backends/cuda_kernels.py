@@ -1,7 +1,7 @@
 """Our own CUDA kernel: a whole pipeline in one launch; see ``pipeline.cu``.
 
 What is here imports no array library: how a pipeline is put into numbers for the kernel, and how
-many threads it takes. The tests use the same to run the kernel on a CPU. Not yet run on a GPU.
+many threads it takes. The tests use the same to run the kernel on a CPU.
 """
 
 from __future__ import annotations

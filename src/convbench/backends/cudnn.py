@@ -4,8 +4,7 @@ Which engines a graph has is cuDNN's answer, asked in the order of its heuristic
 those that are not direct methods, or round more than the format does: Winograd, FFT, sums in
 16 bits, factors that are narrowed. What is left that uses tensor cores is TF32 for float32 arrays.
 
-Not yet run on a GPU. What was done without one: cuDNN 9.28 planned every probe and every standard
-row for an H100 that was described to it (cudnn-frontend 1.18 and 1.28).
+Run on an H200 with cuDNN 9.19 and cudnn-frontend 1.28 and 1.32 (reports/gpu.md, reports/cudnn.md).
 """
 
 from __future__ import annotations
@@ -46,6 +45,14 @@ _BARRED = (
     "DOWN_CONVERT_INPUTS",
     "NONDETERMINISTIC",
 )
+
+# Engines that are right on numbers and not on the rest, as studies/cudnn_engines.py has seen them
+# (reports/cudnn.md): groups as a dense convolution with zeros, where 0 * inf is nan in the other
+# groups, and denormal numbers taken for zeros. In float16 those with a knob k6 give 0 where -inf is
+# right.
+_GROUPS_AS_DENSE = {(engine, dtype) for engine in ("eng10", "eng22", "eng67") for dtype in
+                    ("tf32", "float16", "bfloat16")}  # fmt: skip
+_FLUSHING = {(engine, "bfloat16") for engine in ("eng45", "eng46", "eng52")}
 
 # What the tensors of a graph are called.
 _X, _FILTERS, _BIAS, _Y = 1, 2, 3, 4
@@ -218,9 +225,10 @@ class Cudnn:
         found = plans(self._frontend, pipeline, weights.dtype, handle=self._handle)
         # Each that is looked at is compiled: in a small pipeline that is not made up for.
         most = _TRIED if pipeline.flops > _WORTH_TRYING_FLOPS else 1
+        true = (plan for plan in found if _is_true(plan, pipeline, weights.dtype))
         return [
             Run(self._runner(plan, pipeline, weights), f"cuDNN {plan.name}")
-            for plan in itertools.islice(found, most)
+            for plan in itertools.islice(true, most)
         ]
 
     def _runner(
@@ -250,6 +258,15 @@ class Cudnn:
 def _handle(frontend: Any, device: int) -> Any:  # noqa: ARG001  # it is for the current one
     """One for each device of this process."""
     return frontend.create_handle()
+
+
+def _is_true(plan: Plan, pipeline: PipelineSpec, dtype: str) -> bool:
+    """Whether an engine obeys the definition on inf, nan and denormal numbers, too."""
+    engine, *knobs = plan.name.split("_")
+    if dtype == "float16" and any(knob.startswith("k6=") for knob in knobs):
+        return False
+    grouped = pipeline.conv is not None and pipeline.conv.groups > 1
+    return (engine, dtype) not in _FLUSHING | (_GROUPS_AS_DENSE if grouped else set())
 
 
 def _with_bias(conv: Run, add_bias: Callable[[DeviceArray], None]) -> Run:
