@@ -60,7 +60,7 @@ fuzz: $(INSTALLED)  ## Hold FUZZ=2000 random pipelines per target against the or
 zoo: $(INSTALLED)  ## Plant every known way to cheat: does `convbench audit` see it? (minutes)
 	@$(BIN)/convbench audit --self-test
 
-# Not yet run on a GPU.
+# What this runs has run on an H200 (reports/gpu.md); the target itself needs a network there.
 .PHONY: test-gpu
 test-gpu: $(INSTALLED)  ## Run the tests that need a GPU; fails where there is none
 	@if [ "$$($(BIN)/python requirements/install.py --gpus)" = 0 ]; then \
@@ -69,8 +69,8 @@ test-gpu: $(INSTALLED)  ## Run the tests that need a GPU; fails where there is n
 	@$(BIN)/python -m pytest -m gpu
 
 # Everything that needs a card, in under 10 minutes: each step has its share, and one that fails or
-# takes longer does not stop the next. The table comes last. Not yet run on a GPU; DEVICE=cpu is a
-# dry run of the same steps.
+# takes longer does not stop the next. The table comes last. TensorFlow's part is not yet run;
+# DEVICE=cpu is a dry run of the same steps.
 DEVICE ?= gpu
 GPU_RESULTS ?= build/$(DEVICE)
 ifeq ($(DEVICE),cpu)

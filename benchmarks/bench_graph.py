@@ -2,7 +2,7 @@
 
 For small sizes most of a call is the asking: Python, and a launch for every kernel. A replay asks
 once, so this is close to what the device itself needs. It is a method of its own, and is compared
-with nothing else. Not yet run on a GPU.
+with nothing else.
 """
 
 from .common import (

@@ -72,6 +72,9 @@ def _slowed(function, self, x):
     global _begin, _debt_s
     begin_s = _time.perf_counter()
     y = function(self, x)
+    wait = getattr(getattr(y, "device", None), "synchronize", None)
+    if wait is not None:  # of a card; otherwise the work would be done beside the card's own
+        wait()
     end_s = _time.perf_counter()
     _debt_s += {share} * (end_s - begin_s) - _account_s
     while _debt_s > 0:
@@ -418,6 +421,8 @@ def main() -> None:
     parser.add_argument("--part", default="aa,planted,noise", help="which of these; default: all")
     parser.add_argument("--runs", type=int, default=28, help="A/A gates; default: 28, 1008 cells")
     parser.add_argument("--planted-runs", type=int, default=2, help="of each plant; default: 2")
+    parser.add_argument("--share", type=float, action="append", help="planted; default: all")
+    parser.add_argument("--kind", choices=[*_WORK], action="append", help="likewise; default: all")
     parser.add_argument("--budget", type=float, default=120.0, help="seconds; default: 120")
     parser.add_argument("--delta", type=float, default=0.03, help="of A/A; default: 0.03")
     parser.add_argument("--target", action="append", help="default: NumPy and three TensorFlow's")
@@ -450,8 +455,8 @@ def main() -> None:
     if "planted" in parts:
         found = {}
         with tempfile.TemporaryDirectory(prefix="convbench-study-") as made:
-            for share in PLANTED:
-                for kind in _WORK:
+            for share in arguments.share or PLANTED:
+                for kind in arguments.kind or _WORK:
                     head = plant(base, Path(made) / f"{kind}{share}", kind, share)
                     study = {
                         "study": "planted",

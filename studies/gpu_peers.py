@@ -11,7 +11,7 @@ each turn: a turn is some calls, each waited for, and what counts is the median 
 Before that each result is held against ours, so that nobody is timed for computing something else.
 Where the time runs out, the rows that are left are named.
 
-Not yet run on a GPU. `make bench-gpu` runs it there after the tests.
+`make bench-gpu` runs it after the tests; reports/gpu.md has what it said of an H200.
 """
 
 from __future__ import annotations
