@@ -87,7 +87,7 @@ BUSY = 0.5
 
 _VERIFY_FLOPS, _VERIFY_ELEMENTS = 2e7, 200_000
 _GLANCE = 8
-"""Positions of an output that is verified in part, each with all its channels."""
+"""Positions of an output that are drawn where it is verified in part, each with all channels."""
 
 _SEVERAL = 1.1
 """Who used so many cores for the claim may use all that there are when asked."""
@@ -375,7 +375,8 @@ class Examination:
         else:
             chance = np.random.default_rng(where)
             n, p, q, _ = subject.pipeline.output_shape
-            first, second, third = (chance.integers(0, size, _GLANCE) for size in (n, p, q))
+            drawn = [chance.integers(0, size, _GLANCE) for size in (n, p, q)]
+            first, second, third = np.unique(drawn, axis=1)  # a small output has fewer
             positions = first, second, third
         inputs = Inputs(x, subject.weights)
         expected = refer_for(subject.pipeline, inputs, Fill.NORMAL, None, positions)
