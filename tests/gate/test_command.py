@@ -202,10 +202,8 @@ def test_away_from_a_checkout_it_says_where_to_go(project: Checkout, tmp_path: P
 # -- Ctrl-C ---------------------------------------------------------------------------------------
 
 
-def interrupted(
-    project: Checkout, head: str, after: str, more_s: float
-) -> tuple[subprocess.Popen[str], str, str]:
-    """The command, and what it said, when Ctrl-C came so long after a line on standard error."""
+def interrupted(project: Checkout, head: str, after: str, more_s: float = 0.0) -> str:
+    """What the command printed when Ctrl-C came so long after a line on standard error."""
     process = project.start("gate", "main", head, *NEVER_DECIDED, "--json")
     assert process.stderr is not None
     for line in process.stderr:
@@ -220,12 +218,11 @@ def interrupted(
     assert "interrupted: this is what is known so far" in stderr
     assert "Traceback" not in stderr
     assert process.returncode == 130, stdout + stderr
-    return process, stdout, stderr
+    return stdout
 
 
 def test_ctrl_c_shows_what_was_measured(project: Checkout) -> None:
-    _, stdout, _ = interrupted(project, "main", "for at most", 3.0)
-    found = json.loads(stdout)
+    found = json.loads(interrupted(project, "main", "0 of 1 cells are decided"))
     assert found["interrupted"] is True
     (cell,) = found["cells"]
     assert cell["verdict"] == "undecided"
@@ -238,8 +235,35 @@ def test_ctrl_c_shows_what_was_measured(project: Checkout) -> None:
     ids=["as it is checked", "as it hangs in a check", "as it hangs in a timing"],
 )
 def test_ctrl_c_waits_for_no_side(project: Checkout, head: str, after: str) -> None:
-    _, stdout, _ = interrupted(project, head, after, 1.5 if head != "main" else 0.0)
+    stdout = interrupted(project, head, after, 1.5 if head != "main" else 0.0)
     assert json.loads(stdout)["interrupted"] is True
+
+
+AT_ONCE = """
+import os, signal, sys
+from convbench.cli import gate, main
+
+def say(text, say=gate.say):
+    say(text)
+    if {after!r} in text:
+        os.kill(os.getpid(), signal.SIGINT)
+
+gate.say = say
+sys.exit(main.main())
+"""
+
+
+@pytest.mark.parametrize("after", ["is main right?", "for at most"])
+def test_ctrl_c_at_once_after_a_line_is_answered_like_any_other(
+    project: Checkout, after: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE.format(after=after), "gate", "main", "main", *DECIDED],
+        cwd=project.folder, env=project.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "interrupted: this is what is known so far" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 130, done.stdout + done.stderr
 
 
 def test_only_what_is_open_is_measured_again() -> None:

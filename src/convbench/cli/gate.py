@@ -121,10 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         interface = root / "benchmarks" / "interface.py"
         gate = stack.enter_context(Gate(base, head, workloads, targets, interface, rule))
-        say(f"is {head.name} right? {len(gate.cells)} cells")
-        total = 5 * len(gate.cells)
-        checking = with_progress(gate.check(), total, _checked)
-        interrupted = until_interrupted(checking)
+        interrupted = until_interrupted(_right(gate))
         if gate.right and not interrupted:
             interrupted = until_interrupted(_measured(gate, arguments, stack), _Told())
         comparison = replace(gate.comparison(), demands=chosen_demands(arguments))
@@ -141,6 +138,12 @@ def run(arguments: argparse.Namespace) -> int:
     if interrupted and code in {Exit.OK, Exit.NOTHING}:
         return Exit.INTERRUPTED
     return code
+
+
+def _right(gate: Gate) -> Generator[Check]:
+    """Check head; whenever Ctrl-C comes, even with the first line, what is known is kept."""
+    say(f"is {gate.head.name} right? {len(gate.cells)} cells")
+    yield from with_progress(gate.check(), 5 * len(gate.cells), _checked)
 
 
 def _measured(gate: Gate, arguments: argparse.Namespace, stack: ExitStack) -> Generator[Progress]:
@@ -161,10 +164,10 @@ def _measured(gate: Gate, arguments: argparse.Namespace, stack: ExitStack) -> Ge
 
 
 class _Told:
-    """Says every few seconds how far it is."""
+    """Says after the first pair, and every few seconds then, how far it is."""
 
     def __init__(self) -> None:
-        self._told_s = time.monotonic()
+        self._told_s = -math.inf
 
     def __call__(self, progress: Progress) -> None:
         if time.monotonic() - self._told_s > 5:
