@@ -43,9 +43,13 @@ $(INSTALLED): requirements/cpu.txt requirements/gpu.txt requirements/dev.txt \
 		--no-build-isolation --editable .
 	@touch $@
 
+# In so many processes, of which a module's tests, or a class's, have one. `make test WORKERS=0` has
+# them in one, as `pytest` alone does.
+WORKERS ?= 2
 .PHONY: test
 test: $(INSTALLED)  ## Run the tests; those that need a GPU are skipped where there is none
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope \
+		--no-loadscope-reorder
 
 # Each backend against the oracle, and so any two against each other. The seed makes it repeatable.
 FUZZ ?= 2000

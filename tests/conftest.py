@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -49,6 +50,26 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return open_backend(request.param)
     except BackendUnavailable as error:
         pytest.skip(f"{request.param}: {error}")
+
+
+LONG = (
+    "measuring/test_bench.py",
+    "backends/test_conformance.py",
+    "auditing/test_plugins.py",
+    "auditing/test_receipts.py",
+    "test_benchmarks.py",
+    "gate/test_gate.py",
+    "auditing/test_zoo.py",
+    "test_old_commits.py",
+    "gate/test_command.py",
+)
+"""What takes longest. Begun last, one process would be at it while the other has nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 def pytest_report_header() -> list[str]:
