@@ -15,11 +15,11 @@ import pytest
 
 from convbench.auditing.judge import Judge
 from convbench.comparing.comparison import ComparedCell, Comparison, Demands, Rule, Verdict
-from convbench.comparing.pairs import Monitor, State
+from convbench.comparing.pairs import LEAST_PAIRS, Monitor, State
 from convbench.errors import InputError
 from convbench.gate import pairs
 from convbench.gate.build import Built
-from convbench.gate.pairs import Found
+from convbench.gate.pairs import CELL_S, Found
 from convbench.gate.verdicts import Gate
 from convbench.machine import child
 from convbench.stimulus.spec import ConvSpec, PipelineSpec
@@ -168,10 +168,11 @@ def test_what_takes_a_third_of_it_is_faster(
 
 
 def test_a_budget_that_is_too_short_decides_nothing_and_says_what_would(ours: Built) -> None:
-    comparison = gated(ours, ours, delta=0.01, budget_s=0.01)
+    # A pair takes as long on a machine that is quiet, and a thread to start on one that is not.
+    comparison = gated(ours, ours, delta=0.01, budget_s=CELL_S)
     cell = only(comparison)
     assert cell.verdict is Verdict.UNDECIDED
-    assert cell.pairs in {1, 2}
+    assert 0 < cell.pairs < LEAST_PAIRS
     assert "more on it would decide" in cell.reason
     assert cell.to_decide_s is not None
     assert 0 < cell.to_decide_s < math.inf
