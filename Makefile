@@ -131,6 +131,18 @@ bench: $(INSTALLED)  ## Measure HEAD: LIST=smoke (the default), standard or full
 		if [ $$status != 0 ]; then exit $$status; fi; \
 	done
 
+# `make torch` first, or PyTorch is missing from it. STUDY="--threads 2 --list smoke" and the like
+# say what else; `.venv/bin/python studies/peers.py --help` has all of it.
+STUDY ?=
+.PHONY: bench-peers
+bench-peers: $(INSTALLED)  ## Measure NumPy beside TensorFlow and PyTorch on a CPU, in 15 minutes
+	@$(BIN)/python studies/peers.py $(STUDY)
+
+.PHONY: torch
+torch: $(INSTALLED)  ## Install PyTorch from its lock, for bench-peers (6 GB, most of it CUDA's)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--only-binary=:all: -r requirements/peers.txt
+
 # Both commits side by side, judged by the working tree; see docs/gate.md.
 BASE ?= HEAD~1
 HEAD ?= HEAD
@@ -190,7 +202,8 @@ build/uv/pyvenv.cfg: requirements/uv.txt | .venv/pyvenv.cfg
 		--only-binary=:all: -r $<
 
 # In requirements/, so that the comments in the locks name paths relative to it. The CPU and dev
-# locks take their pins from the GPU lock: one machine of each kind runs the same versions.
+# locks take their pins from the GPU lock: one machine of each kind runs the same versions. PyTorch's
+# takes them from those two: beside the GPU lock it would need the libraries of one CUDA twice.
 .PHONY: lock
 lock: build/uv/pyvenv.cfg  ## Write the locks again after an edit of pyproject.toml
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file gpu.txt \
@@ -199,6 +212,8 @@ lock: build/uv/pyvenv.cfg  ## Write the locks again after an edit of pyproject.t
 		--constraint gpu.txt --extra tensorflow --extra cupy --extra asv
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file dev.txt \
 		--constraint gpu.txt --extra dev --extra report
+	@cd requirements && $(COMPILE) ../pyproject.toml --output-file peers.txt \
+		--constraint cpu.txt --constraint dev.txt --extra peers
 	@cd requirements && echo "uv==$(UV)" | $(COMPILE) - --output-file uv.txt
 
 .PHONY: clean

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "convbench"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCKS = ("cpu", "gpu", "dev", "uv")
+LOCKS = ("cpu", "gpu", "dev", "peers", "uv")
 LIBRARIES = (
     "altair", "asv", "cupy", "jax", "numpy", "pandas", "rich", "scipy", "tensorflow", "torch"
 )  # fmt: skip
@@ -68,12 +68,14 @@ def test_a_lock_has_a_hash_for_every_pin_and_names_no_host(lock):
     assert "--find-links" not in lock_text(lock)
 
 
-@pytest.mark.parametrize("other", ["cpu", "dev"])
-def test_the_locks_agree_with_the_gpu_lock(other):
-    gpu, these = pins("gpu"), pins(other)
-    common = gpu.keys() & these.keys()
+@pytest.mark.parametrize(
+    ("one", "other"), [("gpu", "cpu"), ("gpu", "dev"), ("cpu", "peers"), ("dev", "peers")]
+)
+def test_locks_that_are_installed_together_agree(one, other):
+    these, those = pins(one), pins(other)
+    common = these.keys() & those.keys()
     assert common
-    assert {name: these[name] for name in common} == {name: gpu[name] for name in common}
+    assert {name: those[name] for name in common} == {name: these[name] for name in common}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,7 @@ def test_the_locks_agree_with_the_gpu_lock(other):
         ("cpu", ("tensorflow", "cupy", "asv")),
         ("gpu", ("tensorflow", "tensorflow-gpu", "cupy", "cupy-gpu", "asv")),
         ("dev", ("dev", "report")),
+        ("peers", ("peers",)),
     ],
 )
 def test_the_pins_are_what_pyproject_asks_for(lock, extras):
