@@ -14,7 +14,7 @@ import pytest
 
 from convbench.backends.base import Run
 from convbench.backends.compute import compute
-from convbench.backends.cudnn import _BARRED, Cudnn
+from convbench.backends.cudnn import _BARRED, Cudnn, Plan, _is_true
 from convbench.backends.cupy import CupyBackend, _remedy
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
 from convbench.stimulus.formats import Fill
@@ -193,6 +193,29 @@ def test_what_is_timed(
     weights = make_inputs(pipeline, dtype, Fill.NORMAL, 0).weights
     assert StandIn("cpu").build(pipeline, weights).algorithm == candidates[0]
     assert timed == candidates
+
+
+GROUPED = PipelineSpec(2, 20, 20, 40, ConvSpec(64, 3, 3, groups=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "dtype", "true"),
+    [
+        ("eng32_k2=2_k6=0_k13=2", DENSE, "float16", False),
+        ("eng33_k2=2_k6=0_k13=2", DENSE, "tf32", True),
+        ("eng41_k2=6_k16=0", DENSE, "float16", True),
+        ("eng10_k2=4", GROUPED, "bfloat16", False),
+        ("eng10_k2=4", DENSE, "bfloat16", True),
+        ("eng45_k2=7", DENSE, "bfloat16", False),
+        ("eng45_k2=7", DENSE, "float16", True),
+        ("eng5", GROUPED, "float32", True),
+    ],
+)
+def test_engines_that_deviate_are_barred(
+    name: str, pipeline: PipelineSpec, dtype: str, *, true: bool
+) -> None:
+    """As reports/cudnn.md has it."""
+    assert _is_true(Plan(None, 0, name, 0), pipeline, dtype) is true
 
 
 @pytest.mark.parametrize("fastest", ["cuDNN eng1", "cuDNN eng1 + bias", "im2col",
