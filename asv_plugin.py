@@ -1,11 +1,7 @@
-"""What asv loads for convbench, as `asv.conf.json` says.
+"""What asv loads here, as `asv.conf.json` says: convbench's plug-in, from wherever it is found.
 
-It tells the benchmarks that asv starts where their results go, so that the evidence goes beside
-them, and it adds the tab "Backends" to asv's site.
-
-asv imports a plug-in for every one of its commands, also where it is not the asv of `.venv`. So it
-is a file beside the configuration, which no asv misses; it takes convbench from this checkout where
-it is not installed; and what goes wrong costs that, and no measurement.
+It is a file beside the configuration, which no asv misses: also one that is not that of `.venv`
+takes convbench, from this checkout.
 """
 
 import sys
@@ -17,13 +13,6 @@ from asv.console import log
 sys.path.append(str(Path(__file__).resolve().parent / "src"))
 
 try:
-    from convbench.measuring.asv_run import tell
-
-    tell()
-except (Exception, SystemExit) as error:  # argparse exits
-    log.warning(f"convbench's evidence may go astray: {type(error).__name__}: {error}")
-
-try:
-    import convbench.report.site.publisher  # noqa: F401  # asv looks for subclasses of its publisher
+    import convbench.asv_plugin  # noqa: F401
 except Exception as error:
-    log.warning(f"without convbench's tab 'Backends': {type(error).__name__}: {error}")
+    log.warning(f"without convbench's plug-in: {type(error).__name__}: {error}")

@@ -1,8 +1,7 @@
-"""What is measured: asv's suites over `workloads.toml`. Start with `common.py`."""
+"""What asv measures here: convbench's suites, and whatever else lies in this folder."""
 
-from .common import import_libraries
-from .interface import asv_mode
+# Those of the working tree, by their place: what is imported as convbench is each commit's.
+suites = [f"{__path__[0]}/../src/convbench/suites"]
+__path__ += suites
 
-# The process that asv forks for every cell, with `--launch-method forkserver`.
-if asv_mode() == "run_server":
-    import_libraries()
+from . import common  # noqa: E402, F401  # what asv forks from imports the libraries there

@@ -70,7 +70,7 @@ def load_of(number: int) -> Iterator[None]:
 
 def audit(passes: int, busy: int) -> Iterator[tuple[float, Audited]]:
     """Audit every smoke row on every target, so often."""
-    workloads = select(load(ROOT / "benchmarks" / "workloads.toml"), "smoke")
+    workloads = select(load(), "smoke")
     with load_of(busy), Auditor() as auditor:
         for _ in range(passes):
             for name in TARGETS:

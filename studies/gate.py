@@ -125,10 +125,10 @@ def run_gate(
     base: Built, head: Built, targets: Sequence[str], budget_s: float, delta: float
 ) -> dict[str, Any]:
     """One gate; what became of each cell, and its pairs."""
-    workloads = select(load(ROOT / "benchmarks" / "workloads.toml"), "smoke")
+    workloads = select(load(), "smoke")
     both = [(Target.parse(target),) * 2 for target in targets]
     with ExitStack() as stack:
-        interface = ROOT / "benchmarks" / "interface.py"
+        interface = ROOT / "src" / "convbench" / "suites" / "interface.py"
         gate = stack.enter_context(Gate(base, head, workloads, both, interface, Rule(delta=delta)))
         # Both sides are known to be right: only the timing is studied.
         judges = [stack.enter_context(Judge()) for _ in os.sched_getaffinity(0)]

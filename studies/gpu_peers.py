@@ -361,7 +361,7 @@ def ceilings(contenders: list[Any], options: Any) -> dict[str, str]:
         return lambda: (run(x), backend.synchronize()), 2 * size / 1e9, "GB/s"
 
     def replay(workload: str | None) -> tuple[Call, float, str]:
-        rows = {row.name: row.pipeline for row in load(ROOT / "benchmarks" / "workloads.toml")}
+        rows = {row.name: row.pipeline for row in load()}
         # The bias of a single number is as near to an empty kernel as a pipeline comes.
         pipeline = rows[workload] if workload else PipelineSpec(1, 1, 1, 1, bias=True)
         x, filters, bias = arrays_of(pipeline)
@@ -452,7 +452,7 @@ def main() -> None:
     limits = ceilings(contenders, options)
     rows: list[Row] = []
     left: list[str] = []
-    for workload in select(load(ROOT / "benchmarks" / "workloads.toml"), options.list):
+    for workload in select(load(), options.list):
         pipeline = workload.pipeline.with_batch(options.batch)
         for dtype in options.dtype:
             if time.monotonic() - begun_s > options.budget_s:

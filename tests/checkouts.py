@@ -13,7 +13,8 @@ from pathlib import Path
 from .plugin import write_plugin
 
 ROOT = Path(__file__).parents[1]
-SUITES = ROOT / "benchmarks"
+FRONT = ROOT / "benchmarks"
+SUITES = ROOT / "src" / "convbench" / "suites"
 
 
 class Checkout:
@@ -23,7 +24,12 @@ class Checkout:
         self.folder = folder / "project"
         self.results_dir = self.folder / ".asv" / "results"
         cache = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(SUITES, self.folder / "benchmarks", ignore=cache)
+        package = SUITES.parent.relative_to(ROOT)
+        for part in (FRONT, SUITES):
+            shutil.copytree(part, self.folder / part.relative_to(ROOT), ignore=cache)
+        (self.folder / package / "stimulus").mkdir()
+        rows = package / "stimulus" / "workloads.toml"
+        shutil.copy(ROOT / rows, self.folder / rows)
         for name in ("asv.conf.json", "asv_plugin.py"):
             shutil.copy(ROOT / name, self.folder)
         (self.folder / ".gitignore").write_text(".asv\n__pycache__\n")

@@ -29,12 +29,13 @@ from convbench.backends.numpy import NumpyBackend
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
 from convbench.machine import failures
 from convbench.machine.catalogue import When
+from convbench.machine.project import Project
 from convbench.results import records
 from convbench.results.rows import summarise
 from convbench.stimulus import workloads
 from convbench.words.status import Status
 
-from .checkouts import SUITES, Checkout
+from .checkouts import FRONT, SUITES, Checkout
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,9 +85,9 @@ NEW = {
 }
 
 
-def discover(folder, **variables):
+def discover(folder, front=FRONT, **variables):
     """What asv discovers, by name, in a process as asv starts it."""
-    command = [sys.executable, BENCHMARK_RUN_SCRIPT, "discover", str(SUITES)]
+    command = [sys.executable, BENCHMARK_RUN_SCRIPT, "discover", str(front)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CONVBENCH_")}
     subprocess.run(
         [*command, str(folder / "found.json")], env=environment | variables, check=True, cwd=folder
@@ -137,7 +138,7 @@ def test_a_time_is_measured_in_several_processes(found):
 
 
 def test_every_workload_stands_in_one_class_of_its_tier(found):
-    rows = workloads.load(SUITES / "workloads.toml")
+    rows = workloads.load()
     for benchmark in found.values():
         suite, tier, _ = benchmark["name"].lower().split(".")
         if suite not in {"bench_accuracy", "bench_cold", "bench_pipeline", "bench_stages"}:
@@ -182,7 +183,7 @@ def test_targets_are_the_same_everywhere_but_for_those_that_are_asked_for(found,
 def test_stages_that_a_workload_lacks_are_skipped_by_asv():
     from benchmarks import bench_stages
 
-    rows = {row.name: row.pipeline for row in workloads.load(SUITES / "workloads.toml")}
+    rows = {row.name: row.pipeline for row in workloads.load()}
     suite = bench_stages.Smoke
     for workload in suite.params[1]:
         stages = rows[workload].stages()
@@ -193,10 +194,45 @@ def test_stages_that_a_workload_lacks_are_skipped_by_asv():
 
 
 def test_the_suites_read_the_rows_as_the_service_does():
-    rows = workloads.load(SUITES / "workloads.toml")
+    rows = workloads.load()
     assert [common.pipeline_of(row.name) for row in rows] == [row.pipeline for row in rows]
     for tier in workloads.TIERS:
         assert common.names(tier) == tuple(row.name for row in rows if row.tier == tier)
+
+
+PROJECT = """
+[tool.convbench]
+targets = ["mine@cpu", "numpy@cpu"]
+workloads = ["layers.toml"]
+"""
+LAYER = """
+[[workload]]
+name     = "net.conv"
+source   = "made up"
+tier     = "smoke"
+pipeline = { n = 1, h = 5, w = 7, c = 3, conv = { k = 6, r = 3, s = 3 } }
+"""
+
+
+def test_in_another_project_they_measure_what_it_asks_for(tmp_path):
+    """The front that imports them from the installed package, two folders below the root."""
+    front = tmp_path / "perf" / "suites"
+    front.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "layers.toml").write_text(LAYER)
+    ours = (FRONT / "__init__.py").read_text()
+    by_place = re.search(r"# Those of the working tree.*\nsuites = .*\n", ours)
+    theirs = "from convbench.suites import __path__ as suites\n\n"
+    (front / "__init__.py").write_text(ours.replace(by_place[0], theirs))
+    (front / "bench_own.py").write_text("def track_it(): return 1\n")
+    found = discover(tmp_path, front, CONVBENCH_EXTRA_TARGETS="numpy@cpu extra@cpu")
+    assert "bench_own.track_it" in found
+    targets, layers = found["bench_pipeline.Smoke.track_time"]["params"]
+    project = Project.find(front)
+    assert targets == [*map(repr, project.targets), "'extra@cpu'"]
+    rows = workloads.load(workloads.BUILT_IN, *project.workloads)
+    assert layers == [repr(row.name) for row in workloads.select(rows, "smoke")]
+    assert layers[-1] == "'net.conv'"
 
 
 def test_discovery_imports_no_library():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -52,11 +53,16 @@ def commit_that_added(path: str, text: str = "") -> str:
 
 
 def measure(folder: Path, commit: str, *, door: bool = False) -> dict[str, Record]:
-    """One process for each cell, as `asv run` starts it with the sources of that commit."""
+    """What all of `SELECT` gives with the sources of that commit."""
     with tarfile.open(fileobj=io.BytesIO(git("archive", commit, "src"))) as archive:
         archive.extractall(folder, filter="data")
+    assert (folder / "src" / "convbench" / "frozen.py").exists() == door
+    return measured(folder, SELECT)
+
+
+def measured(folder: Path, select: Iterable[str]) -> dict[str, Record]:
+    """One process for each cell, as `asv run` starts it with the sources in a folder."""
     package = folder / "src" / "convbench"
-    assert (package / "frozen.py").exists() == door
     with (package / "__init__.py").open("a") as file:
         file.write("\n__import__('pathlib').Path(__file__).with_name('imported').touch()\n")
     checkout = Checkout(folder, ())
@@ -64,7 +70,7 @@ def measure(folder: Path, commit: str, *, door: bool = False) -> dict[str, Recor
     done = checkout.asv(
         "run", "-E", f"existing:{sys.executable}", "--set-commit-hash", checkout.commit(),
         "--machine", "bench", "--launch-method", "forkserver", "--attribute", "rounds=1",
-        *(word for bench in SELECT for word in ("--bench", bench)),
+        *(word for bench in select for word in ("--bench", bench)),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert (package / "imported").exists(), "it was not the old commit that was measured"
@@ -124,3 +130,14 @@ def test_the_last_commit_without_a_judge(tmp_path: Path) -> None:
     assert found.keys() == {*MEASURED, *CAME_LATER, ON_A_GPU}
     expect_measured(found, {*MEASURED, *CAME_LATER})
     assert found["bench_pipeline notebook.pool"].standing is Standing.CLAIM
+
+
+def test_a_commit_that_has_suites_of_its_own_is_measured_by_todays(tmp_path: Path) -> None:
+    cache = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=cache)
+    package = tmp_path / "src" / "convbench"
+    for file in (package / "suites").glob("*.py"):
+        file.write_text("raise AssertionError('these are the suites of the commit')\n")
+    (package / "stimulus" / "workloads.toml").write_text("these are its workloads\n")
+    found = measured(tmp_path, [r"pipeline\.Smoke\..*'numpy@cpu', 'notebook\.pool'"])
+    expect_measured(found, ["bench_pipeline notebook.pool"])

@@ -135,6 +135,7 @@ LIGHT = (
     "convbench.stimulus.spec",
     "convbench.stimulus.targets",
     "convbench.stimulus.workloads",
+    "convbench.machine.project",
 )
 
 
@@ -211,6 +212,7 @@ def test_a_wheel_has_all_that_is_in_the_package(tmp_path):
         names = set(archive.namelist())
     files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert PACKAGE / "machine" / "messages.toml" in files
+    assert PACKAGE / "stimulus" / "workloads.toml" in files
     assert {str(path.relative_to(PACKAGE.parent)) for path in files} <= names
 
 
@@ -249,5 +251,5 @@ def test_the_makefile_explains_every_target():
 def test_the_makefile_refuses_an_unknown_list():
     refused = make("bench", "LIST=tiny")
     assert refused.returncode == 2
-    assert "invalid choice: 'tiny' (choose from 'smoke', 'standard', 'full')" in refused.stderr
+    assert "the list is 'tiny'; expected one of smoke, standard, full" in refused.stderr
     assert "Publishing" not in refused.stdout

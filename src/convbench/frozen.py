@@ -1,10 +1,10 @@
-"""All of convbench that ``benchmarks/`` may call, under names that never change.
+"""All of convbench that the suites may call, under names that never change.
 
-asv takes the suites from the working tree and ``src/`` from each commit that it measures, so every
-commit from this one on has to answer to these names, with what the suites call on what they give.
-The list is only ever added to. Behind it src may move: this file is what keeps the promise, and
-``benchmarks/interface.py`` knows the names of the commits from before it. tests/test_benchmarks.py
-holds both.
+In the repository of convbench asv takes the suites from the working tree and the rest of ``src/``
+from each commit that it measures, so every commit from this one on has to answer to these names,
+with what the suites call on what they give. The list is only ever added to. Behind it src may move:
+this file is what keeps the promise, and :mod:`convbench.suites.interface` knows the names of the
+commits from before it. tests/test_benchmarks.py holds both.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from convbench.backends.base import Backend
@@ -21,7 +19,7 @@ TestNumpy = conformance_suite(NumpyBackend)
 TestTensorFlow = conformance_suite(TensorFlowBackend)
 TestCupy = conformance_suite(CupyBackend)
 
-ROWS = load(Path(__file__).parents[2] / "benchmarks" / "workloads.toml")
+ROWS = load()
 
 
 @pytest.mark.parametrize("row", select(ROWS, "standard"), ids=lambda row: row.name)

@@ -228,7 +228,7 @@ class Listed(NumpyBackend):
 def test_who_is_right_about_the_listed_layers_only_is_found_by_their_neighbours(
     tmp_path: Path,
 ) -> None:
-    smoke = (row.pipeline for row in select(load(ROOT / "benchmarks" / "workloads.toml"), "smoke"))
+    smoke = (row.pipeline for row in select(load(), "smoke"))
     sizes = {(p.n, p.h, p.w, p.c) for p in smoke}
     (tmp_path / "listed.py").write_text(f"SIZES = {sizes}\n{LISTED}")
     info = tmp_path / "listed-1.dist-info"

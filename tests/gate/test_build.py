@@ -20,7 +20,7 @@ from convbench.errors import InputError
 from convbench.gate.build import Built, Wanted, build
 from convbench.measuring.asv_store import environments
 
-from ..checkouts import ROOT
+from ..checkouts import ROOT, SUITES
 from ..test_old_commits import commit_that_added
 
 PACKAGE = "src/convbench"
@@ -533,7 +533,7 @@ def test_the_suites_of_today_open_a_backend_of_any_commit(
     subprocess.run(command, check=True)
     built = build(Wanted(revision, sys.executable), clone, print)
     assert built.python == Path(sys.executable)
-    files = ask(built.python, INTERFACE, built.source, ROOT / "benchmarks/interface.py").split()
+    files = ask(built.python, INTERFACE, built.source, SUITES / "interface.py").split()
     assert files == [
         str(built.source / "convbench" / name) for name in ("__init__.py", "backends/numpy.py")
     ]

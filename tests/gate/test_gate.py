@@ -34,7 +34,7 @@ from .sides import SLOWER, WRONG, called, disguised, later, side
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cores are taken as Linux does it")
 
 NUMPY = Target.parse("numpy@cpu")
-TINY = {w.name: w for w in load(SUITES / "workloads.toml") if w.name.startswith("notebook.")}
+TINY = {w.name: w for w in load() if w.name.startswith("notebook.")}
 CONV, POOL = TINY["notebook.conv"], TINY["notebook.pool"]
 
 # A lie within the slack of a look gains nothing; some 0.3 ms are far above that.

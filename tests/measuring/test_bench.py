@@ -25,7 +25,7 @@ from convbench.results.journal import Note
 from convbench.results.rows import summarise
 from convbench.words.status import Outcome, Status
 
-from ..checkouts import SUITES, Checkout
+from ..checkouts import FRONT, Checkout
 from ..plugin import FAULTS
 
 FAULTY = (*FAULTS, "dies_at_import", "not_installed", "broken_import", "no_class")
@@ -301,7 +301,7 @@ def look(pipe):
 
 
 def test_forked_processes_share_code_and_nothing_that_runs():
-    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(SUITES)})
+    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(FRONT)})
     seen = []
     for _ in range(2):
         child = Child(look, (), fork=True)
@@ -320,7 +320,7 @@ def die(pipe):
 
 
 def test_a_forked_process_that_dies_says_how():
-    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(SUITES)})
+    start_server("convbench.measuring.preload", {"CONVBENCH_SUITES": str(FRONT)})
     child = Child(die, (), fork=True)
     answer = child.receive(60.0)
     child.close()
@@ -475,9 +475,11 @@ def test_a_skipped_cell_is_na():
 
 
 def test_without_a_repository_it_says_what_is_missing(tmp_path):
-    (tmp_path / "asv.conf.json").write_text("{}")
-    for folder, words in ((tmp_path, "git repository"), (tmp_path / "none", "asv.conf.json")):
-        folder.mkdir(exist_ok=True)
+    for name, words in (("with", "git repository"), ("without", "asv.conf.json")):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "with":
+            (folder / "asv.conf.json").write_text("{}")
         done = subprocess.run(
             [sys.executable, "-m", "convbench", "bench"],
             cwd=folder, capture_output=True, text=True, check=False,

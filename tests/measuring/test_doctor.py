@@ -102,7 +102,7 @@ def found(evidence, topic):
 
 
 def test_the_cells_are_workloads() -> None:
-    rows = {row.name: row for row in load(ROOT / "benchmarks" / "workloads.toml")}
+    rows = {row.name: row for row in load()}
     for name, pipeline in CELLS.items():
         assert rows[name].pipeline == pipeline
         assert rows[name].tier == "smoke"

@@ -9,16 +9,16 @@ import pytest
 from convbench.errors import SpecError, WorkloadError
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.stimulus.workloads import (
+    BUILT_IN,
     TIERS,
     Workload,
-    default_path,
     find,
     load,
     neighbour,
     select,
 )
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "workloads.toml"
+FILE = BUILT_IN
 ROWS = load(FILE)
 PIPELINES = {row.name: row.pipeline for row in ROWS}
 STANDARD = [row.pipeline for row in select(ROWS, "standard")]
@@ -125,25 +125,18 @@ def test_a_file_that_is_not_utf_8(tmp_path):
         load(path)
 
 
-def test_the_default_file_is_found_from_below(tmp_path, monkeypatch):
-    folder = tmp_path / "src" / "deep"
-    folder.mkdir(parents=True)
-    (tmp_path / "benchmarks").mkdir()
-    path = tmp_path / "benchmarks" / "workloads.toml"
-    path.write_text(ROW, encoding="utf-8")
-    monkeypatch.chdir(folder)
-    assert default_path() == path
-    assert [row.name for row in load()] == ["net.conv"]
-
-
-def test_no_default_file(tmp_path, monkeypatch):
+def test_the_rows_that_come_with_the_package_need_no_checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WorkloadError) as refusal:
-        load()
-    assert str(refusal.value) == (
-        f"{tmp_path}: benchmarks/workloads.toml is neither here nor in a folder above; expected a"
-        " checkout of convbench. Run inside one, or pass --workloads FILE."
-    )
+    assert load() == ROWS
+
+
+def test_a_project_adds_rows_of_its_own(tmp_path):
+    rows = load(FILE, write(tmp_path, ROW))
+    assert rows[:-1] == ROWS
+    assert rows[-1].name == "net.conv"
+    again = write(tmp_path, ROW.replace("net.conv", "vgg16.conv1_2"))
+    with pytest.raises(WorkloadError, match=r"rows.toml, row 1: .*'vgg16.conv1_2' again"):
+        load(FILE, again)
 
 
 # -- choosing ------------------------------------------------------------------------------------

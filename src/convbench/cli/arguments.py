@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from convbench.stimulus.workloads import TIERS, Workload, find, load, select
+from convbench.stimulus.workloads import BUILT_IN, TIERS, Workload, find, load, select
 from convbench.words.status import Exit
 from convbench.words.text import clean
 
 if TYPE_CHECKING:
     from convbench.comparing.comparison import Demands
+    from convbench.machine.project import Project
     from convbench.results.folder import Folder
 
 N = TypeVar("N", int, float)
@@ -39,8 +40,9 @@ class Parser(argparse.ArgumentParser):
 def add_list(parser: argparse.ArgumentParser, default: str) -> None:
     """How many workloads."""
     parser.add_argument(
-        "--list", choices=TIERS, default=default,
-        help=f"of workloads; each contains the one before; default: {default}",
+        "--list", default=default,
+        help=f"of workloads: {', '.join(TIERS)}, each of which contains the one before, or one of"
+        f" the project's own; default: {default}",
     )  # fmt: skip
 
 
@@ -52,7 +54,7 @@ def add_selection(parser: argparse.ArgumentParser, default: str) -> None:
     )
     parser.add_argument(
         "--workloads", type=Path, metavar="FILE",
-        help="default: benchmarks/workloads.toml, here or in a folder above",
+        help="instead of convbench's own and those that the project adds",
     )  # fmt: skip
 
 
@@ -112,23 +114,43 @@ def chosen_folder(arguments: argparse.Namespace) -> Folder:
 
     if arguments.results_dir is not None:
         return Folder(arguments.results_dir)
-    return Folder.of_config(Path("asv.conf.json"))
+    return Folder.of_config(here().config)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Which targets."""
     parser.add_argument(
         "--target", action="append", metavar="TARGET",
-        help="backend[.variant]@device, as in tensorflow.xla@cpu; repeatable; default: all",
+        help="backend[.variant]@device, as in tensorflow.xla@cpu; repeatable; default: what the"
+        " project asks for, or all",
     )  # fmt: skip
+
+
+def here() -> Project:
+    """The project that this is run in."""
+    from convbench.machine.project import Project
+
+    return Project.find()
+
+
+def all_workloads(project: Project) -> tuple[Workload, ...]:
+    """Load those that come with convbench, and what a project has beside them."""
+    return load(BUILT_IN, *project.workloads)
 
 
 def chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
     """Load those that were selected."""
-    workloads = load(arguments.workloads)
+    project = here()
+    file = arguments.workloads
+    workloads = all_workloads(project) if file is None else load(file)
     if arguments.workload:
         return tuple(find(workloads, arguments.workload))
-    return tuple(select(workloads, arguments.list))
+    return tuple(select(workloads, arguments.list, project.lists))
+
+
+def chosen_targets(arguments: argparse.Namespace) -> list[str]:
+    """Those that were named, or else those that the project asks for; empty for all."""
+    return arguments.target or list(here().targets)
 
 
 def _number(kind: Callable[[str], N], least: float, most: float) -> Callable[[str], N]:

@@ -6,7 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import add_selection, add_target, chosen_workloads
+from convbench.cli.arguments import (
+    add_selection,
+    add_target,
+    chosen_targets,
+    chosen_workloads,
+)
 from convbench.cli.output import say, show, until_interrupted, with_progress
 from convbench.words.status import Exit
 
@@ -61,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _replay(arguments)
     workloads = chosen_workloads(arguments)
     say("looking for backends ...")
-    targets = choose_targets(arguments.target)
+    targets = choose_targets(chosen_targets(arguments))
     found: list[Audited] = []
     with Auditor() as auditor:
         present = [target for target, absence in targets.items() if absence is None]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import add_list, count, positive
+from convbench.cli.arguments import add_list, all_workloads, count, here, positive
 from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.machine.git import full_hash, git
-from convbench.stimulus.workloads import TIERS
+from convbench.stimulus.workloads import TIERS, Workload, select
 from convbench.words.numbers import duration, share
 from convbench.words.status import Exit
 
@@ -51,9 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fresh", action="store_true", help="do not continue a run that was interrupted"
     )
     parser.add_argument(
-        "--config", type=Path, default=Path("asv.conf.json"), metavar="FILE",
-        help="default: asv.conf.json",
-    )  # fmt: skip
+        "--config", type=Path, metavar="FILE", help="default: asv.conf.json of the project"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,13 +106,13 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
     from convbench.measuring.asv_store import Store
     from convbench.measuring.bench import Bench
     from convbench.results.folder import short
-    from convbench.stimulus.workloads import load
 
-    config = arguments.config.resolve()
+    project = here()
+    config = (arguments.config or project.config).resolve()
     if not config.is_file():
         raise InputError(
-            f"bench: the configuration is not at {config}; expected asv.conf.json of a checkout. "
-            "Run it where that file is, or pass --config FILE."
+            f"bench: the configuration is not at {config}; expected an asv.conf.json."
+            " `convbench init` writes it; or run in the project that has it, or pass --config FILE."
         )
     commit = full_hash("HEAD", config.parent)
     if commit is None:
@@ -124,13 +125,13 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
             "WARNING: the working tree is not clean: what is measured is the tree as it is, but it"
             f" is filed under HEAD ({short(commit)})"
         )
-    if arguments.list == "full":
+    workloads = all_workloads(project)
+    chosen = select(workloads, arguments.list, project.lists)
+    if any(workload.tier == "full" for workload in chosen):
         os.environ["CONVBENCH_FULL"] = "1"
-    classes = "|".join(tier.capitalize() for tier in TIERS[: TIERS.index(arguments.list) + 1])
     say("discovering the suites ...")
-    store = Store(config, arguments.bench or [rf"\.({classes})\."], commit)
-    if (rows := store.suites / "workloads.toml").is_file():
-        judge.pipelines = {workload.name: workload.pipeline for workload in load(rows)}
+    store = Store(config, arguments.bench or [_cells(arguments.list, chosen)], commit)
+    judge.pipelines = {workload.name: workload.pipeline for workload in workloads}
     bench = Bench(
         store,
         arguments.rounds,
@@ -149,3 +150,11 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
             "--bench just-discover` writes what there is to benchmarks.json."
         )
     return bench
+
+
+def _cells(name: str, chosen: Sequence[Workload]) -> str:
+    """What asv selects a list by: the classes of its tiers, or what asv calls its cells."""
+    if name in TIERS:
+        classes = "|".join(tier.capitalize() for tier in TIERS[: TIERS.index(name) + 1])
+        return rf"\.({classes})\."
+    return f"'({'|'.join(re.escape(workload.name) for workload in chosen)})'"

@@ -17,8 +17,10 @@ from convbench.cli.arguments import (
     add_selection,
     budget,
     chosen_demands,
+    chosen_targets,
     chosen_workloads,
     count,
+    here,
     percent,
 )
 from convbench.cli.output import as_json, emit, say, show, until_interrupted, with_progress
@@ -101,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench import suites
     from convbench.comparing.comparison import Rule
     from convbench.gate.build import Wanted, build
     from convbench.gate.stored import store
@@ -109,23 +112,23 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.results.folder import Folder
 
     workloads, rule = chosen_workloads(arguments), Rule(delta=arguments.delta)
-    root = _root()
+    project = here()
     sides = (arguments.base, arguments.base_env), (arguments.head, arguments.head_env)
     wanted = [Wanted.parse(side, "gate") for side, _ in sides]
     wanted = [
         replace(w, environment=env) if env else w for w, (_, env) in zip(wanted, sides, strict=True)
     ]
-    base, head = (build(each, root, say) for each in wanted)
+    base, head = (build(each, project.root, say) for each in wanted)
     targets = _targets(arguments)
     before = moment()
     with ExitStack() as stack:
-        interface = root / "benchmarks" / "interface.py"
+        interface = Path(suites.__file__).with_name("interface.py")
         gate = stack.enter_context(Gate(base, head, workloads, targets, interface, rule))
         interrupted = until_interrupted(_right(gate))
         if gate.right and not interrupted:
             interrupted = until_interrupted(_measured(gate, arguments, stack), _Told())
         comparison = replace(gate.comparison(), demands=chosen_demands(arguments))
-    folder = Folder.of_config(root / "asv.conf.json")
+    folder = Folder.of_config(project.config)
     try:
         path = store(
             gate, folder, budget_s=arguments.budget, before=before, interrupted=interrupted
@@ -182,17 +185,6 @@ def _checked(check: Check) -> str:
     return f"{check.target} {check.workload} {check.fill}"
 
 
-def _root() -> Path:
-    """The checkout that this is run in."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "benchmarks" / "interface.py").is_file():
-            return folder
-    raise InputError(
-        f"gate: the folder is {Path.cwd()}; expected a checkout of convbench, with its suites. Run"
-        " it there."
-    )
-
-
 def _targets(arguments: argparse.Namespace) -> list[tuple[Target, Target]]:
     """Base's and head's."""
     from convbench.backends.survey import choose_targets
@@ -205,8 +197,8 @@ def _targets(arguments: argparse.Namespace) -> list[tuple[Target, Target]]:
                 " Name the target that it is held against."
             )
         return [(Target.parse(arguments.target[0]), Target.parse(arguments.head_target))]
-    if arguments.target:
-        return [(Target.parse(name),) * 2 for name in arguments.target]
+    if names := chosen_targets(arguments):
+        return [(Target.parse(name),) * 2 for name in names]
     say("looking for backends ...")
     present = [target for target, absence in choose_targets(None).items() if absence is None]
     return [(target, target) for target in present]

@@ -16,6 +16,7 @@ from convbench.cli.arguments import (
     add_results_dir,
     chosen_demands,
     chosen_folder,
+    here,
 )
 from convbench.cli.output import say, show
 from convbench.errors import InputError
@@ -56,8 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the other targets are held against; default: numpy@cpu",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, default=Path(".asv", "report.html"), metavar="FILE",
-        help="default: .asv/report.html",
+        "--output", type=Path, metavar="FILE", help="default: .asv/report.html of the project",
     )  # fmt: skip
     parser.add_argument(
         "--charts", type=Path, metavar="FOLDER", help="also write each chart as SVG and PNG"
@@ -101,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(problem)
     progress("making the page")
     sections = page.sections(data)
-    written = {arguments.output: page.to_html(data, sections).encode()}
+    output = arguments.output or _usual_output()
+    written = {output: page.to_html(data, sections).encode()}
     if arguments.charts is not None:
         progress("drawing the charts")
         for section in sections:
@@ -143,3 +144,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     show(arguments, "report", listed, rendered)
     return data.exit_code()
+
+
+def _usual_output() -> Path:
+    """In the project; a path from here, where there is one."""
+    path = here().root / ".asv" / "report.html"
+    folder = Path.cwd()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path

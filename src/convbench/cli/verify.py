@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convbench.cli.arguments import (
     add_selection,
     add_target,
+    chosen_targets,
     chosen_workloads,
     count,
     positive,
@@ -100,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     say("looking for backends ...")
     plan = Plan(
         workloads,
-        choose_targets(arguments.target),
+        choose_targets(chosen_targets(arguments)),
         arguments.dtype or ["float32", "float64"],
         [Fill(fill) for fill in arguments.fill or Fill],
         arguments.seed,
@@ -143,7 +144,7 @@ def _self_test(arguments: argparse.Namespace) -> int:
     )
 
     say("looking for backends ...")
-    targets = choose_targets(arguments.target)
+    targets = choose_targets(chosen_targets(arguments))
     present = sum(absence is None for absence in targets.values())
     faults = len(faults_shown())
     say(f"planting {faults} faults into each of {present} targets")

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 HELP = "list the workloads with their sizes"
 DESCRIPTION = """\
-A workload is a row of benchmarks/workloads.toml: a pipeline of convolution, bias and pool
-with the name that its results are stored under. Operations are those of the direct method;
-the bytes are of input, weights and output, each counted once."""
+A workload is a pipeline of convolution, bias and pool with the name that its results are
+stored under: a row of convbench's own, or of a file that the project adds. Operations are
+those of the direct method; the bytes are of input, weights and output, each counted once."""
 EPILOG = f"""\
 examples:
   convbench workloads --list standard

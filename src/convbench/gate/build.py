@@ -28,6 +28,7 @@ from typing import Self
 
 from convbench.errors import InputError
 from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
+from convbench.machine.project import Project
 from convbench.measuring.asv_store import environments
 
 _WORKING_TREE = "working tree"
@@ -125,7 +126,7 @@ def build(wanted: Wanted, root: Path, say: Callable[[str], None]) -> Built:
     Parameters
     ----------
     root : Path
-        The folder of ``asv.conf.json``, in a git repository.
+        The project's, in a git repository.
     say : callable
         Is told what takes long.
 
@@ -326,7 +327,7 @@ def _environment(
     here, there = (place / "requirements" / lock for place in (root, folder))
     if not asked and _content(here) == _content(there):
         return Path(sys.executable), f"running-py{_PYTHON}"
-    asvs = environments(root / "asv.conf.json")
+    asvs = environments(Project.find(root).config)
     if asked and ("==" not in asked or asked in asvs):  # asv puts what it replaces into the name
         name = _one_of(asvs, asked)
         return _with_numpy(asvs[name], name), name

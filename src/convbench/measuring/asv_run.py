@@ -2,7 +2,7 @@
 
 asv hardly tells a benchmark where its result goes, and not at all in an existing environment. But
 it loads its plug-ins before it runs anything, and starts benchmarks with its own environment: there
-``asv_plugin.py`` lets :func:`tell` say it in one variable.
+:mod:`convbench.asv_plugin` lets :func:`tell` say it in one variable.
 """
 
 from __future__ import annotations

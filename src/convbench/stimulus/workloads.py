@@ -1,19 +1,18 @@
-"""Rows of ``benchmarks/workloads.toml``: pipelines with the names that results are stored under.
+"""Rows of ``workloads.toml``: pipelines with the names that results are stored under.
 
-The file is the stimulus: it stays the same while the code varies, so it lies beside ``src`` and not
-inside the package. Whoever knows where it is passes its path.
+The file lies beside this one and comes with the package; a project may have files of its own.
 
-The suites do not come through here: ``benchmarks/common.py`` reads the same file by itself. What
-they call of ``src`` is that of each commit that is measured, and a rule that is new here would
-refuse the rows for some commits and not for others. This is the reader that checks, for people;
-a test holds that the two agree.
+The suites do not come through here: :mod:`convbench.suites.common` reads the same files by itself.
+What they call of convbench is that of each commit that is measured, and a rule that is new here
+would refuse the rows for some commits and not for others. This is the reader that checks, for
+people; a test holds that the two agree.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +22,9 @@ from convbench.stimulus.spec import PipelineSpec
 TIERS = ("smoke", "standard", "full")
 """The lists of workloads; each contains those before it."""
 
-_FILE = Path("benchmarks", "workloads.toml")
+BUILT_IN = Path(__file__).with_name("workloads.toml")
+"""The rows that come with convbench."""
+
 _NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _NEAR, _SEED = "+", re.compile(r"[0-9a-f]{1,8}")
 
@@ -51,38 +52,35 @@ class Workload:
 _FIELDS = tuple(Workload.__dataclass_fields__)
 
 
-def default_path() -> Path:
-    """Find ``benchmarks/workloads.toml`` in the current folder or the nearest one above it.
-
-    Raises
-    ------
-    WorkloadError
-        If there is none.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (path := folder / _FILE).is_file():
-            return path
-    raise WorkloadError(
-        f"{here}: {_FILE.as_posix()} is neither here nor in a folder above; expected a checkout "
-        "of convbench. Run inside one, or pass --workloads FILE."
-    )
-
-
-def load(path: Path | str | None = None) -> tuple[Workload, ...]:
-    """Read a file of workloads, in the order of its rows.
+def load(*paths: Path | str) -> tuple[Workload, ...]:
+    """Read files of workloads, in the order of their rows.
 
     Parameters
     ----------
-    path : Path or str, optional
-        By default the file that `default_path` finds.
+    *paths : Path or str
+        By default `BUILT_IN`.
 
     Raises
     ------
     WorkloadError
-        If the file cannot be read, or if a row is not valid; the message says which.
+        If a file cannot be read, or if a row is not valid; the message says which.
     """
-    path = default_path() if path is None else Path(path)
+    workloads: dict[str, Workload] = {}
+    for path in paths or (BUILT_IN,):
+        for number, row in enumerate(_rows(Path(path)), start=1):
+            where = f"{path}, row {number}"
+            workload = _workload(where, row)
+            if workload.name in workloads:
+                raise WorkloadError(
+                    f"{where}: the name is {workload.name!r} again; expected a name that no row "
+                    "above has. Rows are append-only: rename this one."
+                )
+            workloads[workload.name] = workload
+    return tuple(workloads.values())
+
+
+def _rows(path: Path) -> list[object]:
+    """What stands under each [[workload]]."""
     try:
         import tomllib  # noqa: PLC0415  # help does not wait for it
 
@@ -108,26 +106,25 @@ def load(path: Path | str | None = None) -> tuple[Workload, ...]:
             f"{path}: workload is {'not an array' if rows else 'empty'}; expected one or more "
             "[[workload]] tables. Write each row under [[workload]]."
         )
-    workloads: dict[str, Workload] = {}
-    for number, row in enumerate(rows, start=1):
-        where = f"{path}, row {number}"
-        workload = _workload(where, row)
-        if workload.name in workloads:
-            raise WorkloadError(
-                f"{where}: the name is {workload.name!r} again; expected a name that no row "
-                "above has. Rows are append-only: rename this one."
-            )
-        workloads[workload.name] = workload
-    return tuple(workloads.values())
+    return rows
 
 
-def select(workloads: Iterable[Workload], list_name: str) -> tuple[Workload, ...]:
+def select(
+    workloads: Iterable[Workload],
+    list_name: str,
+    lists: Mapping[str, tuple[str, ...]] | None = None,
+) -> tuple[Workload, ...]:
     """Keep the workloads of a list: those of its own tier and of the tiers before it.
+
+    Parameters
+    ----------
+    lists : mapping of str to tuple of str, optional
+        Names of workloads, by the name of a list beside `TIERS`.
 
     Raises
     ------
     WorkloadError
-        If there is no such list.
+        If there is no such list, or a name in it is that of no row.
 
     Examples
     --------
@@ -136,9 +133,13 @@ def select(workloads: Iterable[Workload], list_name: str) -> tuple[Workload, ...
     >>> [row.name for row in select(rows, "standard")]
     ['net.smoke', 'net.standard']
     """
+    lists = lists or {}
+    if list_name in lists:
+        return find(workloads, lists[list_name])
     if list_name not in TIERS:
         raise WorkloadError(
-            f"workloads: the list is {list_name!r}; expected one of {', '.join(TIERS)}. Choose one."
+            f"workloads: the list is {list_name!r}; expected one of {', '.join((*TIERS, *lists))}."
+            " Choose one."
         )
     tiers = TIERS[: TIERS.index(list_name) + 1]
     return tuple(workload for workload in workloads if workload.tier in tiers)

@@ -402,7 +402,7 @@ def test_a_broken_convbench_costs_the_tab_and_nothing_else(checkout, tmp_path):
     finally:
         checkout.environment = healthy
     assert published.returncode == 0
-    assert "without convbench's tab 'Backends': RuntimeError: half edited" in published.stdout
+    assert "without convbench's plug-in: RuntimeError: half edited" in published.stdout
     assert "#/backends" not in (checkout.folder / ".asv" / "html" / "index.html").read_text()
 
 

@@ -1,7 +1,8 @@
 """The tab "Backends" on asv's site, and a site that loads nothing from elsewhere.
 
-asv imports this because ``asv_plugin.py`` does, which ``asv.conf.json`` names. ``asv publish`` then
-calls each subclass of its ``OutputPublisher``, this one after those of asv. It writes
+asv imports this because :mod:`convbench.asv_plugin` does, which ``asv.conf.json`` names. Then
+``asv publish`` calls each subclass of its ``OutputPublisher``, this one after those of asv. It
+writes
 
 - ``backends.json``, and ``backends.js`` and ``backends.css``, which show it on the tab;
 - ``backends.html``, the same without a script;

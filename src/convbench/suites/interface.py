@@ -1,9 +1,9 @@
 """What the suites call of convbench: the one file here that knows where it is.
 
-asv takes this folder from the working tree and `src/` from each commit that it measures. Commits
-from before `convbench.frozen` answer at the names that the second half lists; nothing is added to
-those, and nothing is taken away. What `convbench.frozen` was given later is None in commits that
-lack it. tests/test_benchmarks.py holds both lists.
+In the repository of convbench asv takes this folder from the working tree, and the rest of `src/`
+from each commit that it measures. Commits from before `convbench.frozen` answer at the names that
+the second half lists; nothing is added to those, and nothing is taken away. What `convbench.frozen`
+was given later is None in commits that lack it. tests/test_benchmarks.py holds both lists.
 """
 
 try:
@@ -29,9 +29,12 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "convbench.frozen":  # a broken import of ours must not look like an old commit
         raise
+    from convbench import accuracy
     from convbench.accuracy import compare as accuracy_of
     from convbench.accuracy import refer
+    from convbench.backends import backend_class, open_backend
     from convbench.environment import nvidia_devices
+    from convbench.errors import ArrayError, TargetError, Unsupported
     from convbench.evidence import asv_mode, write
     from convbench.inputs import make_inputs
     from convbench.running import compute
@@ -39,10 +42,6 @@ except ModuleNotFoundError as error:
     from convbench.targets import Target
     from convbench.timing import measure
     from convbench.workers import NotComputed
-
-    from convbench import accuracy
-    from convbench.backends import backend_class, open_backend
-    from convbench.errors import ArrayError, TargetError, Unsupported
 
     explain = NotComputed.of
     digest = getattr(accuracy, "digest", None)  # the first of them have none

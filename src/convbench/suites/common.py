@@ -1,6 +1,8 @@
 """What the suites share: targets, names of workloads, and the life of a cell.
 
-What is called of convbench comes through `interface.py`: old commits have to answer it.
+What is called of convbench comes through `interface.py`: old commits have to answer it. These files
+are imported as modules of the front, the package `benchmarks` of a project, which lends its name to
+what they measure; and what the project asks for is read from beside it.
 
 A cell is one workload on one target. Parameters are passed by index and are therefore the same on
 every machine: a target that is absent is skipped in the body, which asv stores as n/a.
@@ -10,6 +12,7 @@ import contextlib
 import functools
 import inspect
 import os
+import sys
 import tomllib
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from .interface import (
     TargetError,
     Unsupported,
     accuracy_of,
+    asv_mode,
     backend_class,
     compute,
     digest,
@@ -46,10 +50,28 @@ OUR_TARGETS = (
     "tensorflow.xla@gpu:0",
     "cupy@gpu:0",
 )
-# Those of backends that other distributions register, separated by commas. Constant on a machine as
-# every parameter is: set the variable for each run of asv, or for none.
+
+
+def _project():
+    """`[tool.convbench]`, and the folder of the `pyproject.toml` that has it: nearest to the front.
+
+    As `convbench.machine.project` finds it, which commits from before it do not have; a test holds
+    that the two agree.
+    """
+    for folder in Path(sys.modules[__package__].__file__).resolve().parents:
+        if (file := folder / "pyproject.toml").is_file():
+            asked = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("convbench")
+            if asked is not None:
+                return asked, folder
+    return {}, Path()
+
+
+_ASKED, _ROOT = _project()
+
+# Constant on a machine, as every parameter is: more of them for each run of asv, or for none.
+LISTED = tuple(str(Target.parse(target)) for target in _ASKED.get("targets") or OUR_TARGETS)
 EXTRA_TARGETS = os.environ.get("CONVBENCH_EXTRA_TARGETS", "").replace(",", " ").split()
-TARGETS = tuple(str(Target.parse(target)) for target in (*OUR_TARGETS, *EXTRA_TARGETS))
+TARGETS = tuple(dict.fromkeys((*LISTED, *(str(Target.parse(t)) for t in EXTRA_TARGETS))))
 
 STAGES = ("conv", "bias", "pool")
 
@@ -67,12 +89,15 @@ ROUNDS = 5
 # `asv publish` breaks on infinity, which is what a NaN in the output or a wrong shape amounts to.
 WORST = 1e30
 
+_FILES = (
+    Path(__file__).parents[1] / "stimulus" / "workloads.toml",
+    *(_ROOT / name for name in _ASKED.get("workloads", ())),
+)
 _ROWS = {
     row["name"]: row
-    for row in tomllib.loads(
-        Path(__file__).with_name("workloads.toml").read_text(encoding="utf-8")
-    )["workload"]
-}  # fmt: skip
+    for file in _FILES
+    for row in tomllib.loads(file.read_text(encoding="utf-8"))["workload"]
+}
 
 
 def names(tier):
@@ -126,9 +151,9 @@ def _noted(body):
             value, facts = body(suite, *params)
         except Exception as error:
             why = explain(error)
-            # A commit from before a backend of ours was added does not know its name, and that is
-            # an absence. For an extra target it is a typo, or a plug-in that is not installed here.
-            unknown = isinstance(error, TargetError) and str(params[0]) in OUR_TARGETS
+            # A commit from before a backend was added does not know its name, and that is an
+            # absence. For an extra target it is a typo, or a plug-in that is not installed here.
+            unknown = isinstance(error, TargetError) and str(params[0]) in LISTED
             absent = why.status == "skipped" or unknown
             note(
                 "skipped" if absent else "failed",
@@ -267,7 +292,12 @@ def import_libraries():
     Nothing is run: no thread and no CUDA context may exist when the server forks. An import that
     kills the process is the one thing that costs every cell; `--launch-method spawn` avoids it.
     """
-    targets = [Target.parse(target) for target in OUR_TARGETS]
+    targets = [Target.parse(target) for target in LISTED]
     for name in {target.backend for target in targets if target.device == "cpu"}:
         with contextlib.suppress(Exception):  # each of its cells will say why
             backend_class(name).library()
+
+
+# The process that asv forks for every cell, with `--launch-method forkserver`.
+if asv_mode() == "run_server":
+    import_libraries()
