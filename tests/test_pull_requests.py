@@ -9,7 +9,10 @@ import pytest
 
 from .checkouts import ROOT
 
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+WORKFLOWS = [
+    *sorted((ROOT / ".github" / "workflows").glob("*.yml")),
+    ROOT / "src" / "convbench" / "templates" / "workflow.yml",  # what `convbench init` writes
+]
 
 
 # -- The workflows --------------------------------------------------------------------------------

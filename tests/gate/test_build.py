@@ -545,3 +545,24 @@ def test_what_is_built_is_no_part_of_the_project() -> None:
     if ignored.returncode == 128:
         pytest.skip("this is no clone: there is nothing to be ignored by")
     assert ignored.returncode == 0
+
+
+def test_a_package_need_not_be_under_src(project: Project) -> None:
+    project.git("rm", "-r", "--quiet", "src")
+    project.write("src/kernel.cpp", "no package is here")
+    project.write("convbench/__init__.py", "side = 'flat'")
+    project.write("helpers.py", "side = 'module'")
+    project.write("tests/__init__.py", "none of its packages")
+    commit = project.commit()
+    print_both = "import sys; sys.path.insert(0, sys.argv[1]); import convbench, helpers;"
+    print_both += "print(convbench.side, helpers.side)"
+    for side in ("HEAD", "."):
+        built = project.build(side)
+        assert (built.commit, built.changed) == (commit, False)
+        assert ask(built.python, print_both, built.source) == "flat module"
+        found = {path.name for path in built.source.iterdir()} - {"__pycache__"}
+        assert found == {"convbench", "convbench-7.dist-info", "helpers.py"}
+    project.write("tests/__init__.py", "is edited")
+    assert not project.build(".").changed
+    project.write("helpers.py", "side = 'edited'")
+    assert project.build(".").changed

@@ -44,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     made = Checkout(tmp_path_factory.mktemp("gate"), ())
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("src", "requirements"):
-        shutil.copytree(ROOT / name, made.folder / name, ignore=ignored)
+        shutil.copytree(ROOT / name, made.folder / name, ignore=ignored, dirs_exist_ok=True)
     shutil.copy(ROOT / "pyproject.toml", made.folder)
     made.commit()
     for name, body in PLANTED.items():

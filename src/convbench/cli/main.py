@@ -23,6 +23,7 @@ from convbench.cli import (
     doctor,
     explain,
     gate,
+    init,
     notebook,
     report,
     results,
@@ -36,6 +37,7 @@ from convbench.words.status import Exit
 from convbench.words.text import harmless
 
 COMMANDS = (
+    init,
     doctor,
     backends,
     workloads,
@@ -54,6 +56,7 @@ COMMANDS = (
 _DESCRIPTION = """\
 Is the convolution still right, is it slower, and how sure are we?
 
+  convbench init              make a repository ready: a backend, its test, asv, a workflow
   convbench doctor            is this machine fit to measure, and what disturbs it?
   convbench backends          what can compute here, and why the rest cannot
   convbench workloads         what is computed and timed, with sizes

@@ -32,7 +32,8 @@ from convbench.machine.project import Project
 from convbench.measuring.asv_store import environments
 
 _WORKING_TREE = "working tree"
-_PARTS = ("src", "pyproject.toml", "requirements")
+_BESIDE = ("pyproject.toml", "requirements")
+_NO_PACKAGES = {"benchmarks", "docs", "tests"}
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==[\w.!+]+")
 _KEPT, _DAY_S = 8, 86400
@@ -184,7 +185,9 @@ def _committed(commit: str, root: Path, sources: Path) -> Path:
     """The parts of a commit that are needed, without a checkout."""
     folder = sources / commit[:16]
     if not _used(folder):
-        parts = git(root, "ls-tree", "--name-only", commit, *_PARTS).split()
+        listed = output(root, "ls-tree", "-r", "-z", "--name-only", commit) or b""
+        packages = _packages(_names(listed))
+        parts = [name for name in (*packages, *_BESIDE) if _is_in(name, _names(listed))]
         archive = output(root, "archive", commit, *parts)
         if archive is None:
             raise InputError(
@@ -194,6 +197,7 @@ def _committed(commit: str, root: Path, sources: Path) -> Path:
         with _part(sources) as made:
             with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
                 packed.extractall(made, filter="data")
+            _under_src(made, packages)
             _describe(made, f"commit {commit[:8]}")
             _settle(made, folder)
     return folder
@@ -201,19 +205,54 @@ def _committed(commit: str, root: Path, sources: Path) -> Path:
 
 def _snapshot(root: Path, sources: Path) -> Path:
     """The same parts of the working tree: edits during a gate change nothing."""
-    listed = output(root, "ls-files", "-z", "-co", "--exclude-standard", "--", *_PARTS) or b""
+    names = _names(output(root, "ls-files", "-z", "-co", "--exclude-standard") or b"")
+    packages = _packages(names)
     with _part(sources) as made:
-        for name in {*map(os.fsdecode, listed.split(b"\0"))} - {""}:  # twice in a conflict
+        for name in names:
+            if not any(_is_in(part, {name}) for part in (*packages, *_BESIDE)):
+                continue
             path, copy = root / name, made / name
             if path.is_symlink() or path.is_file():  # git lists what was deleted, too
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy, follow_symlinks=False)
+        _under_src(made, packages)
         _describe(made, f"the {_WORKING_TREE}")
         folder = sources / f"tree-{_digest(made)}"
         if not _used(folder):
             _settle(made, folder)
             _sweep(sources)
     return folder
+
+
+def _names(listed: bytes) -> set[str]:
+    """What git lists, where a file with a conflict is listed twice."""
+    return {*map(os.fsdecode, listed.split(b"\0"))} - {""}
+
+
+def _is_in(part: str, names: set[str]) -> bool:
+    """Whether it is one of these files, or a folder of one."""
+    return part in names or any(name.startswith(f"{part}/") for name in names)
+
+
+def _packages(names: set[str]) -> list[str]:
+    """``src``, where it holds packages; else the packages and modules at the top."""
+    if any(re.fullmatch(r"src/[^/]+(/__init__)?\.py", name) for name in names):
+        return ["src"]
+    folders = {
+        name.partition("/")[0] for name in names if re.fullmatch(r"[^/]+/__init__\.py", name)
+    }
+    modules = {name for name in names if re.fullmatch(r"\w+\.py", name)}
+    return sorted((folders - _NO_PACKAGES) | (modules - {"setup.py", "conftest.py"}))
+
+
+def _under_src(made: Path, packages: list[str]) -> None:
+    """Put packages that lie at the top where those of other projects are."""
+    if packages == ["src"]:
+        return
+    for name in packages:
+        if (made / name).exists():
+            (made / "src").mkdir(exist_ok=True)
+            (made / name).rename(made / "src" / name)
 
 
 @contextlib.contextmanager
@@ -271,8 +310,8 @@ def _describe(folder: Path, whose: str) -> None:
     for part in (source, project):
         if not part.exists():
             raise InputError(
-                f"gate: {part.name} of {whose} is not there; expected a package under src/ and a "
-                "pyproject.toml beside it. Name a commit that has both."
+                f"gate: {part.name} of {whose} is not there; expected a package, under src/ or at "
+                "the top, and a pyproject.toml. Name a commit that has both."
             )
     try:
         declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]

@@ -1,0 +1,201 @@
+"""`convbench init`: what it sees, what it writes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from convbench.cli import init
+from convbench.errors import InputError
+from convbench.machine.project import Project
+from convbench.results.folder import Folder
+
+from ..checkouts import FRONT
+from .command import run
+
+THEIRS = '[project]\nname = "My.Kernels"\nversion = "1"\n'
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """An empty one, in which git looks no further up."""
+    folder = tmp_path / "my-kernels"
+    folder.mkdir()
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    return folder
+
+
+def plan(folder: Path, template: str | None = None, *, force: bool = False) -> init.Plan:
+    return init.plan(init.look(folder), template, force=force)
+
+
+def what(made: init.Plan) -> dict[str, str]:
+    return {file.path: file.what for file in made.files}
+
+
+def text_of(made: init.Plan, path: str) -> str:
+    return next(file.text for file in made.files if file.path == path)
+
+
+def test_an_empty_repository(repository: Path) -> None:
+    before = run("init", "--dry-run", "--json", cwd=repository)
+    assert {path.name for path in repository.iterdir()} == {".git"}
+    done = run("init", "--json", cwd=repository)
+    assert done.returncode == before.returncode == 0, done.stderr
+    found, shown = json.loads(done.stdout), json.loads(before.stdout)
+    assert found["schema"] == "convbench.init/1"
+    assert found | {"dry_run": True} == shown
+    assert found["template"] == "numpy"
+    assert found["by_hand"] == []
+    assert {file["path"]: file["what"] for file in found["files"]} == dict.fromkeys(
+        (
+            "src/my_kernels/__init__.py", "src/my_kernels/convbench.py", "tests/test_convbench.py",
+            "pyproject.toml", "asv.conf.json", "benchmarks/__init__.py", ".gitignore",
+            ".github/workflows/convbench.yml",
+        ),
+        "write",
+    )  # fmt: skip
+    for file in found["files"]:
+        assert (repository / file["path"]).read_text() == file["text"]
+    made = tomllib.loads((repository / "pyproject.toml").read_text())
+    assert made["project"]["entry-points"]["convbench.backends"] == {
+        "my_kernels": "my_kernels.convbench:MyBackend"
+    }
+    project = Project.find(repository / "src")
+    assert (project.root, project.name) == (repository, "my-kernels")
+    assert project.targets == ("my_kernels@cpu", "numpy@cpu")
+    assert Folder.of_config(project.config) == Folder(repository / ".asv" / "results")
+    again = json.loads(run("init", "--json", cwd=repository / "src").stdout)
+    assert {file["what"] for file in again["files"]} == {"keep"}
+    assert again["template"] is None
+
+
+def test_the_front_is_that_of_convbench_but_for_one_line() -> None:
+    def lines(text: str) -> set[str]:
+        return {line for line in text.splitlines() if not line.startswith("#")}
+
+    ours, theirs = lines((FRONT / "__init__.py").read_text()), lines(init.FRONT)
+    assert len(ours - theirs) == len(theirs - ours) == 1
+
+
+def test_what_is_in_the_way_is_named_and_nothing_is_written(repository: Path) -> None:
+    (repository / "pyproject.toml").write_text(THEIRS)
+    (repository / "tests").mkdir()
+    (repository / "tests" / "test_convbench.py").write_text("mine")
+    refused = run("init", cwd=repository)
+    assert refused.returncode == 4
+    assert "what is in the way is tests/test_convbench.py" in refused.stderr
+    assert not (repository / "asv.conf.json").exists()
+    assert (repository / "pyproject.toml").read_text() == THEIRS
+    assert run("init", "--force", cwd=repository).returncode == 0
+    assert "conformance_suite" in (repository / "tests" / "test_convbench.py").read_text()
+    assert (repository / "pyproject.toml").read_text().startswith(THEIRS)
+
+
+def test_a_package_that_is_there_is_taken(repository: Path) -> None:
+    (repository / "pyproject.toml").write_text(THEIRS)
+    (repository / "kernels").mkdir()
+    (repository / "kernels" / "__init__.py").write_text("x = 1\n")
+    made = plan(repository)
+    assert made.seen.package == "kernels"
+    assert "kernels/__init__.py" not in what(made)
+    assert what(made)["kernels/convbench.py"] == "write"
+    assert "from kernels.convbench import MyBackend" in text_of(made, "tests/test_convbench.py")
+    assert 'name = "kernels"' in text_of(made, "kernels/convbench.py")
+    assert '"project": "My.Kernels"' in text_of(made, "asv.conf.json")
+
+
+def test_a_backend_that_is_registered_is_taken(repository: Path) -> None:
+    entry = f'{THEIRS}[project.entry-points."convbench.backends"]\nfast = "a.b:C"\n'
+    (repository / "pyproject.toml").write_text(entry)
+    made = plan(repository, "torch")
+    assert made.targets == ["fast@cpu", "numpy@cpu"]
+    assert not any(path.endswith("/convbench.py") or "test" in path for path in what(made))
+    assert text_of(made, "pyproject.toml").count("entry-points") == 1
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "template"),
+    [
+        ('["numpy>=2"]', "numpy"),
+        ('["torch==2.7", "numpy"]', "torch"),
+        ('["torch", "triton>=3"]', "triton"),
+        ('["Numba"]', "numba"),
+        ('["cupy-cuda12x[ctk]>=14"]', "cupy"),
+        ('["cffi"]', "cffi"),
+    ],
+)
+def test_the_template_is_for_what_it_depends_on(
+    repository: Path, dependencies: str, template: str
+) -> None:
+    (repository / "pyproject.toml").write_text(f"{THEIRS}dependencies = {dependencies}\n")
+    assert plan(repository).template == template
+    assert plan(repository, "cffi").template == "cffi"
+
+
+def test_a_backend_for_a_gpu_is_measured_on_it(repository: Path) -> None:
+    assert plan(repository, "triton").targets == ["my_kernels@gpu:0", "numpy@cpu"]
+    assert "verify --target my_kernels@gpu:0" in text_of(
+        plan(repository, "triton"), "src/my_kernels/convbench.py"
+    )
+
+
+def test_suites_that_are_there_stay(repository: Path) -> None:
+    """asv's configuration is a person's to edit; the front is added to theirs."""
+    perf = repository / "perf"
+    (perf / "suites").mkdir(parents=True)
+    (perf / "asv.conf.json").write_text('{"benchmark_dir": "suites"}  // theirs\n')
+    (perf / "suites" / "__init__.py").write_text("import os")
+    made = plan(repository)
+    assert "perf/asv.conf.json" not in what(made)
+    assert what(made)["perf/suites/__init__.py"] == "extend"
+    assert text_of(made, "perf/suites/__init__.py") == f"import os\n\n{init.FRONT}"
+    assert any('"plugins": [".convbench.asv_plugin"]' in words for words in made.by_hand)
+    assert 'asv = "perf/asv.conf.json"' in text_of(made, "pyproject.toml")
+
+
+def test_another_service_gets_no_workflow(repository: Path) -> None:
+    (repository / ".gitlab-ci.yml").touch()
+    made = plan(repository)
+    assert not any("workflows" in path for path in what(made))
+    assert any("convbench verify" in words for words in made.by_hand)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not TOML", "the text is not TOML"),
+        ("[tool.x]\n", "what registers entry points is elsewhere"),
+        (f'{THEIRS}dynamic = ["entry-points"]\n', "what registers entry points is elsewhere"),
+        (f"{THEIRS}entry-points = {{ x = {{}} }}\n", "Add them by hand:\n\n[project.entry-points."),
+    ],
+)
+def test_what_cannot_be_extended_is_said(repository: Path, text: str, message: str) -> None:
+    (repository / "pyproject.toml").write_text(text)
+    with pytest.raises(InputError) as refusal:
+        plan(repository)
+    assert message in str(refusal.value)
+
+
+def test_poetry_has_a_table_of_its_own(repository: Path) -> None:
+    (repository / "pyproject.toml").write_text('[tool.poetry]\nname = "kernels"\n')
+    made = tomllib.loads(text_of(plan(repository), "pyproject.toml"))
+    assert made["tool"]["poetry"]["plugins"]["convbench.backends"] == {
+        "kernels": "kernels.convbench:MyBackend"
+    }
+
+
+def test_away_from_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(InputError, match="`git init` makes one"):
+        init.look(tmp_path)
+
+
+def test_nothing_is_left_to_fill_in(repository: Path) -> None:
+    for file in plan(repository).files:
+        assert not re.search(r"\b(PROJECT|CONVBENCH|mine)\b", file.text), file.path
