@@ -49,7 +49,7 @@ from convbench.backends.base import Backend, Capabilities, Hole, HoleKind
 from convbench.backends.compute import Computed
 from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.correctness.worker import Task, Worker, applies, built, declared
-from convbench.errors import BackendUnavailable, SpecError, Unavailability
+from convbench.errors import SpecError, Unavailability
 from convbench.machine.failures import explain_at_length
 from convbench.stimulus.arrays import Array, layouts
 from convbench.stimulus.formats import FORMATS, Fill, format_of
@@ -57,7 +57,7 @@ from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.probes import PROBES, SENSITIVE
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolOp, PoolSpec
 from convbench.stimulus.targets import Target, kind_of
-from convbench.words.status import Outcome
+from convbench.words.status import Outcome, Status
 
 EXAMPLES = int(os.environ.get("CONVBENCH_EXAMPLES", "50"))
 """Random pipelines per test and target; ``make fuzz`` asks for 2000."""
@@ -230,7 +230,7 @@ def conformance_suite(
                 target, timeout_s, known, opening=open_class, explaining=explain_at_length
             ) as worker:
                 absence = worker.start()
-                if absence is not None and absence.kind == BackendUnavailable.__name__:
+                if absence is not None and absence.status is Status.SKIPPED:
                     if absence.reason.startswith(Unavailability.NO_DEVICE):
                         absent[target.device] = absence
                     pytest.skip(f"{absence.reason}. {absence.remedy}")

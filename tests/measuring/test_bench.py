@@ -42,19 +42,19 @@ def evidence_of(checkout):
 
 
 def test_results_and_evidence_are_found_wherever_the_configuration_puts_them(tmp_path):
-    made = Checkout(tmp_path, ["no_class"])
+    made = Checkout(tmp_path, ["not_installed"])
     path = made.folder / "asv.conf.json"
     path.write_text(path.read_text().replace(".asv/results", "measured/results"))
     (made.folder / ".gitignore").write_text(".asv\nmeasured\n__pycache__\n")
     made.commit()
-    cells = r"pipeline\.Smoke\..*'(numpy|no_class)@cpu', 'notebook\.pool'"
+    cells = r"pipeline\.Smoke\..*'(numpy|not_installed)@cpu', 'notebook\.pool'"
     assert made.convbench("bench", "--rounds", "2", "--bench", cells).returncode == 0
     done = made.convbench("results", "--json")
     row, absent = json.loads(done.stdout)["rows"]
     assert (row["target"], row["processes"]) == ("numpy@cpu", 2)
     assert row["spread"] is not None
     assert (absent["status"], absent["causes"][0]["status"]) == ("skipped", "skipped")
-    assert "AttributeError" in absent["causes"][0]["reason"]
+    assert "no module named no_such_module" in absent["causes"][0]["reason"]
     assert not (made.folder / ".asv" / "evidence").exists()
 
 
@@ -107,8 +107,8 @@ EXPECTED = {
     "returns_none": (Status.FAILED, "to_numpy returned NoneType"),
     "dies_at_import": (Status.FAILED, "killed by SIGABRT"),
     "not_installed": (Status.SKIPPED, "not installed: there is no module named no_such_module"),
-    "broken_import": (Status.SKIPPED, "`import faulty_library` raised OSError"),
-    "no_class": (Status.SKIPPED, "loading faulty:nothing raised AttributeError"),
+    "broken_import": (Status.FAILED, "`import faulty_library` raised OSError"),
+    "no_class": (Status.FAILED, "loading faulty:nothing raised AttributeError"),
 }
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import pkgutil
+import sys
+from dataclasses import dataclass
 from functools import cache
 
 from convbench.backends.base import Backend
 from convbench.errors import BackendUnavailable, TargetError, Unavailability
+from convbench.machine.failures import place
 from convbench.stimulus.targets import Target
 
 GROUP = "convbench.backends"
@@ -56,10 +59,13 @@ def backend_class(name: str) -> type[Backend]:
     try:
         loaded = entry.load()
     except Exception as error:  # somebody else's module: anything may be raised
+        where = place(error)
         raise BackendUnavailable(
             Unavailability.IMPORT_FAILED,
-            f"loading {entry.value} raised {type(error).__name__}: {error}",
-            f"Reinstall or remove the distribution that registers {name!r}.",
+            f"loading {entry.value} raised {type(error).__name__}: {error}"
+            + (f", at {where}" if where else ""),
+            f"Correct it there; if it is not yours, reinstall or remove {_distribution(entry)},"
+            f" which registers {name!r}.",
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         raise BackendUnavailable(
@@ -68,6 +74,40 @@ def backend_class(name: str) -> type[Backend]:
             f"Correct the entry point {name!r}.",
         )
     return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the code of a backend is from.
+
+    Attributes
+    ----------
+    distribution, version : str
+        Of what has registered it.
+    file : str
+        That has its class.
+    """
+
+    distribution: str
+    version: str
+    file: str
+
+
+def origin(name: str) -> Origin:
+    """Where the class behind a name is from, which is imported.
+
+    Raises
+    ------
+    TargetError, BackendUnavailable
+        As :func:`backend_class`.
+    """
+    entry, module = find_backend(name), sys.modules[backend_class(name).__module__]
+    version = entry.dist.version if entry.dist else ""
+    return Origin(_distribution(entry), version, str(getattr(module, "__file__", "")))
+
+
+def _distribution(entry: importlib.metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "a distribution without a name"
 
 
 def find_class(target: Target) -> type[Backend]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
-from convbench.backends import backend_class, find_backend, registered
+from convbench.backends import Origin, backend_class, find_backend, origin, registered
 from convbench.errors import (
     TargetError,
 )
@@ -30,6 +30,8 @@ class Presence:
     versions : dict of str to str
     absence : Outcome, optional
         Why it cannot be used.
+    origin : Origin, optional
+        Of its class, where that can be imported.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Presence:
     devices: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     absence: Outcome | None = None
+    origin: Origin | None = None
 
     def targets(self) -> list[Target]:
         """Every variant on every device that is present."""
@@ -88,7 +91,8 @@ def _look(name: str, pipe: Questions) -> None:
     try:
         kind = backend_class(name)
         known = kind.capabilities
-        pipe.send({"variants": list(known.variants), "kinds": list(known.devices)})
+        said = {"variants": list(known.variants), "kinds": list(known.devices)}
+        pipe.send(said | {"origin": asdict(origin(name))})
         devices = kind.devices()
         pipe.send({"devices": list(devices), "versions": kind(devices[0]).versions()})
     except Exception as error:  # likewise
@@ -101,13 +105,36 @@ def _seen(name: str, child: Child) -> Presence:
     answer = child.receive(START_TIMEOUT_S)
     if not isinstance(answer, Outcome):
         variants, kinds = _words(answer["variants"]), _words(answer["kinds"])
-        presence = replace(presence, variants=variants, kinds=kinds)
+        known = Origin(**{key: str(answer["origin"][key]) for key in Origin.__slots__})
+        presence = replace(presence, variants=variants, kinds=kinds, origin=known)
         answer = child.receive(START_TIMEOUT_S)
     child.close()
     if isinstance(answer, Outcome):
         return replace(presence, absence=answer)
     versions = {str(name): str(version) for name, version in answer["versions"].items()}
     return replace(presence, devices=_words(answer["devices"]), versions=versions)
+
+
+def origins(names: Iterable[str]) -> dict[str, Origin]:
+    """Where the classes behind names are from, each imported in a process of its own.
+
+    One that cannot be imported is left out.
+    """
+    children = {name: Child(_say_origin, (name,)) for name in names}
+    found = {}
+    for name, child in children.items():
+        answer = child.receive(START_TIMEOUT_S)
+        child.close()
+        if isinstance(answer, dict):
+            found[name] = Origin(**{key: str(answer[key]) for key in Origin.__slots__})
+    return found
+
+
+def _say_origin(name: str, pipe: Questions) -> None:
+    try:
+        pipe.send(asdict(origin(name)))
+    except Exception as error:  # likewise
+        pipe.send(explain(error))
 
 
 def _words(answer: Iterable[object]) -> tuple[str, ...]:

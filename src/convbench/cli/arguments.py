@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -14,6 +14,7 @@ from convbench.words.status import Exit
 from convbench.words.text import clean
 
 if TYPE_CHECKING:
+    from convbench.backends import Origin
     from convbench.comparing.comparison import Demands
     from convbench.machine.project import Project
     from convbench.results.folder import Folder
@@ -151,6 +152,36 @@ def chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
 def chosen_targets(arguments: argparse.Namespace) -> list[str]:
     """Those that were named, or else those that the project asks for; empty for all."""
     return arguments.target or list(here().targets)
+
+
+def installed_copies(project: Project, names: Iterable[str]) -> dict[str, Origin]:
+    """Of backends that the project itself registers, those whose code is not what lies in it.
+
+    What is installed from it without ``--editable`` is a copy of some earlier state, and what is
+    installed from another checkout has never been in it.
+    """
+    from convbench.backends import registered
+    from convbench.backends.survey import origins
+    from convbench.machine.project import normalised
+
+    entries = registered()
+    own = [
+        name
+        for name in dict.fromkeys(names)
+        if name in entries
+        and (dist := entries[name].dist) is not None
+        and normalised(dist.name) == project.name
+    ]
+    found = origins(own)
+    return {name: it for name, it in found.items() if not project.holds(Path(it.file))}
+
+
+def add_require(parser: argparse.ArgumentParser) -> None:
+    """What must not be absent."""
+    parser.add_argument(
+        "--require", action="append", default=[], metavar="TARGET",
+        help="exit with 3 unless this target has a result; repeatable",
+    )  # fmt: skip
 
 
 def _number(kind: Callable[[str], N], least: float, most: float) -> Callable[[str], N]:

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.auditing.claims import Receipt
     from convbench.auditing.show import render
     from convbench.backends.survey import choose_targets
+    from convbench.stimulus.targets import Target
 
     if arguments.self_test:
         return _self_test(arguments)
@@ -93,7 +94,13 @@ def run(arguments: argparse.Namespace) -> int:
         }
 
     show(arguments, "audit", listed, lambda: render(found))
-    return Exit.INTERRUPTED if interrupted else exit_code(found)
+    if interrupted:
+        return Exit.INTERRUPTED
+    named = {Target.parse(name) for name in arguments.target or ()}
+    if absent := [str(target) for target in named if targets[target] is not None]:
+        say(f"nothing was audited of {', '.join(sorted(absent))}, which was named")
+        return exit_code(found) or Exit.NOTHING
+    return exit_code(found)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from convbench.cli.output import EXIT_CODES, say, show
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
                     "devices": list(p.devices),
                     "variants": list(p.variants),
                     "versions": dict(p.versions),
+                    "origin": p.origin and asdict(p.origin),
                     "targets": [str(target) for target in p.targets()],
                     "missing": [
                         {"target": str(t), "reason": a.reason, "remedy": a.remedy}

@@ -9,16 +9,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import add_list, all_workloads, count, here, positive
+from convbench.cli.arguments import (
+    add_list,
+    add_require,
+    all_workloads,
+    count,
+    here,
+    installed_copies,
+    positive,
+)
 from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
 from convbench.machine.git import full_hash, git
 from convbench.stimulus.workloads import TIERS, Workload, select
 from convbench.words.numbers import duration, share
-from convbench.words.status import Exit
+from convbench.words.status import Exit, Status
 
 if TYPE_CHECKING:
     from convbench.auditing.judge import Judge
+    from convbench.machine.project import Project
     from convbench.measuring.bench import Bench, Done
 
 HELP = "measure the working tree with asv's suites, each cell in several fresh processes"
@@ -52,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="do not continue a run that was interrupted"
     )
+    add_require(parser)
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="default: asv.conf.json of the project"
     )
@@ -98,7 +108,12 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"{duration(bench.elapsed_s)}, {share(measured)} of it spent measuring")
     if interrupted:
         return Exit.INTERRUPTED
-    return Exit.WRONG if bench.ledger.problems else exit_code(rows)
+    code = Exit.WRONG if bench.ledger.problems else exit_code(rows)
+    measured_targets = {row.target for row in rows if row.status is Status.OK}
+    if absent := [name for name in arguments.require if name not in measured_targets]:
+        say(f"nothing was measured of {', '.join(absent)}, which --require names")
+        return code or Exit.NOTHING
+    return code
 
 
 def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
@@ -144,12 +159,30 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
             f"left out, since their first parameter is no target: {', '.join(others)}; `asv run`"
             " measures them"
         )
+    _see_whose_code_it_is(project, bench)
     if not bench.cells:
         raise InputError(
             "bench: what was selected is nothing; expected a benchmark that matches. `asv run "
             "--bench just-discover` writes what there is to benchmarks.json."
         )
     return bench
+
+
+def _see_whose_code_it_is(project: Project, bench: Bench) -> None:
+    """Refuse to file under HEAD what it does not hold."""
+    from convbench.backends import find_backend
+    from convbench.stimulus.targets import Target
+
+    for target in project.targets:  # a name that nobody registers is a mistake, and no absence
+        find_backend(Target.parse(target).backend)
+    names = (Target.parse(cell.target).backend for cell in bench.cells)
+    for name, origin in installed_copies(project, names).items():
+        raise InputError(
+            f"bench: the code of {name} is {origin.file}, which is installed and does not lie in "
+            f"{project.root}; expected that of the repository, since results are filed under its "
+            "HEAD. `pip install --editable .` there measures the working tree, and `asv run` builds"
+            " each commit."
+        )
 
 
 def _cells(name: str, chosen: Sequence[Workload]) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convbench.cli.arguments import (
+    add_require,
     add_selection,
     add_target,
     chosen_targets,
     chosen_workloads,
     count,
+    here,
+    installed_copies,
     positive,
     seed,
 )
@@ -20,8 +24,9 @@ from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_
 from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.stimulus.formats import FORMATS, Fill
+from convbench.stimulus.targets import Target
 from convbench.words.numbers import duration
-from convbench.words.status import Exit
+from convbench.words.status import Exit, Status
 
 if TYPE_CHECKING:
     from convbench.correctness.verify import Check
@@ -44,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_selection(parser, default="smoke")
     add_target(parser)
+    add_require(parser)
     parser.add_argument(
         "--dtype", action="append", choices=FORMATS,
         help="repeatable; default: float32 and float64",
@@ -99,9 +105,19 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.junit}: its folder is not there; expected one that exists. Make it first."
         )
     say("looking for backends ...")
+    # None stands for all that are here, to which those that are required are added.
+    required = [*(arguments.target or ()), *arguments.require]
+    targets = choose_targets(chosen_targets(arguments))
+    targets |= choose_targets(arguments.require) if arguments.require else {}
+    copies = installed_copies(here(), (target.backend for target in targets))
+    for name, origin in copies.items():
+        say(
+            f"WARNING: {name} is verified as it is installed, in {origin.file}, and not as it lies"
+            f" in {here().root}; `pip install --editable .` makes both one"
+        )
     plan = Plan(
         workloads,
-        choose_targets(chosen_targets(arguments)),
+        targets,
         arguments.dtype or ["float32", "float64"],
         [Fill(fill) for fill in arguments.fill or Fill],
         arguments.seed,
@@ -124,13 +140,21 @@ def run(arguments: argparse.Namespace) -> int:
             "cells": plan.cells,
             "elapsed_s": elapsed_s,
             "checks": [check.to_dict() for check in checks],
+            "installed_copies": {name: asdict(origin) for name, origin in copies.items()},
         }
 
     show(arguments, "verify", listed, lambda: render(checks))
     if interrupted:
         say(f"interrupted after {len(checks)} of {plan.cells} cells")
     say(duration(elapsed_s))
-    return Exit.INTERRUPTED if interrupted else exit_code(checks, strict=arguments.strict)
+    if interrupted:
+        return Exit.INTERRUPTED
+    code = exit_code(checks, strict=arguments.strict)
+    computed = {check.target for check in checks if check.status is not Status.SKIPPED}
+    if absent := [name for name in required if Target.parse(name) not in computed]:
+        say(f"nothing was computed by {', '.join(dict.fromkeys(absent))}, which was named")
+        return code or Exit.NOTHING
+    return code
 
 
 def _self_test(arguments: argparse.Namespace) -> int:

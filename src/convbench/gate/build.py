@@ -23,9 +23,11 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Self
 
+from convbench.backends import GROUP
 from convbench.errors import InputError
 from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
 from convbench.machine.project import Project
@@ -110,6 +112,8 @@ class Built:
         A name for people and evidence. Where one environment serves two sides, it has one name.
     tree : str
         A digest of what is in ``source``: two sides with the same one are the same code.
+    own : frozenset of str
+        The backends that it registers, whose code therefore is in ``source``.
     """
 
     name: str
@@ -119,6 +123,7 @@ class Built:
     source: Path
     environment: str
     tree: str
+    own: frozenset[str] = frozenset()
 
 
 def build(wanted: Wanted, root: Path, say: Callable[[str], None]) -> Built:
@@ -150,9 +155,10 @@ def build(wanted: Wanted, root: Path, say: Callable[[str], None]) -> Built:
             f"gate: what {cache} is to hold for {wanted} is not there ({error}); expected to read "
             "all of the sources and to write there. Make room, or see to the permissions."
         ) from error
+    source = folder / "src"
     return Built(
-        str(wanted), commit, tree != committed, python, folder / "src", environment, tree
-    )  # fmt: skip
+        str(wanted), commit, tree != committed, python, source, environment, tree, _own(source)
+    )
 
 
 def _find(revision: str, root: Path) -> str:
@@ -332,6 +338,14 @@ def _describe(folder: Path, whose: str) -> None:
     metadata = f"Metadata-Version: 2.1\nName: {declared['name']}\nVersion: {version}\n"
     (described / "METADATA").write_text(metadata, encoding="utf-8")
     (described / "entry_points.txt").write_text(entries, encoding="utf-8")
+
+
+def _own(source: Path) -> frozenset[str]:
+    """The names under which what was described registers backends."""
+    found = Distribution.discover(path=[str(source)])
+    return frozenset(
+        entry.name for each in found for entry in each.entry_points.select(group=GROUP)
+    )
 
 
 def _version(package: Path) -> str:

@@ -250,12 +250,28 @@ class Templates:
         except BaseException:  # Ctrl-C
             child.close()
             raise
+        if not isinstance(opened, Outcome) and (strange := self._strange(side, target, opened)):
+            opened = strange
         if not isinstance(opened, Outcome):
             return child, opened
         child.close()
         if opened.kind == TargetError.__name__:  # it is new, or gone; or nobody has it
             opened = self.unknown[side, target] = replace(opened, status=Status.SKIPPED)
         return opened
+
+    def _strange(self, side: str, target: Target, opened: Any) -> Outcome | None:
+        """Why it is not the side's code that is open, if it is not."""
+        built = self._sides[side]
+        file = Path(str(opened.get("file", "") if isinstance(opened, dict) else ""))
+        if target.backend not in built.own or file.resolve().is_relative_to(built.source.resolve()):
+            return None
+        return Outcome(
+            Status.FAILED,
+            f"its code is {file}, and not that of {built.name} in {built.source}",
+            "Something imports it from there before sys.path is asked, as some editable"
+            " installations do: install it without --editable, or use `asv run`.",
+            "other code",
+        )
 
     def fork(self, side: str, target: Target) -> Child:
         """Fork a process of a side, from a template that has not served this target.

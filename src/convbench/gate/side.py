@@ -65,7 +65,9 @@ class Worker:
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {core})
         self._backend = self._convbench.open_backend(self._convbench.Target.parse(target))
-        return {"versions": dict(self._backend.versions())}
+        module = sys.modules[type(self._backend).__module__]
+        file = str(getattr(module, "__file__", ""))
+        return {"versions": dict(self._backend.versions()), "file": file}
 
     def compute(self, *, thorough: bool, **cell: Any) -> dict[str, Any]:
         """Compute a cell as it is checked: after a run on nan, where the commit can do that."""

@@ -8,10 +8,18 @@ is in :mod:`convbench.machine.catalogue`.
 from __future__ import annotations
 
 import signal
+import sysconfig
 import traceback
 from dataclasses import replace
+from pathlib import Path
 
-from convbench.errors import BackendUnavailable, BrokenContract, ConvbenchError, Unsupported
+from convbench.errors import (
+    BackendUnavailable,
+    BrokenContract,
+    ConvbenchError,
+    Unavailability,
+    Unsupported,
+)
 from convbench.machine import nvidia
 from convbench.machine.catalogue import Advice, Entry, When, of_signal, read_text, words
 from convbench.words.status import Outcome, Status
@@ -43,18 +51,39 @@ def explain(error: BaseException, when: When | None = None) -> Outcome:
     kind = type(error).__name__
     match error:
         case BackendUnavailable():
-            return Outcome(Status.SKIPPED, f"{error.kind}: {error.reason}", error.remedy, kind)
+            # What is there and broken is nobody's absence.
+            broken = error.kind is Unavailability.IMPORT_FAILED
+            status = Status.FAILED if broken else Status.SKIPPED
+            return Outcome(status, f"{error.kind}: {error.reason}", error.remedy, kind)
         case Unsupported():
             return Outcome(Status.SKIPPED, str(error), kind=kind)
         case BrokenContract():
             remedy = "Correct the backend: convbench/backends/base.py states the contract."
             return Outcome(Status.FAILED, str(error), remedy, kind)
     message = _shorten(str(error)) or "no message"
+    if where := place(error):
+        message += f", at {where}"
     if found := read_text(f"{kind}: {error}").wrong:
         entry, (_, advice) = found.entry, found.entry.advice(when or _here["when"])[0]
         reason = f"{advice.cause} ({kind}: {message})"
         return Outcome(Status.FAILED, reason, with_the_card(entry, advice), kind, entry.lost)
     return Outcome(Status.FAILED, f"{kind}: {message}", kind=kind)
+
+
+def place(error: BaseException) -> str:
+    """Where it was raised, as FILE:LINE, in what somebody may be writing; "" if nowhere there.
+
+    That is the innermost line that is not ours, nor of the standard library, nor installed.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    others = [Path(__file__).parents[1], Path(sysconfig.get_path("stdlib"))]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        installed = {"site-packages", "dist-packages"} & {*path.parts}
+        if path.is_file() and not installed and not any(map(path.is_relative_to, others)):
+            return f"{frame.filename}:{frame.lineno}"
+    return ""
 
 
 def explain_at_length(error: Exception) -> Outcome:

@@ -18,6 +18,7 @@ What it says of machines is for who reads results (:mod:`convbench.results.machi
 from __future__ import annotations
 
 import re
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,14 @@ class Project:
                     return cls._of(folder, _read(folder / _PYPROJECT))
         return cls._of(start, {})
 
+    def holds(self, file: Path) -> bool:
+        """Whether a file is the project's own, and no copy that is installed below it."""
+        file = file.resolve()
+        installed = (Path(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
+        return file.is_relative_to(self.root) and not any(
+            file.is_relative_to(place.resolve()) for place in installed
+        )
+
     @classmethod
     def _of(cls, root: Path, made: Mapping[str, Any]) -> Self:
         asked = made.get("tool", {}).get("convbench", {})
@@ -108,12 +117,17 @@ class Project:
             raise InputError(f"{where}: asv is {config!r}; expected a path. Write it in quotes.")
         return cls(
             root,
-            re.sub(r"[-_.]+", "-", name).lower(),
+            normalised(name),
             _words(where, "targets", asked.get("targets", [])),
             tuple(root / path for path in _words(where, "workloads", asked.get("workloads", []))),
             {key: _words(where, f"lists.{key}", names) for key, names in lists.items()},
             root / config,
         )
+
+
+def normalised(name: str) -> str:
+    """The name of a distribution, as package indices compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _words(where: str, key: str, value: object) -> tuple[str, ...]:

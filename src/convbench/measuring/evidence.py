@@ -12,11 +12,12 @@ import os
 import statistics
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from convbench.backends import origin
 from convbench.backends.attest import attest
 from convbench.backends.base import Backend, Run
 from convbench.backends.compute import Computed
@@ -28,6 +29,7 @@ from convbench.measuring.asv_run import asv_mode, location
 from convbench.results.journal import Ledger, append
 from convbench.results.machines import fingerprint
 from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,9 @@ class Writer:
             return
         if not self._told:
             self._tell(launch=place.launch, before=moment(), machine=known_machine())
-        if (versions := facts.pop("versions", None)) is not None:
-            self._tell(versions=versions)
+        for name in ("versions", "origin"):
+            if (known := facts.pop(name, None)) is not None:
+                self._tell(**{name: known})
         if status != "started" and place.round == 0:  # asv's processes have one cell each
             self._tell(after=moment())
         place.append(
@@ -157,6 +160,8 @@ def write(benchmark: str, params: Sequence[str], status: str, **facts: Any) -> N
         found = location()
         writer = Writer(None if found is None else Place(*found, launch=asv_mode() or ""))
         use(writer)
+    if "versions" in facts:  # its backend is open
+        facts["origin"] = asdict(origin(Target.parse(params[0]).backend))
     writer.write(benchmark, params, status, **facts)
 
 
