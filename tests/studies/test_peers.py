@@ -36,7 +36,7 @@ from convbench.stimulus.workloads import find, load, select
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "studies" / "peers.py"
-WORKLOADS = load(ROOT / "benchmarks" / "workloads.toml")
+WORKLOADS = load()
 HOSTILE = "<script>alert('|')</script>\n# [a](javascript:b) `c` @everybody \x1b[31m"
 
 
