@@ -35,10 +35,14 @@ def build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
     block_bytes : int
         How large a workspace may grow, about; at least one output row is always computed at once.
     """
+    return in_float32(lambda weights: _build(xp, pipeline, weights, block_bytes), weights)
+
+
+def in_float32(plan: Callable[[Weights], Run], weights: Weights) -> Run:
+    """Plan with weights of float32 or float64; 16 bits are widened, and the output rounded once."""
     if (dtype := weights.dtype) in {"float32", "float64"}:
-        return _build(xp, pipeline, weights, block_bytes)
-    wide = replace(weights.each(lambda array: array.astype("float32")), dtype="float32")
-    run = _build(xp, pipeline, wide, block_bytes)
+        return plan(weights)
+    run = plan(replace(weights.each(lambda array: array.astype("float32")), dtype="float32"))
     return Run(lambda x: run(x.astype("float32")).astype(dtype), f"{run.algorithm} in float32")
 
 

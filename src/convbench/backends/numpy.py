@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from convbench.backends import array_kernels
+from convbench.backends.array_kernels import in_float32
 from convbench.backends.base import Backend, Capabilities, Run
+from convbench.backends.methods import METHODS, choose
 from convbench.machine.facts import machine_facts
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.spec import PipelineSpec
 
-_BLOCK_BYTES = 1 << 20
-"""About what one core's second-level cache holds."""
-
 
 class NumpyBackend(Backend):
-    """The array-generic kernels on NumPy arrays, with NumPy's BLAS for the products."""
+    """NumPy arrays, with NumPy's BLAS for the products; :mod:`.methods` has the algorithms."""
 
     name = "numpy"
     requires = ("numpy",)
@@ -25,7 +24,15 @@ class NumpyBackend(Backend):
     capabilities = Capabilities(
         devices=("cpu",),
         dtypes=("float64", "float32", "float16", "bfloat16"),
-        variants={"": "im2col, 1x1 and depthwise kernels on NumPy's BLAS"},
+        variants={
+            "": "the fastest of the direct methods, by a rule",
+            **{name: method.what for name, method in METHODS.items()},
+        },
+        holes=tuple(
+            replace(hole, variants=(name,))
+            for name, method in METHODS.items()
+            for hole in method.holes
+        ),
     )
 
     @classmethod
@@ -42,9 +49,10 @@ class NumpyBackend(Backend):
         return array
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Plan the pipeline; see :mod:`convbench.backends.array_kernels`."""
+        """Plan the pipeline by the method of the variant, or by the one that suits it."""
         self.check(pipeline, weights.dtype)
-        return array_kernels.build(np, pipeline, self.place(weights), _BLOCK_BYTES)
+        method = METHODS[self.variant or choose(pipeline)]
+        return in_float32(lambda weights: method.plan(pipeline, weights), self.place(weights))
 
     def versions(self) -> dict[str, str]:
         """NumPy, its BLAS, and the settings of threads."""
