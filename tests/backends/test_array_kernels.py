@@ -54,7 +54,7 @@ def test_the_algorithm_is_named(conv: ConvSpec, algorithm: str) -> None:
 @given(n=st.integers(0, 5), p=st.integers(1, 9), rows=st.integers(-1, 30))
 def test_blocks_cover_every_row_once(n: int, p: int, rows: int) -> None:
     covered = np.zeros((n, p), int)
-    for n0, n1, p0, p1 in array_kernels._blocks(n, p, rows):
+    for n0, n1, p0, p1 in array_kernels.blocks(n, p, rows):
         assert n1 - n0 == 1 or (p0, p1) == (0, p), "a block must be contiguous"
         assert (n1 - n0) * (p1 - p0) <= max(rows, 1)
         covered[n0:n1, p0:p1] += 1

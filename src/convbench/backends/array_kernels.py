@@ -114,8 +114,8 @@ def _im2col(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int)
     )
     line_bytes = q * groups * pipeline.reduction * matrix.itemsize
     fewest = -(-_FEWEST_GEMM_ROWS // q)  # output rows, each of them q rows of the matrix
-    blocks = list(_blocks(n, p, max(fewest, block_bytes // line_bytes)))
-    largest = max(((n1 - n0) * (p1 - p0) for n0, n1, p0, p1 in blocks), default=0)
+    cut = list(blocks(n, p, max(fewest, block_bytes // line_bytes)))
+    largest = max(((n1 - n0) * (p1 - p0) for n0, n1, p0, p1 in cut), default=0)
     workspace = xp.empty(groups * largest * q * pipeline.reduction, weights.dtype)
     bias = None if weights.bias is None else weights.bias.reshape(groups, k // groups)
 
@@ -123,7 +123,7 @@ def _im2col(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int)
         y = xp.empty(pipeline.conv_shape, weights.dtype)
         windows = _window_view(xp, pad(x), pipeline.conv_windows)
         windows = windows.reshape(*windows.shape[:5], groups, depth).transpose(5, 0, 1, 2, 3, 4, 6)
-        for n0, n1, p0, p1 in blocks:
+        for n0, n1, p0, p1 in cut:
             part = windows[:, n0:n1, p0:p1]
             pixels = (n1 - n0) * (p1 - p0) * q
             left = workspace[: part.size].reshape(groups, pixels, pipeline.reduction)
@@ -155,12 +155,12 @@ def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: i
         )
     )
     bias = None if weights.bias is None else weights.bias.reshape(pipeline.c, multiplier)
-    blocks = list(_blocks(n, p, block_bytes // (2 * q * k * taps.itemsize)))
+    cut = list(blocks(n, p, block_bytes // (2 * q * k * taps.itemsize)))
 
     def run(x: Any) -> Any:
         y = xp.empty((n, p, q, pipeline.c, multiplier), weights.dtype)
         padded = pad(x)[..., None]
-        for n0, n1, p0, p1 in blocks:
+        for n0, n1, p0, p1 in cut:
             out = y[n0:n1, p0:p1]
             for r in range(conv.r):
                 for s in range(conv.s):
@@ -190,12 +190,12 @@ def _pool(xp: Any, pipeline: PipelineSpec, pool: PoolSpec, dtype: str, block_byt
         high, wide = (xp.asarray(axis, dtype) for axis in pipeline.pool_divisors)
         divisors = (high[:, None] * wide)[:, :, None]
     width = columns.before + columns.size + columns.after
-    blocks = list(_blocks(n, p, block_bytes // (2 * width * k * xp.dtype(dtype).itemsize)))
+    cut = list(blocks(n, p, block_bytes // (2 * width * k * xp.dtype(dtype).itemsize)))
 
     def run(x: Any) -> Any:
         y = xp.empty(pipeline.output_shape, dtype)
         padded = pad(x)
-        for n0, n1, p0, p1 in blocks:
+        for n0, n1, p0, p1 in cut:
             part = _fold(
                 combine, [padded[n0:n1, _taken(rows, r, p0, p1)] for r in range(rows.taps)]
             )
@@ -228,7 +228,7 @@ _FEWEST_GEMM_ROWS = 256
 """A product with fewer rows spends its time on laying out the filters again for every block."""
 
 
-def _blocks(n: int, p: int, rows: int) -> Iterator[tuple[int, int, int, int]]:
+def blocks(n: int, p: int, rows: int) -> Iterator[tuple[int, int, int, int]]:
     """Cut N images of P output rows into blocks of about `rows`: (n0, n1, p0, p1).
 
     A block is some whole images, or a part of one.

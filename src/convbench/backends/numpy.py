@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from convbench.backends.array_kernels import in_float32
 from convbench.backends.base import Backend, Capabilities, Run
-from convbench.backends.methods import METHODS, choose
+from convbench.backends.methods import METHODS, plan
 from convbench.machine.facts import machine_facts
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.spec import PipelineSpec
@@ -51,8 +52,7 @@ class NumpyBackend(Backend):
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         """Plan the pipeline by the method of the variant, or by the one that suits it."""
         self.check(pipeline, weights.dtype)
-        method = METHODS[self.variant or choose(pipeline)]
-        return in_float32(lambda weights: method.plan(pipeline, weights), self.place(weights))
+        return in_float32(partial(plan, pipeline, method=self.variant), self.place(weights))
 
     def versions(self) -> dict[str, str]:
         """NumPy, its BLAS, and the settings of threads."""

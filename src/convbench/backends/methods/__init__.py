@@ -13,7 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from convbench.backends.base import Hole, Run, Weights
-from convbench.backends.methods import im2col
+from convbench.backends.methods import (
+    cores,
+    gemm,
+    im2col,
+    kn2row,
+    strips,
+    taprows,
+    taps,
+    without_conv,
+)
 from convbench.stimulus.spec import PipelineSpec
 
 
@@ -37,11 +46,47 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
+    "gemm": Method("the input as a matrix, for 1x1 filters", gemm.plan, (gemm.HOLE,)),
     "im2col": Method("windows copied into a matrix, and one product", im2col.plan),
+    "kn2row": Method("one product for each row of taps", kn2row.plan),
+    "strips": Method("windows laid out along the width only", strips.plan, (strips.HOLE,)),
+    "taprows": Method("the matrix of windows turned, for few channels", taprows.plan),
+    "taps": Method("tap by tap, for depthwise convolutions", taps.plan, (taps.HOLE,)),
 }
 """By the name of the variant that forces it."""
 
 
-def choose(pipeline: PipelineSpec) -> str:  # noqa: ARG001
-    """Which method is the fastest for a pipeline, as far as is known."""
-    return "im2col"
+def plan(pipeline: PipelineSpec, weights: Weights, method: str = "") -> Run:
+    """Plan a pipeline by a method; without one, by that which :func:`choose` names.
+
+    Where there is no convolution, there is nothing to choose.
+    """
+    if pipeline.conv is None:
+        return without_conv.plan(pipeline, weights)
+    return METHODS[method or choose(pipeline)].plan(pipeline, weights)
+
+
+def choose(pipeline: PipelineSpec) -> str:
+    """Which method is the fastest for a convolution; ``studies/methods.py`` asks clocks.
+
+    What is a matrix already is multiplied as it is, and what has none is added tap by tap. With one
+    input channel, the runs of im2col are too short to be copied. Otherwise OpenBLAS decides: where
+    it has kernels for small products, the windows are laid out along the width alone, and
+    multiplied at once if they are short enough, or by the row; elsewhere one large product is the
+    best there is.
+    """
+    conv = pipeline.conv
+    assert conv is not None
+    if gemm.suits(pipeline):
+        return "gemm"
+    if taps.suits(pipeline):
+        return "taps"
+    if pipeline.c == 1 and pipeline.reduction <= _FEW_TAPS < conv.k:
+        return "taprows"
+    if not cores.small_products() or conv.groups > _FEW_GROUPS:
+        return "im2col"
+    return "strips" if conv.r > 1 and strips.suits(pipeline) else "kn2row"
+
+
+_FEW_TAPS = 32
+_FEW_GROUPS = 8

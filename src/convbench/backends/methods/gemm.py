@@ -1,0 +1,109 @@
+"""Filters of 1x1, or as large as the image: the input is the matrix, and nothing is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from convbench.backends.base import Array, Hole, Run, Weights
+from convbench.backends.methods import blocks, cores
+from convbench.backends.methods.blocks import Kernel
+from convbench.backends.methods.windows import is_all
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, Shape
+
+_BLOCK_BYTES = 1 << 20
+"""Of pixels and sums at once: about what a core's second-level cache holds."""
+
+_TINY = 1 << 16
+"""Operations below which there is nothing to gain from blocks."""
+
+_FEWEST_LARGE = 256
+"""Pixels in a large product: with fewer it spends its time on packing the filters."""
+
+_FEWEST, _MOST = 12, 256
+"""Pixels in a small product: with fewer it waits for the filters, with more there is no gain."""
+
+
+def suits(pipeline: PipelineSpec) -> bool:
+    """Whether the pixels, or the images, are the rows of a matrix already."""
+    conv = pipeline.conv
+    if conv is None or conv.groups > 1:
+        return False
+    if all(map(is_all, pipeline.conv_windows)):
+        return True
+    padded = any(w.before or w.after for w in pipeline.conv_windows)
+    return conv.window == (1, 1) and not padded
+
+
+HOLE = Hole(
+    "other filters than 1x1 or as large as the image",
+    "their windows overlap, so that the input is not the matrix that they multiply",
+    lambda pipeline, dtype: pipeline.conv is not None and not suits(pipeline),  # noqa: ARG005
+)
+
+
+def plan(pipeline: PipelineSpec, weights: Weights) -> Run:
+    """Plan a pipeline that :func:`suits`."""
+    conv = pipeline.conv
+    assert conv is not None
+    assert weights.filters is not None
+    whole = conv.window != (1, 1)
+    name = "GEMM of images" if whole else "1x1 GEMM"
+    n, p, q, k = shape = pipeline.conv_shape
+    matrix = np.ascontiguousarray(weights.filters.reshape(-1, k))
+    if pipeline.pool is not None or n == 0 or not (whole or conv.stride == (1, 1)):
+        return blocks.plan(pipeline, weights, _kernel(pipeline, matrix), name)
+    if pipeline.flops < _TINY:
+        return Run(_at_once(matrix, weights.bias, shape), name)
+    # All pixels of all images, one below the other.
+    flat = PipelineSpec(1, n * p * q, 1, len(matrix), ConvSpec(k, 1, 1), pipeline.bias)
+    run = blocks.plan(flat, weights, _kernel(flat, matrix), name).function
+    return Run(lambda x: run(x.reshape(flat.input_shape)).reshape(shape), name)
+
+
+def _at_once(matrix: Array, bias: Array | None, shape: Shape) -> Callable[[Array], Array]:
+    """Where the time is that of calling NumPy."""
+    matmul, add, pixels = np.matmul, np.add, (-1, len(matrix))
+
+    def run(x: Array) -> Array:
+        y = matmul(x.reshape(pixels), matrix)
+        if bias is not None:
+            add(y, bias, y)
+        reshaped: Array = y.reshape(shape)
+        return reshaped
+
+    return run
+
+
+def _kernel(pipeline: PipelineSpec, matrix: Array) -> Kernel:
+    depth, k = matrix.shape
+    down, across = pipeline.conv_windows
+    whole = down.taps > 1 or across.taps > 1
+    width = blocks.panel(k)
+    most = min(cores.SMALL // (width * depth), _MOST)
+    small = cores.small_products() and most >= _FEWEST and k >= _FEWEST
+    line_bytes = across.out * (depth + k) * matrix.itemsize
+    lines = max(_BLOCK_BYTES // line_bytes, -(-_FEWEST_LARGE // across.out))
+    panels = np.ascontiguousarray(matrix.reshape(depth, k // width, width).swapaxes(0, 1))
+    panels = panels[:, None]
+    columns = slice(None, (across.out - 1) * across.stride + 1, across.stride)
+
+    def compute(images: Array, a: int, b: int, out: Array) -> None:
+        if whole:
+            left = images.reshape(-1, depth)
+        else:
+            rows = slice(a * down.stride, (b - 1) * down.stride + 1, down.stride)
+            left = images[:, rows, columns].reshape(-1, depth)  # copied if there are strides
+        if not small:
+            np.matmul(left, matrix, out=out.reshape(-1, k))
+            return
+        sums = out.reshape(-1, k)
+        for start, times, size in blocks.cut(len(left), most):
+            part = slice(start, start + times * size)
+            product = sums[part].reshape(times, size, k // width, width)
+            np.matmul(
+                left[part].reshape(times, size, depth), panels, out=product.transpose(2, 0, 1, 3)
+            )
+
+    return Kernel(lambda: compute, lines, own_threads=not small)
