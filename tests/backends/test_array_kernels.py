@@ -1,4 +1,4 @@
-"""The kernels that NumPy and CuPy share, cut into blocks of every size, on NumPy arrays."""
+"""The kernels that CuPy computes with, cut into blocks of every size, on NumPy arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline on any library with NumPy's interface; NumPy and CuPy share it.
+"""The pipeline on any library with NumPy's interface, for CuPy; NumPy has its own :mod:`.methods`.
 
 A plan is made once per pipeline, with the weights laid out and the workspaces allocated; what it
 returns is called again and again. Work is cut into blocks of output rows, so that what one step

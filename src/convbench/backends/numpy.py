@@ -54,6 +54,15 @@ class NumpyBackend(Backend):
         self.check(pipeline, weights.dtype)
         return in_float32(partial(plan, pipeline, method=self.variant), self.place(weights))
 
+    def place(self, weights: Weights) -> Weights:
+        """Copy no filters that are as they should be: a plan packs them, and holds them once."""
+        filters, bias = weights.filters, weights.bias
+        if filters is not None:
+            filters = np.asarray(filters, filters.dtype.newbyteorder("="), order="C")
+        return replace(
+            weights, filters=filters, bias=None if bias is None else self.to_device(bias)
+        )
+
     def versions(self) -> dict[str, str]:
         """NumPy, its BLAS, and the settings of threads."""
         config: Any = np.show_config(mode="dicts")

@@ -186,6 +186,23 @@ def test_an_infinite_bias_after_a_max_pool() -> None:
         np.testing.assert_array_equal(y.ravel(), [np.nan, 5])
 
 
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [(n, method) for n in PROBES for method in CHOICES if not refused(PROBES[n], method)],
+)
+def test_a_plan_keeps_nothing_of_the_weights_it_was_given(name: str, method: str) -> None:
+    for small in (True, False):
+        inputs = make_inputs(PROBES[name], "float32", Fill.INTEGERS, 0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cores, "small_products", lambda small=small: small)
+            run = NumpyBackend("cpu", method).build(PROBES[name], inputs.weights)
+        before = run(inputs.x)
+        for array in (inputs.weights.filters, inputs.weights.bias):
+            if array is not None:
+                array[...] = 77
+        np.testing.assert_array_equal(run(inputs.x), before)
+
+
 # -- threads and memory ----------------------------------------------------------------------------
 
 

@@ -2,7 +2,8 @@
 
 Every module has ``plan(pipeline, weights) -> Run``. All that does not depend on the input is done
 there: weights are packed, shapes worked out, workspaces allocated. Weights are float32 or float64,
-in native byte order and C order. What a method cannot compute is declared by a hole.
+in native byte order and C order. The filters are somebody else's and may change after that, so that
+a method keeps none of them but what it has packed. What it cannot compute is declared by a hole.
 
 A method is added by a module and a line in :data:`METHODS`.
 """

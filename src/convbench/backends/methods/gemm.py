@@ -8,7 +8,7 @@ import numpy as np
 
 from convbench.backends.base import Array, Hole, Run, Weights
 from convbench.backends.methods import blocks, cores
-from convbench.backends.methods.blocks import Kernel
+from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.backends.methods.windows import is_all
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, Shape
 
@@ -51,14 +51,14 @@ def plan(pipeline: PipelineSpec, weights: Weights) -> Run:
     whole = conv.window != (1, 1)
     name = "GEMM of images" if whole else "1x1 GEMM"
     n, p, q, k = shape = pipeline.conv_shape
-    matrix = np.ascontiguousarray(weights.filters.reshape(-1, k))
+    matrix = weights.filters.reshape(-1, k)
     if pipeline.pool is not None or n == 0 or not (whole or conv.stride == (1, 1)):
-        return blocks.plan(pipeline, weights, _kernel(pipeline, matrix), name)
+        return blocks.plan(pipeline, weights, _kernel(pipeline, matrix, weights.bias), name)
     if pipeline.flops < _TINY:
-        return Run(_at_once(matrix, weights.bias, shape), name)
+        return Run(_at_once(matrix.copy(), weights.bias, shape), name)
     # All pixels of all images, one below the other.
     flat = PipelineSpec(1, n * p * q, 1, len(matrix), ConvSpec(k, 1, 1), pipeline.bias)
-    run = blocks.plan(flat, weights, _kernel(flat, matrix), name).function
+    run = blocks.plan(flat, weights, _kernel(flat, matrix, weights.bias), name).function
     return Run(lambda x: run(x.reshape(flat.input_shape)).reshape(shape), name)
 
 
@@ -76,34 +76,52 @@ def _at_once(matrix: Array, bias: Array | None, shape: Shape) -> Callable[[Array
     return run
 
 
-def _kernel(pipeline: PipelineSpec, matrix: Array) -> Kernel:
+def _kernel(pipeline: PipelineSpec, matrix: Array, bias: Array | None) -> Kernel:
     depth, k = matrix.shape
     down, across = pipeline.conv_windows
     whole = down.taps > 1 or across.taps > 1
     width = blocks.panel(k)
-    most = min(cores.SMALL // (width * depth), _MOST)
+    most = min(cores.SMALL // (width * (depth + 1)), _MOST)
     small = cores.small_products() and most >= _FEWEST and k >= _FEWEST
     line_bytes = across.out * (depth + k) * matrix.itemsize
     lines = max(_BLOCK_BYTES // line_bytes, -(-_FEWEST_LARGE // across.out))
-    panels = np.ascontiguousarray(matrix.reshape(depth, k // width, width).swapaxes(0, 1))
-    panels = panels[:, None]
+    # The bias is a column of ones more where that means to copy less than a pass over the sums.
+    biased = False
+    if small and bias is not None and depth < k:
+        matrix, biased = np.vstack([matrix, bias]), True
+    wide = len(matrix)
+    panels = matrix.reshape(wide, k // width, width).swapaxes(0, 1)[:, None] if small else matrix
+    panels = np.array(panels, order="C")
     columns = slice(None, (across.out - 1) * across.stride + 1, across.stride)
 
-    def compute(images: Array, a: int, b: int, out: Array) -> None:
-        if whole:
-            left = images.reshape(-1, depth)
-        else:
-            rows = slice(a * down.stride, (b - 1) * down.stride + 1, down.stride)
-            left = images[:, rows, columns].reshape(-1, depth)  # copied if there are strides
+    def multiply(left: Array, sums: Array) -> None:
         if not small:
-            np.matmul(left, matrix, out=out.reshape(-1, k))
+            np.matmul(left, panels, out=sums)
             return
-        sums = out.reshape(-1, k)
         for start, times, size in blocks.cut(len(left), most):
             part = slice(start, start + times * size)
             product = sums[part].reshape(times, size, k // width, width)
             np.matmul(
-                left[part].reshape(times, size, depth), panels, out=product.transpose(2, 0, 1, 3)
+                left[part].reshape(times, size, wide), panels, out=product.transpose(2, 0, 1, 3)
             )
 
-    return Kernel(lambda: compute, lines, own_threads=not small)
+    def make() -> Compute:
+        workspace = np.ones((lines * across.out if biased else 0, wide), panels.dtype)
+
+        def compute(images: Array, a: int, b: int, out: Array) -> None:
+            sums = out.reshape(-1, k)
+            if whole:
+                pixels = images.reshape(-1, 1, 1, depth)
+            else:
+                rows = slice(a * down.stride, (b - 1) * down.stride + 1, down.stride)
+                pixels = images[:, rows, columns]
+            if biased:
+                left = workspace[: len(sums)]
+                left[:, :depth].reshape(pixels.shape)[...] = pixels
+            else:
+                left = pixels.reshape(-1, depth)  # copied if there are strides
+            multiply(left, sums)
+
+        return compute
+
+    return Kernel(make, lines, own_threads=not small, biased=biased)

@@ -42,7 +42,7 @@ def _kernel(pipeline: PipelineSpec, weights: Weights) -> Kernel:
     down, across = pipeline.conv_windows
     each = k // groups
     matrix = weights.filters.reshape(reduction, groups, each).swapaxes(0, 1)
-    matrix = np.ascontiguousarray(matrix)
+    matrix = np.array(matrix, order="C")
     line_bytes = q * groups * reduction * matrix.itemsize
     size = max(-(-_FEWEST_ROWS // q), _BLOCK_BYTES // line_bytes)  # output rows in the matrix
     size = min(size, max(n, 1) * p)

@@ -53,8 +53,8 @@ def _kernel(pipeline: PipelineSpec, filters: Array, _: Array | None) -> Kernel:
     r, s, c, k = filters.shape
     windows = down, across = pipeline.conv_windows
     depth, width = r * s * c, blocks.panel(k)
-    panels = np.ascontiguousarray(filters.reshape(depth, k // width, width).swapaxes(0, 1))
-    panels = panels[:, None, None]
+    panels = filters.reshape(depth, k // width, width).swapaxes(0, 1)
+    panels = np.array(panels[:, None, None], order="C")
     most = min(max(1, cores.SMALL // (width * depth)), _MOST)
     rows = min(_ROWS, down.out)
     line_bytes = ((rows - 1) * down.stride + r) * s * c * filters.itemsize
