@@ -57,6 +57,11 @@ METHODS: dict[str, Method] = {
 """By the name of the variant that forces it."""
 
 
+_FEW_CHANNELS, _FEW_TAPS = 4, 32
+_FEW_GROUPS = 8
+"""With more, the products of a group are too few for calls of their own."""
+
+
 def plan(pipeline: PipelineSpec, weights: Weights, method: str = "") -> Run:
     """Plan a pipeline by a method; without one, by that which :func:`choose` names.
 
@@ -70,8 +75,8 @@ def plan(pipeline: PipelineSpec, weights: Weights, method: str = "") -> Run:
 def choose(pipeline: PipelineSpec) -> str:
     """Which method is the fastest for a convolution; ``studies/methods.py`` asks clocks.
 
-    What is a matrix already is multiplied as it is, and what has none is added tap by tap. With one
-    input channel, the runs of im2col are too short to be copied. Otherwise OpenBLAS decides: where
+    What is a matrix already is multiplied as it is, and what has none is added tap by tap. With few
+    input channels, the runs of im2col are too short to be copied. Otherwise OpenBLAS decides: where
     it has kernels for small products, the windows are laid out along the width alone, and
     multiplied at once if they are short enough, or by the row; elsewhere one large product is the
     best there is.
@@ -82,12 +87,8 @@ def choose(pipeline: PipelineSpec) -> str:
         return "gemm"
     if taps.suits(pipeline):
         return "taps"
-    if pipeline.c == 1 and pipeline.reduction <= _FEW_TAPS < conv.k:
+    if pipeline.c <= _FEW_CHANNELS and pipeline.reduction <= _FEW_TAPS and conv.groups == 1:
         return "taprows"
     if not cores.small_products() or conv.groups > _FEW_GROUPS:
         return "im2col"
     return "strips" if conv.r > 1 and strips.suits(pipeline) else "kn2row"
-
-
-_FEW_TAPS = 32
-_FEW_GROUPS = 8

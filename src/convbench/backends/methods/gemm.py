@@ -1,4 +1,8 @@
-"""Filters of 1x1, or as large as the image: the input is the matrix, and nothing is copied."""
+"""Filters of 1x1, or as large as the image: the input is the matrix.
+
+Small products read each pixel once for every panel of output channels, so that a block of pixels is
+copied to where it stays in cache, and a column of ones beside it adds the bias.
+"""
 
 from __future__ import annotations
 
@@ -85,9 +89,8 @@ def _kernel(pipeline: PipelineSpec, matrix: Array, bias: Array | None) -> Kernel
     small = cores.small_products() and most >= _FEWEST and k >= _FEWEST
     line_bytes = across.out * (depth + k) * matrix.itemsize
     lines = max(_BLOCK_BYTES // line_bytes, -(-_FEWEST_LARGE // across.out))
-    # The bias is a column of ones more where that means to copy less than a pass over the sums.
     biased = False
-    if small and bias is not None and depth < k:
+    if small and bias is not None:
         matrix, biased = np.vstack([matrix, bias]), True
     wide = len(matrix)
     panels = matrix.reshape(wide, k // width, width).swapaxes(0, 1)[:, None] if small else matrix
@@ -106,7 +109,7 @@ def _kernel(pipeline: PipelineSpec, matrix: Array, bias: Array | None) -> Kernel
             )
 
     def make() -> Compute:
-        workspace = np.ones((lines * across.out if biased else 0, wide), panels.dtype)
+        workspace = np.ones((lines * across.out if small else 0, wide), panels.dtype)
 
         def compute(images: Array, a: int, b: int, out: Array) -> None:
             sums = out.reshape(-1, k)
@@ -115,7 +118,7 @@ def _kernel(pipeline: PipelineSpec, matrix: Array, bias: Array | None) -> Kernel
             else:
                 rows = slice(a * down.stride, (b - 1) * down.stride + 1, down.stride)
                 pixels = images[:, rows, columns]
-            if biased:
+            if small:
                 left = workspace[: len(sums)]
                 left[:, :depth].reshape(pixels.shape)[...] = pixels
             else:
