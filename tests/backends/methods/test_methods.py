@@ -113,7 +113,7 @@ SIZES = {
     blocks: {"_SUMS": (0, 1 << 18), "_WORTH_A_THREAD": (-1, 1 << 21), "_LONG": (1, 7, 2048)},
     gemm: {"_TINY": (0, 1 << 16), "_BLOCK_BYTES": (0, 300), "_FEWEST": (0, 12), "_MOST": (1, 9)},
     im2col: {"_BLOCK_BYTES": (0, 500, 1 << 20), "_PADDED_ROWS": (1, 32), "_FEWEST_ROWS": (1, 20)},
-    kn2row: {"_BLOCK_BYTES": (0, 500, 1 << 20), "_MOST": (1, 256)},
+    kn2row: {"_BLOCK_BYTES": (0, 500, 1 << 20), "_FEWEST": (0,), "_MOST": (1, 256)},
     strips: {"_STRIP_BYTES": (0, 500, 1 << 20), "_ROWS": (1, 3), "_FEWEST": (0,), "_MOST": (1, 5)},
     taprows: {"_BLOCK_BYTES": (0, 500, 1 << 20)},
     taps: {"_BLOCK_BYTES": (0, 500), "_TAPS_BYTES": (0, 200), "_MOST_ROWS": (1, 14)},

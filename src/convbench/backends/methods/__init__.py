@@ -91,4 +91,6 @@ def choose(pipeline: PipelineSpec) -> str:
         return "taprows"
     if not cores.small_products() or conv.groups > _FEW_GROUPS:
         return "im2col"
-    return "strips" if conv.r > 1 and strips.suits(pipeline) else "kn2row"
+    if conv.r > 1 and strips.suits(pipeline):
+        return "strips"
+    return "kn2row" if kn2row.suits(pipeline) else "im2col"

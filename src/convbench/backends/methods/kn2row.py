@@ -20,12 +20,21 @@ from convbench.stimulus.spec import PipelineSpec
 _BLOCK_BYTES = 1 << 21
 """Of windows and sums at once. With fewer rows, large filters are read too often."""
 
-_MOST = 256
+_FEWEST, _MOST = 4, 256
+"""Pixels in a product: with fewer it waits for the filters, and with more there is no gain."""
 
 
 def plan(pipeline: PipelineSpec, weights: Weights) -> Run:
     """Plan a pipeline with a convolution."""
     return blocks.plan(pipeline, weights, blocks.in_groups(pipeline, weights, _kernel), "kn2row")
+
+
+def suits(pipeline: PipelineSpec) -> bool:
+    """Whether a row of taps fits into a small product of enough pixels."""
+    conv = pipeline.conv
+    assert conv is not None
+    width = blocks.panel(conv.k // conv.groups)
+    return cores.SMALL // (width * conv.s * (pipeline.c // conv.groups)) >= _FEWEST
 
 
 def _kernel(pipeline: PipelineSpec, filters: Array, _: Array | None) -> Kernel:
@@ -86,4 +95,4 @@ def _kernel(pipeline: PipelineSpec, filters: Array, _: Array | None) -> Kernel:
 
         return compute
 
-    return Kernel(make, rows)
+    return Kernel(make, rows, own_threads=not cores.small_products())

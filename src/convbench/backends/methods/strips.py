@@ -87,7 +87,7 @@ def _kernel(pipeline: PipelineSpec, filters: Array, _: Array | None) -> Kernel:
 
         return compute
 
-    return Kernel(make, rows)
+    return Kernel(make, rows, own_threads=not cores.small_products())
 
 
 def _fill(strips: Array, image: Array, windows: Windows, block: tuple[int, int], q0: int) -> None:
