@@ -24,31 +24,43 @@ from convbench.machine import facts
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-SOURCE = Path("src", "convbench", "backends", "array_kernels.py")
+SOURCES = Path("src", "convbench", "backends")
 BENCH = r"(pipeline|accuracy)\.Smoke\..*'numpy@cpu'"
 
+_PLANNED = (
+    "        return in_float32(partial(plan, pipeline, method=self.variant), self.place(weights))"
+)
 CHANGES = (
-    ("Say what a step is (no change)", "Step = ", "# One stage of a pipeline.\nStep = "),
+    (
+        "Say what a block is (no change)",
+        "methods/blocks.py",
+        "_Block = tuple",
+        "# A part of the output.\n_Block = tuple",
+    ),
     (
         "Compute three calls of ten twice (30 % slower)",
-        "    first, second = functions\n    return Run(lambda x: second(first(x)),",
-        "    first, second = functions\n    return Run(_often_twice(lambda x: second(first(x))),",
+        "numpy.py",
+        _PLANNED,
+        _PLANNED.replace("return", "made =")
+        + "\n        return Run(_often_twice(made.function), made.algorithm)",
     ),
     (
-        "Take the left padding from the rows (wrong)",
-        "columns.before : columns.before + w]",
-        "rows.before : rows.before + w]",
+        "Turn the filters by a column (wrong)",
+        "numpy.py",
+        "        if filters is not None:\n",
+        "        if filters is not None:\n            filters = np.roll(filters, 1, axis=1)\n",
     ),
     (
-        "Leave out the last quarter of every window (faster, and wrong)",
-        "            xp.matmul(left, matrix, out=out.swapaxes(0, 1))",
-        "            most = pipeline.reduction * 3 // 4\n"
-        "            xp.matmul(left[..., :most], matrix[:, :most], out=out.swapaxes(0, 1))",
+        "Leave out the last quarter of every block (faster, and wrong)",
+        "methods/blocks.py",
+        "                self._compute(images, a, b, out)",
+        "                b -= (b - a) // 4\n"
+        "                self._compute(images, a, b, out[:, : b - a])",
     ),
 )
 _TWICE = """
 
-def _often_twice(run: Step) -> Step:
+def _often_twice(run: Any) -> Any:
     calls = iter(range(1 << 62))
 
     def slower(x: Any) -> Any:
@@ -68,16 +80,14 @@ def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def plant(folder: Path) -> list[str]:
     """Make the commits, each on top of the first alone: their hashes, the first one's too."""
     commits = [call(folder, "git", "rev-parse", "HEAD").stdout.strip()]
-    path = folder / SOURCE
-    right = path.read_text()
-    for subject, before, after in CHANGES:
+    for subject, name, before, after in CHANGES:
+        call(folder, "git", "checkout", "--quiet", commits[0], "--", ".")
+        path = folder / SOURCES / name
+        right = path.read_text()
         if before not in right:
-            sys.exit(f"{SOURCE} has no {before!r} any more: mend CHANGES in {__file__}")
+            sys.exit(f"{name} has no {before!r} any more: mend CHANGES in {__file__}")
         text = right.replace(before, after)
         if "_often_twice" in text:
-            text = text.replace(
-                "return Run(functions[0],", "return Run(_often_twice(functions[0]),"
-            )
             text += _TWICE
         path.write_text(text)
         call(folder, "git", *IDENTITY, "commit", "--quiet", "-am", subject)
