@@ -25,7 +25,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,6 @@ from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.workloads import load, select
-
-WORKLOADS = Path(__file__).parents[1] / "benchmarks" / "workloads.toml"
 
 BEFORE, RULE = "before", "rule"
 BLOCK_BYTES = 1 << 20
@@ -84,7 +81,7 @@ def in_process(core: str | None, arguments: argparse.Namespace) -> dict[str, Any
 def measured(tier: str, seconds: float) -> dict[str, Any]:
     """For each layer its kind, what the rule takes, and the median time of every method."""
     found = {}
-    for row in select(load(WORKLOADS), tier):
+    for row in select(load(), tier):
         pipeline = row.pipeline
         inputs = make_inputs(pipeline, "float32", Fill.NORMAL, 0)
         runs = {BEFORE: array_kernels.build(np, pipeline, inputs.weights, BLOCK_BYTES)}

@@ -6,7 +6,6 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ from convbench.stimulus.probes import PROBES, SENSITIVE
 from convbench.stimulus.workloads import load, select
 from convbench.testing import pipelines
 
-ROWS = load(Path(__file__).parents[3] / "benchmarks" / "workloads.toml")
+ROWS = load()
 CHOICES = ("", *METHODS)
 
 MIDDLE = {
