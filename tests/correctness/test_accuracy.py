@@ -127,6 +127,16 @@ def test_the_bound_grows_with_the_root_of_the_reduction() -> None:
     assert bound(100) == pytest.approx(21)
 
 
+def test_a_maximum_near_zero_keeps_the_bound_of_its_sums() -> None:
+    # 1 - 1 is nothing, and yet a sum of two products of magnitude 1.
+    terms = Weights("float32", np.array([1, -1], "f4").reshape(1, 1, 2, 1))
+    inputs = Inputs(np.ones((1, 1, 1, 2), "f4"), terms)
+    alone = PipelineSpec(1, 1, 1, 2, ConvSpec(1, 1, 1))
+    pooled = PipelineSpec(1, 1, 1, 2, ConvSpec(1, 1, 1), pool=PoolSpec("max", 1))
+    bound = refer(pooled, inputs).bound.item()
+    assert bound == refer(alone, inputs).bound.item() > 2.0**-22
+
+
 def test_integers_leave_no_room() -> None:
     inputs = make_inputs(PIPELINE, "float32", Fill.INTEGERS, 0)
     assert is_exact(PIPELINE, "float32", Fill.INTEGERS)

@@ -220,7 +220,7 @@ def refer(
                 y = oracle.max_pool(pipeline, y, positions)
                 bound = oracle.max_pool(pipeline, bound, positions)
                 if not strict:
-                    bound = np.where(np.abs(y) < slack, slack, bound)
+                    bound = np.where(np.abs(y) < slack, np.maximum(bound, slack), bound)
             else:
                 taps = math.prod(pipeline.pool.window)
                 magnitude = oracle.avg_pool(pipeline, np.abs(y), positions)
