@@ -165,23 +165,34 @@ def test_a_hole_of_a_variant_that_is_gone_is_seen(judged) -> None:
 
 
 LOOSE = """
-class Mine(NumpyBackend):
-    name = "{name}"
+class Loose(NumpyBackend):
+    name = "loose"
 
     def build(self, pipeline, weights):
-        return replace(super().build(pipeline, weights), accumulation="{sums}")
+        return replace(super().build(pipeline, weights), accumulation="bfloat16")
 
 
-Test{title} = conformance_suite(Mine, variants=("",))
+class Direct(NumpyBackend):
+    name = "direct"
+
+    def build(self, pipeline, weights):
+        conv, run = pipeline.conv, super().build(pipeline, weights)
+        if conv and (conv.window, conv.groups, conv.stride, conv.dilation) == (
+            (3, 3), 1, (1, 1), (1, 1)
+        ):
+            return replace(run, scheme="winograd F(2x2,3x3)")
+        return run
+
+
+TestLoose = conformance_suite(Loose, variants=[""])
+TestDirect = conformance_suite(Direct, variants=[""])
 """
 
 
 def test_sums_that_are_declared_and_not_needed_are_stale(tmp_path: Path) -> None:
-    module = LOOSE.format(name="loose", sums="bfloat16", title="Loose")
-    outcomes = run_suite(tmp_path, module, "declared_sums")
-    assert only(outcomes, "test_declared_sums") == ["failure"]
-    (message,) = (text for _, text in outcomes.values())
-    assert "stale: its sums" in message
+    outcomes = run_suite(tmp_path, LOOSE, "declared_sums")
+    assert only(outcomes, "test_declared_sums") == ["failure"] * 2
+    assert all("stale: its sums" in text for _, text in outcomes.values())
 
 
 # Each is wrong where there is a pool, and right elsewhere.
@@ -207,12 +218,10 @@ def blind():
 
 class Honest(NumpyBackend):
     name = "honest"
-    capabilities = replace(NumpyBackend.capabilities, variants={"": ""}, holes=())
+    capabilities = replace(NumpyBackend.capabilities, variants={"": "the default"}, holes=())
 
 
-class Crooked(NumpyBackend):
-    capabilities = Honest.capabilities
-
+class Crooked(Honest):
     def build(self, pipeline, weights):
         run = super().build(pipeline, weights)
         return run if pipeline.pool is None else self.faulty(run)

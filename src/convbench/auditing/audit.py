@@ -217,6 +217,7 @@ class Auditor:
             float(claim["hot_s"]),
             float(claim["mean_s"]),
             accumulation=built["accumulation"] and str(built["accumulation"]),
+            scheme=built["scheme"] and str(built["scheme"]),
         )
         envelope = _envelope(claim, watched)
         memory = _memory(built["peak_bytes"], before_build, child.look(), target)

@@ -59,6 +59,7 @@ def _stand_by(
         {
             "algorithm": run.algorithm,
             "accumulation": run.accumulation,
+            "scheme": run.scheme,
             "peak_bytes": None if meter is None else meter(),
         }
     )

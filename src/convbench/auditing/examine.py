@@ -106,8 +106,8 @@ class Subject:
         "cpu", "gpu:0".
     hot_s, mean_s : float
         What is claimed: the median and the mean of the samples.
-    accumulation : str, optional
-        What the run declares its sums to be kept in.
+    accumulation, scheme : str, optional
+        What the run declares its sums to be kept in, and how it saves multiplications.
     """
 
     pipeline: PipelineSpec
@@ -116,6 +116,7 @@ class Subject:
     hot_s: float
     mean_s: float
     accumulation: str | None = None
+    scheme: str | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.hot_s < math.inf and 0 < self.mean_s < math.inf):
@@ -379,7 +380,7 @@ class Examination:
             first, second, third = np.unique(drawn, axis=1)  # a small output has fewer
             positions = first, second, third
         inputs = Inputs(x, subject.weights)
-        expected = refer_for(subject.pipeline, inputs, Fill.NORMAL, None, positions)
+        expected = refer_for(subject.pipeline, inputs, Fill.NORMAL, None, positions, subject.scheme)
         try:
             found = accuracy_of(y, expected)
         except ArrayError as error:
@@ -390,6 +391,8 @@ class Examination:
     def _error(self) -> Claim:
         worst = self._worst
         said = f"{self._verified} of {len(self._outputs)} outputs of calls on fresh numbers"
+        if self.subject.scheme:
+            said += f", by the bound of {self.subject.scheme}, which it declares"
         declared = self.subject.accumulation
         usual = format_of(self.subject.weights.dtype).accumulation
         if worst.ok:

@@ -154,10 +154,11 @@ class Judge:
             pipeline, inputs = self._meant(cell, claim)
             output = exactly_an_array(computed["output"])
             accumulation = computed["accumulation"] and str(computed["accumulation"])
+            scheme = computed.get("scheme") and str(computed["scheme"])
             storage = FORMATS[inputs.weights.dtype].storage
             if output.dtype.name != storage:
                 return {"value": WORST, "worst": f"the dtype is {output.dtype}; expected {storage}"}
-            expected = refer(pipeline, inputs, accumulation=accumulation)
+            expected = refer(pipeline, inputs, accumulation=accumulation, scheme=scheme)
             found = accuracy_of(output, expected)
         except (ConvbenchError, *UNREADABLE) as error:
             return {"value": WORST, "worst": str(error)}
@@ -187,6 +188,7 @@ class Judge:
             float(claim["hot_s"]),
             float(claim["mean_s"]),
             claim["accumulation"] and str(claim["accumulation"]),
+            claim.get("scheme") and str(claim["scheme"]),  # commits from before it have none
         )
 
 

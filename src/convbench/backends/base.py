@@ -59,11 +59,16 @@ class Run:
     accumulation : str, optional
         The format in which products are added, if it is not the usual one of the dtype
         (:attr:`convbench.stimulus.formats.Format.accumulation`). The error bound follows it.
+    scheme : str, optional
+        What saves multiplications, if they are not those of the definition: a name in
+        :data:`convbench.correctness.schemes.SCHEMES`, as in "winograd F(4x4,3x3)". The error bound
+        is that of the scheme.
     """
 
     function: Callable[[DeviceArray], DeviceArray]
     algorithm: str
     accumulation: str | None = None
+    scheme: str | None = None
 
     def __call__(self, x: DeviceArray) -> DeviceArray:
         """Compute once."""

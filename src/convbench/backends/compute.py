@@ -227,7 +227,7 @@ class Computed:
     Attributes
     ----------
     output : array of shape (N, P, Q, K)
-    algorithm, accumulation : str
+    algorithm, accumulation, scheme : str
         As :class:`Run` says.
     deviation : str
         Why the backend declares that it differs from the definition here; empty if it does not.
@@ -240,6 +240,7 @@ class Computed:
     accumulation: str | None = None
     deviation: str = ""
     second: Array | None = None
+    scheme: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values and the array, as they cross from a process."""
@@ -313,7 +314,8 @@ def _computed(backend: Backend, run: Run, output: DeviceArray) -> Computed:
     backend.synchronize()
     array = backend.to_numpy(output)
     note_success()
-    return Computed(exactly_an_array(array), run.algorithm, run.accumulation)
+    output = exactly_an_array(array)
+    return Computed(output, run.algorithm, run.accumulation, scheme=run.scheme)
 
 
 def _check(

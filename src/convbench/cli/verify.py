@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strict",
         action="store_true",
         help="leave with 2 if anything is right only by what a backend declares of itself: a"
-        " deviation, or sums in another format",
+        " deviation, or sums in another format or of a scheme like Winograd's",
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="also write JUnit XML, for CI")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")

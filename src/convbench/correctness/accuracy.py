@@ -21,6 +21,9 @@ infinity is what is right.
 
 With integers whose partial sums are all exact (:func:`convbench.stimulus.inputs.exact_magnitude`)
 the bound is zero: every direct method must agree bit for bit.
+
+A scheme that saves multiplications has another sum than S, and other numbers are exact in it: see
+:mod:`convbench.correctness.schemes`.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from numpy.typing import NDArray
 from convbench.correctness import oracle
 from convbench.correctness.oracle import Float64
 from convbench.correctness.sample import Positions
+from convbench.correctness.schemes import scheme_of
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
 from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
@@ -160,9 +164,13 @@ def relative_bound(
     fmt: Format, accumulation: str, terms: int, stores: int, confidence: float = LAMBDA
 ) -> float:
     """How far a sum of products may be off, over S: see the head of this module."""
-    u_in = 2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0
     added = confidence * math.sqrt(terms) * FORMATS[accumulation].unit_roundoff
-    return 2 * u_in + added + stores * fmt.unit_roundoff
+    return 2 * _factor_roundoff(fmt) + added + stores * fmt.unit_roundoff
+
+
+def _factor_roundoff(fmt: Format) -> float:
+    """Unit roundoff of the factors, if they are rounded before they are multiplied; else 0."""
+    return 2.0**-fmt.factor_digits if fmt.factor_digits < fmt.digits else 0.0
 
 
 def refer(
@@ -174,6 +182,7 @@ def refer(
     accumulation: str | None = None,
     positions: Positions | None = None,
     confidence: float = LAMBDA,
+    scheme: str | None = None,
 ) -> Reference:
     """Compute the oracle's output and the bound of every element.
 
@@ -189,7 +198,15 @@ def refer(
         Only these elements; see :func:`sample`.
     confidence : float
         The factor lambda before the root of n.
+    scheme : str, optional
+        A name in :data:`.schemes.SCHEMES`, where the products are not those of the definition.
+
+    Raises
+    ------
+    ArrayError
+        If there is no such scheme, or it does not compute such a pipeline.
     """
+    known = None if scheme is None else scheme_of(scheme, pipeline)
     fmt = format_of(inputs.weights.dtype)
     sees = _sees(pipeline, positions)
     if exact:  # nobody asks how large the terms were
@@ -197,7 +214,7 @@ def refer(
         bound = np.zeros_like(y)
         return Reference(y, bound, pipeline.output_shape, positions, sees, fmt.overflow)
     added_in = accumulation or fmt.accumulation
-    u_acc, u_out = FORMATS[added_in].unit_roundoff, fmt.unit_roundoff
+    u_acc, u_out = format_of(added_in).unit_roundoff, fmt.unit_roundoff
     # A device may flush a result below the smallest normal number to zero.
     slack = fmt.smallest if strict else fmt.tiny
 
@@ -213,7 +230,15 @@ def refer(
         bound = np.zeros_like(y)
         if pipeline.conv is not None or pipeline.bias:
             stores = (pipeline.conv is not None) + pipeline.bias
-            bound = allowed(magnitude, max(pipeline.reduction, 1), stores)
+            terms = 0 if known else max(pipeline.reduction, 1)
+            bound = allowed(magnitude, terms, stores)
+        if known:
+            # A result that underflows is off by half the smallest number, u times the tiny one.
+            least = FORMATS[added_in].tiny
+            coarser = _factor_roundoff(fmt) / u_acc
+            bound += (
+                confidence * u_acc * known.deviations(pipeline, inputs, positions, least, coarser)
+            )
         if pipeline.pool is not None:
             if pipeline.pool.op == "max":
                 bound[~np.isfinite(y)] = 0.0  # -inf loses, whatever the bound of that would be
@@ -285,8 +310,9 @@ def refer_for(
     fill: Fill,
     accumulation: str | None = None,
     positions: Positions | None = None,
+    scheme: str | None = None,
 ) -> Reference:
-    """Compute the reference with the rules that belong to a fill."""
+    """Compute the reference with the rules that belong to a fill; see :func:`refer`."""
     confidence = LAMBDA
     if fill is Fill.ADVERSARIAL:
         # One term can dominate a sum, and then every addition after it rounds as much as it can:
@@ -296,22 +322,35 @@ def refer_for(
     return refer(
         pipeline,
         inputs,
-        exact=is_exact(pipeline, inputs.weights.dtype, fill),
+        exact=is_exact(pipeline, inputs.weights.dtype, fill, accumulation, scheme),
         strict=fill is Fill.DENORMAL,
         accumulation=accumulation,
         positions=positions,
         confidence=confidence,
+        scheme=scheme,
     )
 
 
-def is_exact(pipeline: PipelineSpec, dtype: str, fill: Fill | str) -> bool:
-    """Whether inputs of this fill leave no room for rounding."""
-    fill = Fill(fill)
+def is_exact(
+    pipeline: PipelineSpec,
+    dtype: str,
+    fill: Fill | str,
+    accumulation: str | None = None,
+    scheme: str | None = None,
+) -> bool:
+    """Whether inputs of this fill leave no room for rounding, to a scheme or a direct method."""
+    fill, fmt = Fill(fill), format_of(dtype)
     if fill in {Fill.NORMAL, Fill.ADVERSARIAL}:
         return False
     if fill is Fill.DENORMAL and pipeline.pool is not None and pipeline.pool.op == "avg":
         return False  # not even a half of the smallest number exists
-    return exact_magnitude(pipeline, format_of(dtype)) is not None
+    largest = exact_magnitude(pipeline, fmt)
+    if scheme is None or largest is None:
+        return largest is not None
+    if fill is Fill.DENORMAL:
+        return False  # the filters are transformed to fractions
+    digits = FORMATS[accumulation or fmt.accumulation].digits
+    return scheme_of(scheme, pipeline).is_exact(pipeline, largest, digits)
 
 
 def digest(output: Array) -> str:

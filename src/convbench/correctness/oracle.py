@@ -134,17 +134,17 @@ def _sampled_conv(
         starts.append(start)
         lengths.append(length)
         strides.append(stride)
-    patches = _patches(x, images, starts, lengths)
+    y = patches(x, images, starts, lengths)
     if (conv := pipeline.conv) is not None:
         assert filters is not None
         alone = replace(conv, stride=(strides[0], strides[1]), padding="VALID")
         spec = PipelineSpec(len(images), lengths[0], lengths[1], pipeline.c, alone)
-        patches = convolve(spec, patches, filters)
+        y = convolve(spec, y, filters)
     down, across = (1, 1) if pipeline.pool is None else pipeline.pool.dilation
-    return patches[:, ::down, ::across]
+    return y[:, ::down, ::across]
 
 
-def _patches(
+def patches(
     x: Float64, images: NDArray[np.intp], starts: list[NDArray[np.intp]], lengths: list[int]
 ) -> Float64:
     """Cut a patch out of an image for each sample; what lies outside is zero."""
@@ -160,22 +160,35 @@ def _patches(
         rows.clip(0, x.shape[1] - 1)[:, :, np.newaxis],
         columns.clip(0, x.shape[2] - 1)[:, np.newaxis],
     ]
-    patches: Float64 = np.where(inside[..., np.newaxis], taken, 0.0)
-    return patches
+    cut: Float64 = np.where(inside[..., np.newaxis], taken, 0.0)
+    return cut
 
 
 def _valid(pipeline: PipelineSpec, positions: Positions) -> NDArray[np.bool_]:
     """Which taps of the sampled pool windows lie on the input: (samples, height, width, 1)."""
-    rows, columns = (
-        index[:, np.newaxis] * window.stride - window.before
-        + np.arange(window.taps) * window.dilation
-        for index, window in zip(positions[1:], pipeline.pool_windows, strict=True)
-    )  # fmt: skip
+    rows, columns = conv_positions(pipeline, positions)
     high, wide = pipeline.conv_shape[1:3]
     valid: NDArray[np.bool_] = ((rows >= 0) & (rows < high))[:, :, np.newaxis, np.newaxis] & (
         (columns >= 0) & (columns < wide)
     )[:, np.newaxis, :, np.newaxis]
     return valid
+
+
+def conv_positions(
+    pipeline: PipelineSpec, positions: Positions
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rows and columns of the convolution's output that samples read: (samples, taps) each.
+
+    Of a pool over the edge some lie outside.
+    """
+    rows, columns = (index[:, np.newaxis] for index in positions[1:])
+    if pipeline.pool is None:
+        return rows, columns
+    down, across = (
+        index * window.stride - window.before + np.arange(window.taps) * window.dilation
+        for index, window in zip((rows, columns), pipeline.pool_windows, strict=True)
+    )
+    return down, across
 
 
 # -- the whole -------------------------------------------------------------------------------------

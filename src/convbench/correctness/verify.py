@@ -70,7 +70,7 @@ class Check:
         How many positions of the output were checked; 0 for all.
     usual : float, optional
         Error over the usual bound of the format, where a backend declares that its sums are kept
-        in another.
+        in another, or a scheme that saves multiplications.
     """
 
     target: Target
@@ -83,6 +83,7 @@ class Check:
     accuracy: Accuracy | None = None
     algorithm: str = ""
     accumulation: str = ""
+    scheme: str = ""
     reason: str = ""
     remedy: str = ""
     digest: str = ""
@@ -96,7 +97,8 @@ class Check:
         if self.status is Status.DEVIATES:
             return self.reason
         if self.status is Status.OK and self.usual is not None and self.usual > 1:
-            return f"sums in {self.accumulation}: by the usual bound it is {self.usual:.3g}"
+            what = f"{self.scheme}, own bound" if self.scheme else f"sums in {self.accumulation}"
+            return f"{what}: by the usual bound it is {self.usual:.3g}"
         return ""
 
     def command(self) -> str:
@@ -121,6 +123,7 @@ class Check:
             "worst": None if worst is None else worst.to_dict(),
             "algorithm": self.algorithm,
             "accumulation": self.accumulation,
+            "scheme": self.scheme,
             "error_over_usual_bound": self.usual,
             "declared": self.declared,
             "digest": self.digest,
@@ -211,10 +214,10 @@ def verify(plan: Plan, start: Callable[..., Computer] = Worker) -> Generator[Che
                 continue
             case = _Case.of(workload.pipeline, dtype, fill, plan)
             for target, replicates in workers.items():
+                judged = {"exact": case.exact} | case.judge(replicates)
                 yield Check(
-                    target, workload.name, dtype, fill, plan.seed, exact=case.exact,
-                    sampled=case.sampled, **case.judge(replicates),
-                )  # fmt: skip
+                    target, workload.name, dtype, fill, plan.seed, sampled=case.sampled, **judged
+                )
 
 
 def _slow(pipeline: PipelineSpec) -> bool:
@@ -242,7 +245,7 @@ class _Case:
     exact: bool
     thorough: bool
     positions: Any
-    _references: dict[str, Reference] = field(default_factory=dict)
+    _references: dict[tuple[str, str | None], Reference] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pipeline: PipelineSpec, dtype: str, fill: Fill, plan: Plan) -> _Case:
@@ -256,13 +259,14 @@ class _Case:
     def sampled(self) -> int:
         return 0 if self.positions is None else len(self.positions[0])
 
-    def reference(self, accumulation: str) -> Reference:
-        """The oracle's, once for each format that sums are kept in: nearly always one."""
-        if accumulation not in self._references:
-            self._references[accumulation] = refer_for(
-                self.pipeline, self.inputs, self.fill, accumulation, self.positions
+    def reference(self, accumulation: str, scheme: str | None = None) -> Reference:
+        """The oracle's, once for each way to compute that is declared: nearly always one."""
+        how = (accumulation, scheme)
+        if how not in self._references:
+            self._references[how] = refer_for(
+                self.pipeline, self.inputs, self.fill, accumulation, self.positions, scheme
             )
-        return self._references[accumulation]
+        return self._references[how]
 
     def judge(self, workers: Sequence[Computer]) -> dict[str, Any]:
         """Compute with every worker: the fields of a Check."""
@@ -283,13 +287,19 @@ class _Case:
         if isinstance(answer, Outcome):
             return {"status": answer.status, "reason": answer.reason, "remedy": answer.remedy}
         dtype = self.inputs.weights.dtype
-        accumulation = answer.accumulation or format_of(dtype).accumulation
+        usual = format_of(dtype).accumulation
+        accumulation, scheme = answer.accumulation or usual, answer.scheme
         facts: dict[str, Any] = {
             "algorithm": answer.algorithm,
             "accumulation": accumulation,
+            "scheme": scheme or "",
             "digest": digest(answer.output),
         }
-        expected = self.reference(accumulation)
+        try:
+            expected = self.reference(accumulation, scheme)
+        except ArrayError as error:  # nonsense is declared
+            return {"status": Status.FAILED, "reason": str(error), **facts}
+        facts["exact"] = is_exact(self.pipeline, dtype, self.fill, accumulation, scheme)
         if expected.zeros > MOST_ZEROS and self.fill is not Fill.DENORMAL:
             reason = f"vacuous: {expected.zeros:.0%} of what is expected of the input is zero"
             return {"status": Status.FAILED, "reason": reason, **facts}
@@ -298,9 +308,8 @@ class _Case:
             if answer.second is not None:  # what is right has to stay so
                 later = accuracy_of(answer.second, expected)
                 accuracy = max(accuracy, later, key=lambda found: found.ratio)
-            if accumulation != format_of(dtype).accumulation:
-                usual = self.reference(format_of(dtype).accumulation)
-                facts["usual"] = accuracy_of(answer.output, usual).ratio
+            if scheme or accumulation != usual:
+                facts["usual"] = accuracy_of(answer.output, self.reference(usual)).ratio
         except ArrayError as error:
             return {"status": Status.WRONG, "reason": str(error), **facts}
         facts["accuracy"] = accuracy

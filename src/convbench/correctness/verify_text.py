@@ -46,10 +46,16 @@ def render(checks: Sequence[Check]) -> RenderableType:
                 reasons.setdefault((check.reason, check.remedy), {})[str(check.target)] = None
         for (reason, remedy), targets in reasons.items():
             parts += remark(status, f"{', '.join(targets)}: {reason}", [remedy], "yellow")
+    declared: dict[tuple[Target, str, str], list[Check]] = {}
     for check in checks:
         if check.status is Status.OK and check.declared:
-            where = f"{check.target} {check.workload} {check.dtype} {check.fill}"
-            parts += remark("declared", f"{where}: {check.declared}", [], "yellow")
+            how = check.target, check.accumulation, check.scheme
+            declared.setdefault(how, []).append(check)
+    for alike in declared.values():
+        worst = max(alike, key=lambda check: check.usual or 0.0)
+        where = f"{worst.target} {worst.workload} {worst.dtype} {worst.fill}"
+        where += f" and {count(len(alike) - 1, 'more cell')}" if len(alike) > 1 else ""
+        parts += remark("declared", f"{where}: {worst.declared}", [], "yellow")
     return stacked([*parts, *_summary(checks)])
 
 

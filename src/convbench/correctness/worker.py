@@ -173,6 +173,7 @@ def read(answer: Any) -> Computed | Outcome:
             answer["accumulation"] and str(answer["accumulation"]),
             str(answer["deviation"]),
             None if answer["second"] is None else exactly_an_array(answer["second"]),
+            answer["scheme"] and str(answer["scheme"]),
         )
     except (BrokenContract, LookupError, TypeError) as error:
         return Outcome.malformed(error)
@@ -244,12 +245,12 @@ def _unasked(backend: Backend) -> Iterator[None]:
 
 
 def built(pipeline: PipelineSpec, weights: Weights, backend: Backend) -> dict[str, str | None]:
-    """What building a pipeline says: how it adds, or why it is refused."""
+    """What building a pipeline says: how it computes, or why it is refused."""
     try:
         run = backend.build(pipeline, weights)
     except Unsupported as error:
         return {"refused": str(error)}
-    return {"refused": None, "accumulation": run.accumulation}
+    return {"refused": None, "accumulation": run.accumulation, "scheme": run.scheme}
 
 
 def declared(backend: Backend | type[Backend]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from convbench.comparing.comparison import Rule
 from convbench.comparing.pairs import LEAST_FRESH, LEAST_PAIRS, Monitor
 from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.correctness.sample import sample
+from convbench.correctness.schemes import SCHEMES
 from convbench.errors import ArrayError, TargetError
 from convbench.gate.build import Built
 from convbench.machine import watch, wire
@@ -588,7 +589,7 @@ class _Measured:
             "pipeline": found.cell.pipeline.to_dict(), "dtype": DTYPE, "fill": str(FILL),
             "seed": found.seed, "hot_s": statistics.median(self.samples[side]),
             "mean_s": statistics.fmean(self.samples[side]),
-            "accumulation": built.get("accumulation"),
+            "accumulation": built.get("accumulation"), "scheme": built.get("scheme"),
         }  # fmt: skip
         target = str(found.cell.targets[SIDES.index(side)])
         cell = asv_store.Cell(
@@ -605,15 +606,17 @@ class _Measured:
         usual = refer_for(pipeline, inputs, FILL, None, positions)
         for side, output in outputs.items():
             self._found.verified += 1
-            declared = built[side].get("accumulation")
-            expected = usual
-            if declared and declared != FORMATS[DTYPE].accumulation and declared in FORMATS:
-                expected = refer_for(pipeline, inputs, FILL, str(declared), positions)
+            added, scheme = (built[side].get(name) for name in ("accumulation", "scheme"))
+            added = added if added in FORMATS else None
+            scheme = scheme if scheme in SCHEMES else None
             why = ""
             if type(output) is not np.ndarray or output.dtype.name != FORMATS[DTYPE].storage:
                 why = f"it is {getattr(output, 'dtype', 'no array')}"
             else:
                 try:
+                    expected = usual
+                    if scheme or added not in {None, FORMATS[DTYPE].accumulation}:
+                        expected = refer_for(pipeline, inputs, FILL, added, positions, scheme)
                     found = accuracy_of(output, expected)
                 except ArrayError as error:
                     why = str(error)

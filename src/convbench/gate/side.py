@@ -79,7 +79,7 @@ class Worker:
         compute = self._convbench.compute
         poison = {"poison": True} if "poison" in compute.__code__.co_varnames else {}
         done = compute(self._backend, pipeline, inputs, **poison)
-        names = ("output", "algorithm", "accumulation", "second")
+        names = ("output", "algorithm", "accumulation", "second", "scheme")
         found = {name: getattr(done, name, None) for name in names}
         return found | {"deviation": declared.get("deviates", "")}
 
@@ -99,6 +99,7 @@ class Worker:
             "call_s": (perf_counter() - begin_s) / calls,
             "algorithm": self._run.algorithm,
             "accumulation": getattr(self._run, "accumulation", None),
+            "scheme": getattr(self._run, "scheme", None),
         }
 
     def block(self, calls: int) -> dict[str, Any]:

@@ -213,6 +213,7 @@ def stand_by(
             "mean_s": statistics.fmean(samples_s),
             "algorithm": run.algorithm,
             "accumulation": run.accumulation,
+            "scheme": run.scheme,
         }
         _writer.attest(backend, run, claim)
 

@@ -272,6 +272,8 @@ def error_over_bound(target, pipeline):
         # The first commits declare none, and have no parameter for it.
         declared = getattr(computed, "accumulation", None)
         how = {"accumulation": declared} if declared else {}
+        if (scheme := getattr(computed, "scheme", None)) is not None:
+            how["scheme"] = scheme
         worst = accuracy_of(computed.output, refer(pipeline, inputs, **how))
     except ArrayError as error:  # the output has another shape: as wrong as can be
         return WORST, facts | {"worst": str(error)}
