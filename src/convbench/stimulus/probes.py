@@ -30,6 +30,9 @@ PROBES = {
     ),
     "dilation, SAME": PipelineSpec(1, 7, 9, 2, _conv(3, 3, 3, dilation=(3, 2), padding="SAME")),
     "one channel": PipelineSpec(3, 7, 5, 1, _conv(1, 3, 2, stride=(2, 1), padding="SAME"), True),
+    "3x3 without stride": PipelineSpec(
+        2, 9, 7, 5, _conv(6, 3, 3, padding=(2, 1, 0, 3)), True, _pool("max", 2)
+    ),
     "primes": PipelineSpec(3, 11, 7, 5, _conv(13, 3, 5, stride=(2, 3), padding=(1, 2, 3, 1)), True),
     "one row": PipelineSpec(2, 1, 9, 3, _conv(4, 1, 3, stride=(1, 2)), True, _pool("max", (1, 2))),
     "one column": PipelineSpec(2, 9, 1, 3, _conv(4, 3, 1, stride=(2, 1)), True),

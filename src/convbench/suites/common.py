@@ -49,6 +49,7 @@ OUR_TARGETS = (
     "tensorflow@gpu:0",
     "tensorflow.xla@gpu:0",
     "cupy@gpu:0",
+    "numpy.winograd@cpu",
 )
 
 
