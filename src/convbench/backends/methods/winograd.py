@@ -65,8 +65,9 @@ _FILTER_BYTES = 16 << 20
 16 points for 36, and is faster in spite of its multiplications, as on the 512 channels of
 vgg16.conv5_3."""
 
-_BLOCK_BYTES = 1 << 20
-"""How large the points of a block may be: about what one core's second-level cache holds."""
+_BLOCK_BYTES = 2 << 20
+"""How large the points of a block may be: smaller ones read the filters too often, and larger ones
+do not stay in the cache. Measured: half of it is 7 % slower."""
 
 _PANEL = 64
 """Output channels of one product, at most."""
