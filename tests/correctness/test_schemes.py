@@ -14,6 +14,7 @@ from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.backends.compute import Computed
 from convbench.correctness import oracle
 from convbench.correctness.accuracy import is_exact, refer, refer_for
+from convbench.correctness.check import check
 from convbench.correctness.sample import Positions
 from convbench.correctness.schemes import SCHEMES, scheme_of
 from convbench.correctness.verify import Check, Plan, exit_code, verify
@@ -120,6 +121,42 @@ def test_which_integers_are_exact() -> None:
 def test_a_scheme_that_cannot_be_is_refused(scheme, pipeline, why) -> None:
     with pytest.raises(ArrayError, match=why):
         scheme_of(scheme, pipeline)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_check_judges_somebody_elses_output_by_a_scheme(name: str) -> None:
+    pipeline = PipelineSpec(1, 12, 13, 6, ConvSpec(5, 3, 3, padding="SAME"), True)
+    inputs = make_inputs(pipeline, "float32", Fill.NORMAL, 0)
+    w, bias = inputs.weights.filters, inputs.weights.bias
+    found = check(tiled(name, pipeline, inputs), pipeline, inputs.x, w, bias, scheme=name)
+    assert found.ok
+    assert 0.005 < found.accuracy.ratio < 0.5
+    assert found.arithmetic == f"float32, added in float32, by {name}"
+    flipped = tiled(
+        name, pipeline, replace(inputs, weights=replace(inputs.weights, filters=w[::-1, ::-1]))
+    )
+    found = check(flipped, pipeline, inputs.x, w, bias, scheme=name)
+    assert [cause.name for cause in found.causes] == ["flipped_filters"]
+    with pytest.raises(ArrayError, match="the scheme is"):
+        check(flipped, pipeline, inputs.x, w, bias, scheme="winograd")
+
+
+def tiled(name: str, pipeline: PipelineSpec, inputs: Inputs) -> np.ndarray:
+    """Winograd's method in float32, a tile after the other."""
+    b, g, a = (matrix.astype("f4") for matrix in SCHEMES[name].transforms)
+    m, side = len(a), len(b)
+    n, p, q, k = pipeline.conv_shape
+    u = np.einsum("ir,js,rsck->ijck", g, g, inputs.weights.filters, optimize=True)
+    padded = np.pad(inputs.x, ((0, 0), (1, side), (1, side), (0, 0)))
+    y = np.empty((n, p + m, q + m, k), "f4")
+    for row in range(0, p, m):
+        for column in range(0, q, m):
+            d = padded[:, row : row + side, column : column + side]
+            v = np.einsum("ip,jq,npqc->nijc", b, b, d, optimize=True)
+            sums = np.einsum("nijc,ijck->nijk", v, u)
+            tile = np.einsum("ri,sj,nijk->nrsk", a, a, sums, optimize=True)
+            y[:, row : row + m, column : column + m] = tile
+    return y[:, :p, :q] + inputs.weights.bias
 
 
 # -- What verify makes of it -----------------------------------------------------------------------

@@ -54,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--accumulation", choices=FORMATS,
         help="the format of the sums; default: float32 for 16-bit formats, else the dtype",
     )  # fmt: skip
+    parser.add_argument(
+        "--scheme", metavar="NAME",
+        help='how multiplications were saved, as in "winograd F(4x4,3x3)"; default: they were not',
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
         accumulation=arguments.accumulation,
         layout=arguments.layout,
+        scheme=arguments.scheme,
     )
     show(arguments, "check", report.to_dict, lambda: render(report))
     return Exit.OK if report.ok else Exit.WRONG

@@ -98,7 +98,12 @@ class Cause:
 
 
 def causes_of(
-    got: Array, pipeline: PipelineSpec, inputs: Inputs, accumulation: str, worst: Accuracy
+    got: Array,
+    pipeline: PipelineSpec,
+    inputs: Inputs,
+    accumulation: str,
+    worst: Accuracy,
+    scheme: str | None = None,
 ) -> list[Cause]:
     """Compare a wrong output with what each known fault would give.
 
@@ -107,6 +112,9 @@ def causes_of(
     got : array of shape (N, P, Q, K)
     worst : Accuracy
         What is looked at is around it, where the whole is large.
+    scheme : str, optional
+        As of :func:`.accuracy.refer`. What a fault gives is taken to be as far off by it as what is
+        right is.
 
     Returns
     -------
@@ -115,7 +123,7 @@ def causes_of(
         faults can give the same output.
     """
     part, inputs, got = _part(pipeline, inputs, got, worst)
-    suspicion = _Suspicion.of(got, part, inputs, accumulation, whole=part == pipeline)
+    suspicion = _Suspicion.of(got, part, inputs, accumulation, scheme, whole=part == pipeline)
     found = [cause for name in FAULTS if (cause := suspicion.explained_by(name)) is not None]
     if found or suspicion.systematic:
         return found
@@ -162,6 +170,7 @@ class _Suspicion:
     pipeline: PipelineSpec
     inputs: Inputs
     accumulation: str
+    scheme: str | None
     values: Float64
     right: Reference
     wrong: Mask
@@ -175,10 +184,11 @@ class _Suspicion:
         pipeline: PipelineSpec,
         inputs: Inputs,
         accumulation: str,
+        scheme: str | None,
         *,
         whole: bool,
     ) -> _Suspicion:
-        right = refer(pipeline, inputs, accumulation=accumulation)
+        right = refer(pipeline, inputs, accumulation=accumulation, scheme=scheme)
         values = got.astype(np.float64)
         wrong = right.ratios(values) > 1
         everywhere = np.ones((1, 1, 1, 1), bool)
@@ -194,7 +204,7 @@ class _Suspicion:
             (f" (in {which[1]} alone)", channels),
         )
         exact = inputs.in_float64()  # once, and not for each fault
-        return cls(pipeline, exact, accumulation, values, right, wrong, regions)
+        return cls(pipeline, exact, accumulation, scheme, values, right, wrong, regions)
 
     @property
     def error(self) -> Float64:
@@ -221,6 +231,8 @@ class _Suspicion:
             lambda output: bool(rounding) or self._is_near(output),
         ):
             expected = _expected(output, size, self.pipeline, self.inputs, self.accumulation)
+            if self.scheme:
+                np.maximum(expected.bound, self.right.bound, out=expected.bound)
             same = output == self.right.output  # of which the fault may have cut the magnitude
             expected.bound[same] = self.right.bound[same]
             if fault.grid:

@@ -16,6 +16,7 @@ from convbench.correctness.accuracy import Accuracy, Reference, accuracy_of, ref
 from convbench.correctness.causes import Cause, causes_of, causes_of_shape, place
 from convbench.correctness.readings import Given, memory_that_explains, reading_that_explains
 from convbench.correctness.sample import sample
+from convbench.correctness.schemes import scheme_of
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array, Layout
 from convbench.stimulus.formats import FORMATS, Format, Precision, format_of
@@ -93,6 +94,7 @@ def check(
     accumulation: str | None = None,
     seed: int = 0,
     layout: str = "NHWC",
+    scheme: str | None = None,
 ) -> Report:
     """Say whether an output is right within what its arithmetic allows.
 
@@ -115,11 +117,14 @@ def check(
     layout : str
         In which order the axes of the arrays are, where it is another; see
         :func:`convbench.run`. The element that a report names is (n, p, q, k) all the same.
+    scheme : str, optional
+        How multiplications were saved, as in "winograd F(4x4,3x3)": a name in
+        :data:`convbench.correctness.schemes.SCHEMES`, whose bound it is judged by.
 
     Raises
     ------
     ArrayError
-        If the inputs do not fit the pipeline, or the format or the layout is unknown.
+        If the inputs do not fit the pipeline, or the format, the layout or the scheme is unknown.
 
     Examples
     --------
@@ -141,8 +146,10 @@ def check(
         format_of(accumulation)
     added = accumulation or fmt.accumulation
     arithmetic = f"{fmt.name}, added in {added}"
+    if scheme is not None:
+        arithmetic += f", by {scheme_of(scheme, pipeline)}"
     filters, bias = (None if array is None else np.asarray(array) for array in (filters, bias))
-    given = Given(got, pipeline, np.asarray(x), filters, bias, order, fmt.name, added)
+    given = Given(got, pipeline, np.asarray(x), filters, bias, order, fmt.name, added, scheme)
     if got.shape != (shape := order.data_shape(pipeline.output_shape)):
         reason = f"the shape is {got.shape}; expected {shape}"
         found = _readings(given, seed)
@@ -158,7 +165,7 @@ def check(
         reason = f"the dtype is {got.dtype.name}; expected {fmt.storage}"
         return Report(False, reason, None, arithmetic)
     positions = sample(pipeline, seed)
-    expected = refer(pipeline, inputs, accumulation=added, positions=positions)
+    expected = refer(pipeline, inputs, accumulation=added, positions=positions, scheme=scheme)
     accuracy = accuracy_of(got, expected)
     relative, there = _relative(got, expected)
     reason = ""
@@ -171,7 +178,7 @@ def check(
         where = place(got, expected)
         causes = _readings(given, seed)
         known = {cause.name for cause in causes}
-        more = causes_of(got, pipeline, inputs, added, accuracy)
+        more = causes_of(got, pipeline, inputs, added, accuracy, scheme)
         causes += tuple(cause for cause in more if cause.name not in known)
     return Report(
         accuracy.ok, reason, accuracy, arithmetic, relative, there, causes,

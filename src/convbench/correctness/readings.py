@@ -50,6 +50,7 @@ class Given:
     layout: Layout
     dtype: str
     accumulation: str
+    scheme: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,11 @@ def reading_that_explains(given: Given, seed: int = 0) -> Reading | None:
             continue
         positions = sample(candidate.pipeline, seed)
         expected = refer(
-            candidate.pipeline, inputs, accumulation=given.accumulation, positions=positions
+            candidate.pipeline,
+            inputs,
+            accumulation=given.accumulation,
+            positions=positions,
+            scheme=given.scheme,
         )
         accuracy = accuracy_of(Layout(candidate.output).read_data(given.got), expected)
         if accuracy.ok and _proves(expected):
@@ -127,6 +132,7 @@ def memory_that_explains(given: Given, seed: int = 0) -> Reading | None:
             inputs,
             accumulation=given.accumulation,
             positions=sample(given.pipeline, seed),
+            scheme=given.scheme,
         )
         accuracy = accuracy_of(given.layout.read_data(given.got), expected)
         if accuracy.ok and _proves(expected):
