@@ -451,6 +451,13 @@ def test_a_wrong_output_is_a_large_but_finite_number(monkeypatch, change, low, h
     json.dumps([value, facts], allow_nan=False)
 
 
+def test_the_bound_of_a_scheme_is_named():
+    pipeline = common.pipeline_of("alexnet_owt.conv5")
+    value, facts = common.error_over_bound("numpy.winograd@cpu", pipeline)
+    assert 0 < value <= 1
+    assert facts["worst"].endswith(", by the bound of winograd F(4x4,3x3)")
+
+
 def test_a_gpu_target_asks_the_driver_before_any_library(monkeypatch):
     def absent():
         raise BackendUnavailable(Unavailability.NO_DEVICE, "no driver", "")

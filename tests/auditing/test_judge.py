@@ -13,10 +13,10 @@ CELL = Cell("bench_accuracy.Smoke.track_error_over_bound", 0, ("mine@cpu", "net.
 CLAIM = {"pipeline": PIPELINE.to_dict(), "dtype": "float32", "fill": "normal", "seed": 7}
 
 
-def judge(output, **changes):
+def judge(output, scheme=None, **changes):
     made = Judge()
     made.pipelines = {"net.a": PIPELINE}
-    computed = {"output": output, "accumulation": None}
+    computed = {"output": output, "accumulation": None, "scheme": scheme}
     return made.error(CELL, computed, CLAIM | changes)
 
 
@@ -29,6 +29,15 @@ def right():
 
 def test_what_is_right_is_right():
     assert judge(right())["value"] <= 1
+
+
+def test_a_scheme_is_judged_by_its_own_bound_and_named():
+    output = right() * np.float32(1 + 2**-19)
+    assert judge(output)["value"] > 1
+    found = judge(output, "winograd F(4x4,3x3)")
+    assert 0.01 < found["value"] <= 1
+    assert found["worst"].endswith(", by the bound of winograd F(4x4,3x3)")
+    assert judge(output, "winograd F(9x9,3x3)")["value"] == WORST
 
 
 @pytest.mark.parametrize(

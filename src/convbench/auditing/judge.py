@@ -163,7 +163,8 @@ class Judge:
         except (ConvbenchError, *UNREADABLE) as error:
             return {"value": WORST, "worst": str(error)}
         value = min(found.ratio, WORST)
-        return {"value": value, "worst": str(found), "digest": digest(output)}
+        worst = f"{found}, by the bound of {scheme}" if scheme else str(found)
+        return {"value": value, "worst": worst, "digest": digest(output)}
 
     def _meant(self, cell: Cell, claim: Mapping[str, Any]) -> tuple[PipelineSpec, Inputs]:
         """The pipeline of a cell, and the inputs that its process says it was given."""

@@ -273,12 +273,13 @@ def error_over_bound(target, pipeline):
         # The first commits declare none, and have no parameter for it.
         declared = getattr(computed, "accumulation", None)
         how = {"accumulation": declared} if declared else {}
-        if (scheme := getattr(computed, "scheme", None)) is not None:
-            how["scheme"] = scheme
+        scheme = getattr(computed, "scheme", None)
+        how |= {"scheme": scheme} if scheme else {}
         worst = accuracy_of(computed.output, refer(pipeline, inputs, **how))
     except ArrayError as error:  # the output has another shape: as wrong as can be
         return WORST, facts | {"worst": str(error)}
-    return min(worst.ratio, WORST), facts | {"worst": str(worst)}
+    by = f", by the bound of {scheme}" if scheme else ""
+    return min(worst.ratio, WORST), facts | {"worst": f"{worst}{by}"}
 
 
 def open_target(target):
