@@ -15,9 +15,9 @@ from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.workloads import load, select
 from convbench.testing import conformance_suite
 
-# The variants of NumPy force its methods; tests/backends/methods holds each against the oracle, all
-# in one process.
-TestNumpy = conformance_suite(NumpyBackend, variants=("",))
+# The variants of NumPy force its methods; tests/backends/methods holds each that is direct against
+# the oracle, all in one process.
+TestNumpy = conformance_suite(NumpyBackend, variants=("", "winograd"))
 TestTensorFlow = conformance_suite(TensorFlowBackend)
 TestCupy = conformance_suite(CupyBackend)
 

@@ -43,7 +43,11 @@ def in_float32(plan: Callable[[Weights], Run], weights: Weights) -> Run:
     if (dtype := weights.dtype) in {"float32", "float64"}:
         return plan(weights)
     run = plan(replace(weights.each(lambda array: array.astype("float32")), dtype="float32"))
-    return Run(lambda x: run(x.astype("float32")).astype(dtype), f"{run.algorithm} in float32")
+    return replace(
+        run,
+        function=lambda x: run(x.astype("float32")).astype(dtype),
+        algorithm=f"{run.algorithm} in float32",
+    )
 
 
 def _build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Run:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.backends import methods
+from convbench.backends.base import HoleKind
 from convbench.backends.methods import (
     METHODS,
     blocks,
@@ -37,7 +38,8 @@ from convbench.stimulus.workloads import load, select
 from convbench.testing import pipelines
 
 ROWS = load()
-CHOICES = ("", *METHODS)
+DIRECT = [method for method in METHODS if method != "winograd"]  # which has a bound of its own
+CHOICES = ("", *DIRECT)
 
 MIDDLE = {
     "panels of 64": PipelineSpec(1, 9, 11, 70, ConvSpec(128, 3, 3, padding=1), True),
@@ -81,7 +83,7 @@ def check(pipeline: PipelineSpec, dtype: str, fill: Fill, method: str, seed: int
 
 def refused(pipeline: PipelineSpec, method: str) -> bool:
     holes = METHODS[method].holes if method else ()
-    return any(hole.applies(pipeline, "float32") for hole in holes)
+    return any(hole.applies(pipeline, "float32") for hole in holes if hole.kind is HoleKind.MISSING)
 
 
 @pytest.mark.parametrize("method", CHOICES)
@@ -160,7 +162,7 @@ def test_the_rule_takes_each_method_for_some_standard_row(monkeypatch) -> None:
             for row in select(ROWS, "standard")
             if row.pipeline.conv is not None
         }
-    assert taken == set(METHODS)
+    assert taken == set(DIRECT)
 
 
 @pytest.mark.parametrize("small", [True, False])
@@ -206,7 +208,7 @@ def test_a_plan_keeps_nothing_of_the_weights_it_was_given(name: str, method: str
 
 
 @pytest.mark.parametrize("inner", [1, 3])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DIRECT)
 def test_a_plan_may_run_in_several_threads_at_once(method: str, inner: int, monkeypatch) -> None:
     """Each call on an input of its own, and with integers each answer is known to the bit."""
     monkeypatch.setattr(blocks, "threads", lambda: inner)

@@ -5,6 +5,10 @@ there: weights are packed, shapes worked out, workspaces allocated. Weights are 
 in native byte order and C order. The filters are somebody else's and may change after that, so that
 a method keeps none of them but what it has packed. What it cannot compute is declared by a hole.
 
+All but ``winograd`` are direct: they add the same products as the definition, in some order, and
+obey its bound. That one has a bound of its own (:mod:`convbench.correctness.schemes`), and is only
+taken where it is asked for.
+
 A method is added by a module and a line in :data:`METHODS`.
 """
 
@@ -22,6 +26,7 @@ from convbench.backends.methods import (
     strips,
     taprows,
     taps,
+    winograd,
     without_conv,
 )
 from convbench.stimulus.spec import PipelineSpec
@@ -53,6 +58,11 @@ METHODS: dict[str, Method] = {
     "strips": Method("windows laid out along the width only", strips.plan, (strips.HOLE,)),
     "taprows": Method("the matrix of windows turned, for few channels", taprows.plan),
     "taps": Method("tap by tap, for depthwise convolutions", taps.plan, (taps.HOLE,)),
+    "winograd": Method(
+        "F(4x4,3x3) and F(2x2,3x3), which save multiplications and lose digits",
+        winograd.plan,
+        winograd.HOLES,
+    ),
 }
 """By the name of the variant that forces it."""
 

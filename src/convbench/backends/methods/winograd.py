@@ -19,16 +19,14 @@ an inf or nan in it reaches all of its outputs.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from convbench.backends import array_kernels
 from convbench.backends.base import Hole, HoleKind, Run
+from convbench.backends.methods import blocks
+from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.spec import PipelineSpec
 
@@ -104,59 +102,26 @@ HOLES = (
 
 
 def plan(pipeline: PipelineSpec, weights: Weights, m: int | None = None) -> Run:
-    """Transform and pack the filters; a pipeline of 16 bits is computed in float32, rounded once.
+    """Transform and pack the filters.
 
     Parameters
     ----------
     pipeline : PipelineSpec
         One that the method :func:`applies` to.
-    weights : Weights
-        Holding NumPy arrays.
     m : 2 or 4, optional
         Outputs of a tile along an axis; by default 4, but 2 where the transformed filters of 4 are
         larger than `_FILTER_BYTES`.
-
-    Returns
-    -------
-    Run
-        Several threads may call it at the same time: each has workspaces of its own.
     """
-    inner = "float64" if weights.dtype == "float64" else "float32"
-    wide = replace(weights.each(lambda array: array.astype(inner, copy=False)), dtype=inner)
     if m is None:
         points = 36 * pipeline.c * pipeline.conv_shape[3]
-        m = 2 if points * np.dtype(inner).itemsize > _FILTER_BYTES else 4
+        m = 2 if points * np.dtype(weights.dtype).itemsize > _FILTER_BYTES else 4
     scheme = f"winograd F({m}x{m},3x3)"
-    stages, names = [_conv(pipeline, wide, m)], [scheme]
-    if pipeline.pool is not None:
-        alone = PipelineSpec(*pipeline.conv_shape, pool=pipeline.pool)
-        pools = _PerThread(lambda: array_kernels.build(np, alone, Weights(inner), _BLOCK_BYTES))
-        names.append(pools.made.algorithm)
-
-        def pool(y: Array) -> Array:
-            pooled: Array = pools.made(y)
-            return pooled
-
-        stages.append(pool)
-
-    def run(x: Array) -> Array:
-        y = x.astype(inner, copy=False)
-        for stage in stages:
-            y = stage(y)
-        return y.astype(weights.dtype, copy=False)
-
-    rounded = "" if inner == weights.dtype else f" in {inner}"
-    return Run(run, " + ".join(names) + rounded, scheme=scheme)
+    return replace(
+        blocks.plan(pipeline, weights, _kernel(pipeline, weights, m), scheme), scheme=scheme
+    )
 
 
-class _PerThread(threading.local):
-    """What a function makes, once for each thread that asks for it."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.made = make()
-
-
-def _conv(pipeline: PipelineSpec, weights: Weights, m: int) -> Callable[[Array], Array]:
+def _kernel(pipeline: PipelineSpec, weights: Weights, m: int) -> Kernel:
     """Convolution and bias, by blocks of tiles whose points stay in the cache."""
     dtype, points = np.dtype(weights.dtype), (m + 2) ** 2
     n, p, q, k = pipeline.conv_shape
@@ -165,26 +130,25 @@ def _conv(pipeline: PipelineSpec, weights: Weights, m: int) -> Callable[[Array],
     into, out_of = into.astype(dtype), out_of.astype(dtype)
     packed = _packed(filters, weights)
     panels, _, _, c, width = packed.shape
-    bias = None if weights.bias is None else weights.bias.reshape(panels, width)
-    row_bytes = points * wide * (c + k) * dtype.itemsize
-    blocks = list(array_kernels._blocks(n, high, _BLOCK_BYTES // row_bytes))
-    images, rows = (max((b[i + 1] - b[i] for b in blocks), default=0) for i in (0, 2))
+    bias = None if weights.bias is None else weights.bias.reshape(panels, width).copy()
+    down = max(1, _BLOCK_BYTES // (points * wide * (c + k) * dtype.itemsize))  # rows of tiles
+    images = min(max(down // high, 1), max(n, 1))
+    down = min(down, high)
 
-    def workspaces() -> list[Array]:
-        padded = np.zeros((images, rows * m + 2, wide * m + 2, c), dtype)
+    def make() -> Compute:
+        most = images * min(down + 1, high)  # a block may begin and end within a row of tiles
+        padded = np.zeros((most * m + 2 * images, wide * m + 2, c), dtype)
         sizes = (points * c, points * c, points * k, m * m * k)
-        return [padded, *(np.empty((size, images * rows * wide), dtype) for size in sizes)]
+        spaces = [np.empty((size, most * wide), dtype) for size in sizes]
 
-    spaces = _PerThread(workspaces)
-
-    def run(x: Array) -> Array:
-        y = np.empty((n, p, q, panels, width), dtype)
-        padded, *flat = spaces.made
-        for n0, n1, t0, t1 in blocks:
-            shape = (n1 - n0, t1 - t0, wide)
-            tiles = math.prod(shape)
-            d, v, products, sums = (space.reshape(-1)[: len(space) * tiles] for space in flat)
-            read = _tiles(pipeline, x[n0:n1], padded[: shape[0], : shape[1] * m + 2], t0 * m, m)
+        def compute(x: Array, a: int, b: int, out: Array) -> None:
+            # Tiles begin at multiples of m, whatever the block: the bound is that of those.
+            before = a % m
+            shape = (len(x), -(-(b - a + before) // m), wide)
+            tiles, lines = math.prod(shape), shape[1] * m + 2
+            d, v, products, sums = (each.reshape(-1)[: len(each) * tiles] for each in spaces)
+            rows = padded[: len(x) * lines].reshape(len(x), lines, *padded.shape[1:])
+            read = _tiles(pipeline, x, rows, a - before, m)
             d.reshape(read.shape)[...] = read
             _transform(into, d, v)
             v = v.reshape(points, tiles, c)
@@ -192,18 +156,19 @@ def _conv(pipeline: PipelineSpec, weights: Weights, m: int) -> Callable[[Array],
             _multiply(v, packed, products)
             _transform(out_of, products, sums)
             parts = sums.reshape(m, m, panels, *shape, width)
+            y = out.reshape(*out.shape[:3], panels, width)
             for row, column in np.ndindex(m, m):
-                out = y[n0:n1, t0 * m + row : t1 * m : m, column::m]
-                part = parts[row, column].transpose(1, 2, 3, 0, 4)[
-                    :, : out.shape[1], : out.shape[2]
-                ]
+                place = y[:, (row - before) % m :: m, column::m]
+                part = parts[row, column].transpose(1, 2, 3, 0, 4)[:, row < before :]
+                part = part[:, : place.shape[1], : place.shape[2]]
                 if bias is None:
-                    out[...] = part
+                    place[...] = part
                 else:
-                    np.add(part, bias, out=out)
-        return y.reshape(n, p, q, k)
+                    np.add(part, bias, out=place)
 
-    return run
+        return compute
+
+    return Kernel(make, images * p if down == high else down * m, biased=True)
 
 
 def _packed(transform: Array, weights: Weights) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec
-from convbench.backends.methods import winograd
+from convbench.backends.array_kernels import in_float32
+from convbench.backends.methods import blocks, winograd
 from convbench.correctness.accuracy import accuracy_of, refer_for
 from convbench.errors import SpecError
 from convbench.stimulus.arrays import Weights
@@ -43,14 +45,17 @@ def pipelines(draw: st.DrawFn) -> PipelineSpec:
     dtype=st.sampled_from(["float32", "float64", "float16", "bfloat16"]),
     fill=st.sampled_from(FINITE),
     sizes=st.sampled_from([(1 << 20, 1_000_000, 512), (0, 500, 7), (20_000, 3000, 64)]),
+    threads=st.integers(1, 3),
 )
 @settings(max_examples=150, deadline=None)
-def test_any_shape_is_right_in_blocks_of_any_size(pipeline, m, dtype, fill, sizes) -> None:
+def test_any_shape_is_right_in_blocks_of_any_size(pipeline, m, dtype, fill, sizes, threads) -> None:
     inputs = make_inputs(pipeline, dtype, fill, 0)
     with pytest.MonkeyPatch.context() as patch:
         for name, size in zip(("_BLOCK_BYTES", "_SMALL", "_LANES"), sizes, strict=True):
             patch.setattr(winograd, name, size)
-        run = winograd.plan(pipeline, inputs.weights, m)
+        patch.setattr(blocks, "threads", lambda: threads)
+        patch.setattr(blocks, "_WORTH_A_THREAD", -1)
+        run = in_float32(partial(winograd.plan, pipeline, m=m), inputs.weights)
         with np.errstate(over="ignore"):  # of float16, of which the oracle knows
             output = run(inputs.x)
             again = run(inputs.x)
