@@ -49,8 +49,11 @@ class Front:
 
 
 def call(folder: Path, *words: str, check: bool = True) -> str:
-    """Run a command of this environment there, and return what it prints."""
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    """Run a command of this environment there, on the code there, and return what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(folder / "src")}
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if check and done.returncode not in (0, 2):
         sys.exit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -137,3 +137,19 @@ def test_a_template_is_right_on_a_stand_in_for_cupy(name: str, tmp_path: Path) -
     done = conform(f"convbench.templates.{name}:MyBackend", tmp_path, PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert number_passed(done) > 100
+
+
+@pytest.mark.parametrize("pointer", ["*fp32", "*fp64"])
+def test_the_kernel_in_triton_compiles(pointer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = pytest.importorskip("triton", reason="there is no triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from convbench.templates import triton as template
+
+    monkeypatch.setattr(template, "tl", triton.language)
+    kernel = triton.jit(template._conv)
+    names = [parameter.name for parameter in kernel.params]
+    types = dict.fromkeys(names, "i32") | dict.fromkeys(("x", "f", "bias", "y"), pointer)
+    source = ASTSource(kernel, types | {"BLOCK": "constexpr"}, {"BLOCK": 64})
+    assert "cubin" in triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm

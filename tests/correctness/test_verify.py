@@ -136,8 +136,12 @@ def test_junit(tmp_path: Path) -> None:
         "--target", "numpy@cpu", "--target", "cupy@gpu:0", "--workload", "notebook.conv",
         "--dtype", "float32", "--dtype", "tf32", "--junit", str(path),
     )  # fmt: skip
-    assert done.returncode == 0
     suites = {suite.get("name"): suite for suite in ET.parse(path).getroot()}
+    assert suites["cupy@gpu:0"].get("tests") == "10"
+    # It was named: where it is absent that is no success.
+    absent = suites["cupy@gpu:0"].get("skipped") == "10"
+    assert done.returncode == (3 if absent else 0)
+    assert ("nothing was computed by cupy@gpu:0, which was named" in done.stderr) == absent
     assert suites["numpy@cpu"].get("tests") == "10"
     assert suites["numpy@cpu"].get("skipped") == "5"  # TF32 is a GPU's
     assert suites["numpy@cpu"].get("failures") == "0"

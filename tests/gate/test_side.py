@@ -255,3 +255,26 @@ def test_what_a_side_declares_is_told(today: bool, tmp_path: Path) -> None:
         assert opened.compute(PIPELINE, thorough=True)["deviation"] == ""
         assert opened.compute(POOL)["deviation"] == ""
         assert opened.compute(POOL, Fill.NONFINITE)["deviation"] == "nan: comparisons drop it"
+
+
+def test_code_that_does_not_come_from_the_side_is_not_taken_for_it(tmp_path: Path) -> None:
+    """An installation that takes the place of the sources, wherever on the path they are."""
+    elsewhere = tmp_path / "nothing-is-here"
+    elsewhere.mkdir()
+    own = frozenset({"numpy"})
+    for source, names, ours in (
+        (ROOT / "src", own, True), (elsewhere, frozenset(), True), (elsewhere, own, False)
+    ):  # fmt: skip
+        built = Built("main", "0" * 40, False, Path(sys.executable), source, "here", "", names)
+        templates = Templates({"head": built}, SUITES / "interface.py")
+        try:
+            opened = templates.open("head", NUMPY, None)
+            if ours:
+                assert isinstance(opened, tuple)
+                opened[0].close()
+            else:
+                assert isinstance(opened, Outcome)
+                assert opened.status is Status.FAILED
+                assert f"and not that of main in {elsewhere}" in opened.reason
+        finally:
+            templates.close()

@@ -178,10 +178,10 @@ def _see_whose_code_it_is(project: Project, bench: Bench) -> None:
     names = (Target.parse(cell.target).backend for cell in bench.cells)
     for name, origin in installed_copies(project, names).items():
         raise InputError(
-            f"bench: the code of {name} is {origin.file}, which is installed and does not lie in "
-            f"{project.root}; expected that of the repository, since results are filed under its "
-            "HEAD. `pip install --editable .` there measures the working tree, and `asv run` builds"
-            " each commit."
+            f"bench: the code of {name} is {origin.file}, which is no file of the repository "
+            f"{project.root}; expected one that is, since results are filed under its HEAD. "
+            "`pip install --editable .` there measures the working tree, and `asv run` builds each"
+            " commit."
         )
 
 
