@@ -199,6 +199,15 @@ def test_a_suite_of_nothing_but_stages_has_a_line_for_each():
     assert lines[0].benchmark == known["benchmark"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_suite_leads_to_graphs_of_its_own(order):
+    own = {"pipeline": "layers", "one_core": "one_core", "graph": "graph"}
+    names = {suite: f"bench_{suite}.X.track_time" for suite in own}
+    records = [timed(HEAD, benchmark=name) for name in names.values()]
+    found = {suite.name: suite.lines[0].benchmark for suite in only(*records[::order]).suites}
+    assert found == {own[suite]: name for suite, name in names.items()}
+
+
 def test_it_is_said_what_was_measured_with():
     facts = {
         "machine": {"cpu_model": "A", "logical_cores": 2, "gpus": [{"name": "H100"}, "odd"]},

@@ -158,9 +158,9 @@ def _section(records: Sequence[Record], age: int, gated: _Gated, *, only: bool) 
     measured = {row.target for row in rows if row.status is not Status.SKIPPED}
     targets = [t for t in dict.fromkeys(record.target for record in records) if t in measured]
     graphs = {
-        (record.workload, record.stage): record.benchmark
+        (record.suite, record.workload, record.stage): record.benchmark
         for record in records
-        if record.kind == "time" and record.suite not in {"cold", "graph", "stages"}
+        if record.kind == "time"
     }
     suites = dict.fromkeys(row.suite for row in sorted(rows, key=lambda row: row.suite != "layers"))
     return Section(
@@ -187,9 +187,9 @@ def _section(records: Sequence[Record], age: int, gated: _Gated, *, only: bool) 
 
 
 def _lines(
-    rows: Iterable[Row],
+    rows: Sequence[Row],
     targets: Sequence[str],
-    graphs: Mapping[tuple[str, str], str],
+    graphs: Mapping[tuple[str, str, str], str],
     gated: _Gated,
 ) -> Iterator[Line]:
     """Stages have lines of their own where there is nothing but stages."""
@@ -205,7 +205,8 @@ def _lines(
             stages = dict.fromkeys(stage for row in present.values() for stage in row.stages_s)
         for stage in stages or ("",):
             cells = tuple(_cell(present.get(target), stage, gated) for target in targets)
-            yield Line(workload, stage, graphs.get((workload, stage), ""), cells)
+            suite = "pipeline" if rows[0].suite == "layers" else rows[0].suite
+            yield Line(workload, stage, graphs.get((suite, workload, stage), ""), cells)
 
 
 def _cell(row: Row | None, stage: str, gated: _Gated) -> Entry | None:
