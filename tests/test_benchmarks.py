@@ -19,6 +19,7 @@ from benchmarks import (
     bench_ceiling,
     bench_first_call,
     bench_graph,
+    bench_one_core,
     bench_sweep,
     bench_transfer,
     common,
@@ -36,6 +37,7 @@ from convbench.stimulus import workloads
 from convbench.words.status import Status
 
 from .checkouts import FRONT, SUITES, Checkout
+from .plugin import FAULTS, write_plugin
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,15 +117,15 @@ def test_the_suites_are_these(found, tmp_path):
         "bench_first_call.Standard.track_time",
         "bench_graph.Smoke.track_time",
         "bench_memory.Smoke.track_peak_bytes",
+        "bench_one_core.OneCore.track_time",
         "bench_sweep.Standard.track_time",
         "bench_transfer.Standard.track_time",
     }
     assert set(discover(tmp_path)) == others | {
         s.format(c) for s in layers for c in ("Smoke", "Standard")
     }
-    assert set(found) == set(discover(tmp_path)) | {"bench_cold.Standard.track_time"} | {
-        s.format("Full") for s in layers
-    }
+    more = {"bench_cold.Standard.track_time", "bench_one_core.OneCoreStandard.track_time"}
+    assert set(found) == set(discover(tmp_path)) | more | {s.format("Full") for s in layers}
 
 
 def test_a_time_is_measured_in_several_processes(found):
@@ -421,6 +423,38 @@ def test_a_replay_is_a_method_of_its_own(notes, monkeypatch):
     value = bench_graph.Smoke().track_time("numpy@cpu", "notebook.conv")
     assert len(calls) >= len(value["samples"]) > 0
     assert notes[-1][2]["method"] == bench_graph.METHOD
+
+
+def test_one_core_measures_in_turns_with_a_twin(notes):
+    value = bench_one_core.OneCore().track_time("numpy@cpu", "notebook.pool")
+    assert len(value["samples"]) >= bench_one_core.LEAST_BLOCKS
+    assert 1e-7 < min(value["samples"]) * value["number"] < 0.1
+    facts = notes[-1][2]
+    assert facts["method"] == bench_one_core.METHOD
+    assert facts["flops"] == common.pipeline_of("notebook.pool").flops
+    assert "numpy" in facts["versions"]
+
+
+TELLS = """
+threads = {name: os.environ[name] for name in os.environ if name.endswith("_NUM_THREADS")}
+raise RuntimeError(f"cores {len(os.sched_getaffinity(0))}, threads {set(threads.values())}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "raised", "why"),
+    [
+        ("not_installed@cpu", SkipNotImplemented, "no_such_module_at_all"),
+        ("killed@cpu", RuntimeError, "ended with -9"),
+        ("tells@cpu", RuntimeError, "cores 1, threads {'1'}"),
+    ],
+)
+def test_one_core_says_why_there_is_no_time(notes, monkeypatch, tmp_path, target, raised, why):
+    monkeypatch.setitem(FAULTS, "tells", f"exec({TELLS!r})")
+    monkeypatch.setenv("PYTHONPATH", str(write_plugin(tmp_path)))
+    with pytest.raises(raised, match=re.escape(why)):
+        bench_one_core.OneCore().track_time(target, "notebook.pool")
+    assert notes[-1][1] == ("skipped" if raised is SkipNotImplemented else "failed")
 
 
 def test_the_sweep_is_of_layers_that_can_be_computed(notes, monkeypatch):

@@ -27,6 +27,7 @@ SELECT = (
     r"first_call\..*'numpy@cpu', .*'build'",
     r"ceiling\..*'numpy@cpu', 'ceiling\.(gemm|copy_cached)'",
     r"graph\..*'cupy@gpu:0', 'notebook\.pool'",
+    r"one_core\..*'numpy@cpu', 'notebook\.pool'",
 )
 
 
@@ -85,6 +86,7 @@ def measured(folder: Path, select: Iterable[str]) -> dict[str, Record]:
 MEASURED = {
     "bench_accuracy notebook.pool",
     "bench_first_call inception_v3.7a_3x3b",
+    "bench_one_core notebook.pool",
     "bench_pipeline notebook.pool",
     "bench_stages notebook.conv",
     "bench_sweep sweep.c_1",

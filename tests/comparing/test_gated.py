@@ -124,6 +124,20 @@ def test_what_the_gate_has_not_measured_is_as_it_was(results):
     ]  # fmt: skip
 
 
+def test_the_same_pairs_are_not_judged_again_as_they_were_filed_for_asv(results):
+    store_gate(results, gated_cell())
+
+    def filed(commit, seconds, workload="net.conv"):
+        name = "bench_one_core.OneCore.track_time"
+        return timed(commit, seconds, benchmark=name, workload=workload)
+
+    base, head = ([filed(c, s), filed(c, s, "net.pool")] for c, s in ((BASE, 1e-3), (HEAD, 2e-3)))
+    cells = judged(results, base, head).cells
+    assert [(cell.suite, cell.workload, cell.verdict) for cell in cells] == [
+        ("one_core", "net.pool", V.REGRESSED), ("pipeline", "net.conv", V.EQUIVALENT),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("number", range(1, LEAST_PAIRS + 1))
 def test_a_gate_that_was_cut_off_before_its_first_look_decides_nothing(results, number):
     store_gate(results, gated_cell(1.5, number=number))

@@ -20,6 +20,7 @@ import pytest
 from convbench.cli import gate as command
 from convbench.comparing.comparison import ComparedCell, Comparison, Measured, Rule, Verdict
 from convbench.comparing.sides import Side
+from convbench.measuring.asv_run import existing
 
 from ..checkouts import ROOT, Checkout
 from .sides import SLOWER, WRONG, called, later, write
@@ -87,7 +88,9 @@ def gate(project: Checkout, *words: str, code: int) -> subprocess.CompletedProce
 
 
 def test_equal_code_as_json(project: Checkout) -> None:
-    found = json.loads(gate(project, "main", "main", *DECIDED, "--json", code=0).stdout)
+    done = gate(project, "main", "main", *DECIDED, "--json", code=0)
+    assert "1 cell of base and head filed for asv in bench/" in done.stderr
+    found = json.loads(done.stdout)
     assert found["schema"] == "convbench.gate/1"
     assert (found["exit_code"], found["interrupted"]) == (0, False)
     assert found["base"]["commit"] == found["head"]["commit"] == project.git("rev-parse", "main")
@@ -107,8 +110,15 @@ def test_equal_code_as_json(project: Checkout) -> None:
     assert (mean["target"], mean["cells"]) == ("numpy@cpu", 1)
 
 
-def test_slower_as_markdown(project: Checkout) -> None:
+def test_slower_as_markdown_whatever_becomes_of_the_history(project: Checkout) -> None:
+    commit = project.git("rev-parse", "slower")
+    path = project.results_dir / "bench" / f"{commit[:8]}-{existing(sys.executable)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("damaged")
     done = gate(project, "main", "slower", *DECIDED, "--format", "markdown", code=1)
+    assert "1 cell of base filed for asv in bench/" in done.stderr
+    assert "WARNING: asv's history has not all of this gate: " in done.stderr
+    assert path.read_text() == "damaged"
     assert "REGRESSED: 1 regressed, of 1 cell" in done.stdout
     (row,) = (line for line in done.stdout.splitlines() if "notebook.conv" in line and "|" in line)
     assert "regressed" in row

@@ -106,9 +106,11 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench import suites
     from convbench.comparing.comparison import Rule
     from convbench.gate.build import Wanted, build
+    from convbench.gate.history import file_times
     from convbench.gate.stored import store
     from convbench.gate.verdicts import Gate
     from convbench.machine.facts import moment
+    from convbench.machine.interrupts import uninterrupted
     from convbench.results.folder import Folder
 
     workloads, rule = chosen_workloads(arguments), Rule(delta=arguments.delta)
@@ -137,6 +139,12 @@ def run(arguments: argparse.Namespace) -> int:
     except InputError as error:  # the verdict is worth more than the file
         say(f"WARNING: this gate is not stored: {error}")
     _show(arguments, comparison, interrupted=interrupted)
+    try:
+        with uninterrupted():  # seconds, and then whoever has pressed Ctrl-C is heard
+            for line in file_times(gate, root / "asv.conf.json", before):
+                say(line)
+    except InputError as error:
+        say(f"WARNING: asv's history has not all of this gate: {error}")
     code = comparison.exit_code()
     if interrupted and code in {Exit.OK, Exit.NOTHING}:
         return Exit.INTERRUPTED

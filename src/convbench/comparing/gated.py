@@ -14,7 +14,7 @@ from convbench.comparing.pairs import LEAST_PAIRS
 from convbench.comparing.sides import Side
 from convbench.machine.facts import THREAD_SETTINGS
 from convbench.results.gates import GATE_VERSION, Gate, GatedCell, GatedSide
-from convbench.results.records import Record
+from convbench.results.records import ONE_CORE, Record
 from convbench.words.numbers import count, date
 from convbench.words.status import Status
 
@@ -113,6 +113,8 @@ def join(numbers: Numbers, checks: Checks, gates: Sequence[Gate]) -> Gated:
         if all(map(is_gated, both)):
             gated.log_ratios[name] = {(i, pair): log for pair, log in cell.log_ratios.items()}
             gated.ended_s.add(gates[i].ended_s)
+            # The same pairs again, each side for itself, or what is less precise.
+            numbers.pop(("time", ONE_CORE, name), None)
     return gated
 
 

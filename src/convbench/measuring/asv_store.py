@@ -24,12 +24,15 @@ from typing import Any
 
 from convbench.errors import InputError
 from convbench.machine.files import write
-from convbench.results.folder import Filed, Folder
-from convbench.results.journal import Ends, Note, by_cell
+from convbench.results.folder import Filed, Folder, short
+from convbench.results.journal import UNREADABLE, Ends, Note, by_cell, locked
 from convbench.stimulus.targets import Target
 
 _Stored = tuple[Any, Any, Any]
 """What asv keeps of a cell: the result, the samples, the calls a sample."""
+
+
+_HERE = f"existing:{sys.executable}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Cell:
         Whether it needs a process in which nothing else has run.
     stands : bool
         Whether its process stands by its time where there is a judge.
+    version : str
+        Of the benchmark: numbers of two versions are not comparable.
     """
 
     benchmark: str
@@ -59,6 +64,7 @@ class Cell:
     alone: bool
     timeout_s: float
     stands: bool = False
+    version: str = ""
 
     @property
     def target(self) -> str:
@@ -75,7 +81,7 @@ class Cell:
 
 
 class Store:
-    """The results of one commit, in this environment, on this machine.
+    """The results of one commit, in one environment, on this machine.
 
     Parameters
     ----------
@@ -85,14 +91,19 @@ class Store:
         Regular expressions, as ``asv run --bench`` takes them; without any, everything.
     commit : str
         The full hash that the results are filed under.
+    environment : str
+        What they are of, as ``asv run --environment`` takes it; by default, this interpreter.
 
     Raises
     ------
     InputError
-        If asv is not installed, or cannot read the configuration or the suites.
+        If asv is not installed, has no such environment, or cannot read the configuration, the
+        suites or the results that there are.
     """
 
-    def __init__(self, config: Path, select: Sequence[str], commit: str) -> None:
+    def __init__(
+        self, config: Path, select: Sequence[str], commit: str, environment: str = _HERE
+    ) -> None:
         try:
             import asv.benchmarks  # noqa: PLC0415  # it is slow to import, and not always there
             import asv.config  # noqa: PLC0415
@@ -115,12 +126,13 @@ class Store:
                 self.conf = asv.config.Config.load(str(config))
                 results_dir = str(config.parent / self.conf.results_dir)
                 repo = asv.repo.get_repo(self.conf)
-                (environment,) = asv.environment.get_environments(
-                    self.conf, [f"existing:{sys.executable}"]
+                here, of = (
+                    next(asv.environment.get_environments(self.conf, [name]), None)
+                    for name in (_HERE, environment)
                 )
                 self.suites = (config.parent / self.conf.benchmark_dir).resolve()
                 self._benchmarks = asv.benchmarks.Benchmarks.discover(
-                    self.conf, repo, [environment], [commit], regex=list(select)
+                    self.conf, repo, [here], [commit], regex=list(select)
                 )
                 # asv describes them all in a file, in place; ours is to be replaced as a whole.
                 self.conf.results_dir = folder
@@ -133,17 +145,21 @@ class Store:
                     f"{config}: what asv makes of it is an error ({error}); expected suites that "
                     f"it can discover. It says: {said.getvalue()[-2000:]}"
                 ) from error
+        if of is None:
+            raise InputError(
+                f"{config}: the environment is {environment!r}, and asv makes none of that name;"
+                " expected existing:PYTHON, or one of its matrix. Name one of these."
+            )
         self.machine = _machine()
         self.commit = commit
-        self.environment = str(environment.name)
-        params = {**self.machine, "python": environment.python, **environment.requirements}
+        self.environment = str(of.name)
+        params = {**self.machine, "python": of.python, **of.requirements}
         self._results = asv.results.Results(
-            params, environment.requirements, commit, date,
-            environment.python, environment.name, environment.env_vars,
-        )  # fmt: skip
-        self._results.load_data(self.conf.results_dir)
+            params, of.requirements, commit, date, of.python, of.name, of.env_vars
+        )
+        self._load()
         self.commit_time_s = date / 1000
-        self.file = Path(asv.results.get_filename(params["machine"], commit, environment.name))
+        self.file = Path(asv.results.get_filename(params["machine"], commit, of.name))
         filed = Filed.of(self.file)
         if filed is None:
             raise InputError(
@@ -160,11 +176,12 @@ class Store:
                 continue
             rounds = int(benchmark.get("rounds", 1))
             alone, stands = (bool(benchmark.get(name, False)) for name in ("alone", "stands"))
+            version = str(benchmark["version"])
             timeout_s = float(benchmark.get("timeout") or self.conf.default_benchmark_timeout)
             choices = list(itertools.product(*benchmark["params"]))
             for index in sorted(self._benchmarks.benchmark_selection[name]):
                 params = tuple(str(ast.literal_eval(param)) for param in choices[index])
-                cells.append(Cell(name, index, params, rounds, alone, timeout_s, stands))
+                cells.append(Cell(name, index, params, rounds, alone, timeout_s, stands, version))
         return cells
 
     def others(self) -> list[str]:
@@ -175,7 +192,12 @@ class Store:
         """Write what the notes of a run say to asv's file, beside what it holds already.
 
         A cell that failed in any of its processes has failed, and one without a note is left as it
-        was. The file is replaced as a whole.
+        was. The file is replaced as a whole, and nobody who does so, too, comes in between.
+
+        Raises
+        ------
+        InputError
+            If what it holds cannot be read, or it cannot be written.
         """
         of = by_cell(notes)
         values: dict[str, dict[int, _Stored]] = {}
@@ -183,10 +205,14 @@ class Store:
             found = outcome(of.get((cell.benchmark, cell.params), ()))
             if found is not None:
                 values.setdefault(cell.benchmark, {})[cell.index] = found
-        for name, of_index in values.items():
-            self._add(name, of_index, [note for note in notes if note.benchmark == name])
         results = Path(self.conf.results_dir)
-        with tempfile.TemporaryDirectory(prefix="convbench-") as folder:  # asv writes in place
+        with (
+            locked(self.evidence) if notes else contextlib.nullcontext(),
+            tempfile.TemporaryDirectory(prefix="convbench-") as folder,  # asv writes in place
+        ):
+            self._load()
+            for name, of_index in values.items():
+                self._add(name, of_index, [note for note in notes if note.benchmark == name])
             made = Path(folder)
             self._results.save(folder)
             self._util.write_json(str(made / "machine.json"), self.machine, 1)
@@ -194,6 +220,17 @@ class Store:
             write((results / self.file).with_name("machine.json"), described, parents=True)
             write(results / "benchmarks.json", self._described)
             write(results / self.file, (made / self.file).read_bytes())
+
+    def _load(self) -> None:
+        """Take in what asv's file holds by now."""
+        try:
+            self._results.load_data(self.conf.results_dir)
+        except (self._util.UserError, *UNREADABLE) as error:
+            raise InputError(
+                f"{self.conf.results_dir}: asv's file of commit {short(self.commit)} is damaged"
+                f" ({error}); expected what asv 0.6.6 writes. Remove it: what convbench has"
+                " measured is in the evidence, too."
+            ) from error
 
     def _add(self, name: str, values: dict[int, _Stored], notes: Sequence[Note]) -> None:
         import asv.runner  # noqa: PLC0415

@@ -22,11 +22,13 @@ import statistics
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Literal, Self
+
+from convbench.errors import InputError
 
 SCHEMA = 2
 READABLE = (1, 2)
@@ -122,22 +124,54 @@ def append(path: Path, kind: str, /, **content: Any) -> bytes:
     bytes
         The line; empty, with a warning, if it could not be written.
     """
-    entry = {"schema": SCHEMA, "kind": kind, "time_s": round(time.time(), 3), **content}
-    line = json.dumps(entry, default=str).encode()
+    line = _line(kind, content)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
-            _lock(file)
-            file.write(b"\n" + line)
+        _append(path, [line])
     except OSError as error:
         warnings.warn(f"no evidence could be written: {error}", RuntimeWarning, stacklevel=2)
         return b""
     return line
 
 
+def append_all(path: Path, lines: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Append lines of these kinds and contents with one write, all of them or an error.
+
+    Raises
+    ------
+    InputError
+        If they cannot be written there.
+    """
+    try:
+        _append(path, [_line(kind, content) for kind, content in lines])
+    except OSError as error:
+        raise InputError(
+            f"{path}: the evidence is not writable ({error.strerror}); expected a place to append"
+            " to. See to the disk and the permissions."
+        ) from error
+
+
+def _line(kind: str, content: Mapping[str, Any]) -> bytes:
+    entry = {"schema": SCHEMA, "kind": kind, "time_s": round(time.time(), 3), **content}
+    return json.dumps(entry, default=str).encode()
+
+
+def _append(path: Path, lines: Iterable[bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path) as file:
+        file.write(b"".join(b"\n" + line for line in lines))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[IO[bytes]]:
+    """Have a file of evidence to oneself, to append to it or to write asv's file beside it."""
+    with path.open("ab", buffering=0) as file:
+        _lock(file)
+        yield file
+
+
 def _lock(file: IO[bytes]) -> None:
-    # Two runs can meet here. Both append a line with one write, and a lock for file systems on
-    # which that is not enough. The newline comes first: it ends a line that was torn.
+    # Two runs can meet here. Both append with one write, and a lock for file systems on which that
+    # is not enough. The newline comes first: it ends a line that was torn.
     with contextlib.suppress(ImportError):  # elsewhere than on Unix
         import fcntl  # noqa: PLC0415
 

@@ -24,6 +24,9 @@ Place = tuple[str, str]
 OTHER = "other benchmarks"
 """The suite of those that are none of ours, of which asv's file is all that is known."""
 
+ONE_CORE = "one_core"
+"""The suite of whole pipelines with one thread on one core, where gates are filed for asv."""
+
 _MOST_REASON = 2000
 
 

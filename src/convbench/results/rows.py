@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convbench.results.ceilings import Ceiling, find_ceilings, impossible
 from convbench.results.folder import environment_in_words, short
 from convbench.results.journal import positive
-from convbench.results.records import OTHER, Record
+from convbench.results.records import ONE_CORE, OTHER, Record
 from convbench.words.numbers import digits, duration, share, size
 from convbench.words.status import Exit, Outcome, Standing, Status
 from convbench.words.table import Column, Table, line, remark, stacked
@@ -163,7 +163,8 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...],
         device_s=facts.get("device_s"),
         gflops=gflops,
         gb_per_s=traffic / time_s / 1e9 if traffic and time_s else None,
-        of_roofline=gflops / attainable if gflops and attainable else None,
+        # The roofline is that of all cores.
+        of_roofline=gflops / attainable if gflops and attainable and suite != ONE_CORE else None,
         error_over_bound=accuracy.value if accuracy else None,
         cold_s=whole["cold"].value if "cold" in whole else None,
         peak_bytes=whole["memory"].value if "memory" in whole else None,
