@@ -190,9 +190,11 @@ kill: $(INSTALLED)  ## Kill a run at KILLS=50 random moments and see that nothin
 audit-study: $(INSTALLED)  ## How often is an honest target accused, and what does looking cost?
 	@mkdir -p build && $(BIN)/python studies/audit.py >build/audit.md && cat build/audit.md
 
-# Two hours; stopped and started again it goes on, with what is in build/gate-study.
+# Two hours and a half; stopped and started again it goes on, with what is in build/gate-study. The
+# sessions are stored where `convbench compare` reads them; those of several days add up.
 .PHONY: calibrate
-calibrate: $(INSTALLED)  ## How often does the gate cry wolf here, and what does it find?
+calibrate: $(INSTALLED)  ## How far do sessions differ here? How often does the gate cry wolf?
+	@$(BIN)/convbench doctor --calibrate 10
 	@mkdir -p build && $(BIN)/python studies/gate.py >build/gate.md && cat build/gate.md
 
 # uv is locked like the rest: a new version goes into UV, and the old one locks it.

@@ -20,7 +20,7 @@ from convbench.comparing.comparison import BAD, Demands, Rule, Verdict
 from convbench.comparing.judge import compare
 from convbench.errors import InputError
 from convbench.results import journal
-from convbench.results.sessions import Spread
+from convbench.results.sessions import Between, Spread
 from convbench.words.status import Status
 
 from ..records import BASE, HEAD, TARGET, WORKLOAD, checked, side, timed
@@ -785,8 +785,8 @@ def test_how_far_sessions_differ_widens_the_interval_of_what_was_measured_apart(
     """By Satterthwaite, with numbers of Welch's that are known: 5 and 5 processes."""
     cells = [timed()], [timed(HEAD, 1.05e-3)]
     narrow = only(*cells).effect
-    known = Spread(0.02**2, 3, 2)
-    comparison = both(*cells, spread=known)
+    known = Between({"": Spread(0.02**2, 3, 2)}, "5 repeated sessions of 2 commits")
+    comparison = both(*cells, between=known)
     wide = comparison.cells[0].effect
     own = 2 * 0.01**2 / 5
     total = own + 2 * 0.02**2
@@ -798,20 +798,51 @@ def test_how_far_sessions_differ_widens_the_interval_of_what_was_measured_apart(
     assert comparison.cells[0].verdict is V.UNDECIDED
     assert only(*cells).verdict is V.REGRESSED
     (remark,) = comparison.remarks
-    assert remark.startswith("sessions of this machine differ by 2 %, as 2 commits")
+    assert remark.startswith(
+        "sessions of this machine differ by 2 %, from 5 repeated sessions of 2 commits: "
+    )
     (mean,) = comparison.means
     assert math.log(mean.high / mean.ratio) == pytest.approx(half)
 
 
 def test_sessions_that_do_not_differ_change_nothing():
     cells = [timed()], [timed(HEAD, 1.05e-3)]
-    assert only(*cells, spread=Spread(0.0, 3, 2)) == only(*cells)
+    assert only(*cells, between=Between({"": Spread(0.0, 3, 2)})) == only(*cells)
 
 
 def test_where_nothing_is_known_of_sessions_a_claim_says_so():
     assert not both([timed()], [timed(HEAD)]).remarks
     (remark,) = both([timed()], [timed(HEAD, 1.2e-3)]).remarks
     assert "not known" in remark
+    assert "convbench doctor --calibrate" in remark
+
+
+def test_each_target_has_a_spread_of_its_own_or_the_largest_of_its_kind_of_device():
+    names = ("numpy@cpu", "tensorflow@cpu", "other@cpu", "cupy@gpu:0")
+    known = {"numpy@cpu": Spread(0.01**2, 3), "tensorflow@cpu": Spread(0.04**2, 3)}
+    base, head = (
+        [timed(commit, seconds, target=name) for name in names]
+        for commit, seconds in ((BASE, 1e-3), (HEAD, 1.3e-3))
+    )
+    comparison = both(base, head, between=Between(known, "calibration of a day on this machine"))
+    widths = {cell.target: cell.effect.high / cell.effect.ratio for cell in comparison.cells}
+    for target, spread in (*known.items(), ("other@cpu", known["tensorflow@cpu"])):
+        single = only([timed(target=target)], [timed(HEAD, 1.3e-3, target=target)],
+                      between=Between({"": spread}))  # fmt: skip
+        assert widths[target] == pytest.approx(single.effect.high / single.effect.ratio)
+    assert widths["cupy@gpu:0"] < widths["numpy@cpu"] < widths["other@cpu"]
+    first, second = comparison.remarks
+    assert "1 % (numpy@cpu)" in first
+    assert "4 % (other@cpu, tensorflow@cpu)" in first or "4 % (tensorflow@cpu, other@cpu)" in first
+    assert "from calibration of a day on this machine: " in first
+    assert "not known" in second
+
+
+def test_a_calibration_that_is_not_used_is_said():
+    cells = [timed()], [timed(HEAD, 1.2e-3)]
+    first, second = both(*cells, between=Between(unused="it is of another machine")).remarks
+    assert first == "it is of another machine"
+    assert "not known" in second
 
 
 def test_gates_of_equal_sessions_that_differ_are_seldom_claimed():
@@ -820,7 +851,7 @@ def test_gates_of_equal_sessions_that_differ_are_seldom_claimed():
     claimed, trials, between = [0, 0], 300, 0.02
     for _ in range(trials):
         shifts = chance.normal(0, between, 4)
-        learnt = Spread(float(np.var(shifts[:2], ddof=1)), 1, 1)
+        learnt = Between({"": Spread(float(np.var(shifts[:2], ddof=1)), 1, 1)})
         sides = [
             [
                 timed(commit, float(np.exp(shift + chance.normal(0, 0.004))), workload=f"a.w{i}")
@@ -828,8 +859,8 @@ def test_gates_of_equal_sessions_that_differ_are_seldom_claimed():
             ]
             for commit, shift in zip((BASE, HEAD), shifts[2:], strict=True)
         ]
-        for i, spread in enumerate((None, learnt)):
-            found = both(*sides, spread=spread).counts
+        for i, known in enumerate((None, learnt)):
+            found = both(*sides, between=known).counts
             claimed[i] += bool(found.keys() & {V.REGRESSED, V.SUSPECT, V.IMPROVED})
     assert claimed[0] > 0.4 * trials
     assert claimed[1] < 0.12 * trials

@@ -17,13 +17,16 @@ import pytest
 from rich.console import Console
 
 from convbench.machine import facts, nvidia
-from convbench.measuring.doctor import evidence, trial
+from convbench.measuring.doctor import calibrate, evidence, trial
 from convbench.measuring.doctor.evidence import CELLS, GROUP, Draw, Evidence, Fitness, Level
 from convbench.measuring.doctor.judge import diagnose, shares
 from convbench.measuring.doctor.noise import resample, robust_deviation, smallest_effect, summarise
 from convbench.measuring.doctor.show import render
 from convbench.measuring.doctor.trial import draw_in_process, examine, thread_modes
 from convbench.measuring.timing import Overhead
+from convbench.results.calibration import Calibration
+from convbench.results.folder import Folder
+from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import load
 from convbench.words.status import Outcome, Status
 
@@ -496,7 +499,7 @@ def test_a_real_process_that_dies(monkeypatch) -> None:
     assert failure.kind == "exit status 7"
 
 
-def _die(number, pipe):
+def _die(number, target, pipe):
     os._exit(7)
 
 
@@ -576,3 +579,68 @@ def test_ctrl_c_shows_what_is_known() -> None:
     data = json.loads(stdout)
     assert data["interrupted"] is True
     assert data["calibration"]["draws"]
+
+
+# -- Calibration ----------------------------------------------------------------------------------
+
+
+NUMPY, BROKEN = Target("numpy", "", "cpu"), Target("broken", "", "cpu")
+
+
+def drawing(shifts, asked):
+    """Processes whose times are those of the session that they are in, and one broken target."""
+
+    def draw(number, threads, target):
+        asked.append((number, threads, target))
+        if target == BROKEN:
+            return Outcome(Status.FAILED, "it is broken")
+        times = shifts[sum(t == NUMPY for *_, t in asked[:-1]) // GROUP]
+        (one,) = draws(0.001, processes=1, seed=len(asked), times=times)
+        return replace(one, versions={"numpy": "2"})
+
+    return draw
+
+
+def test_each_session_is_stored_as_it_ends_and_adds_to_those_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "machine_name", lambda: "vm")
+    folder, asked = Folder(tmp_path / "results"), []
+    path = tmp_path / "evidence" / "vm" / "calibration.json"
+    shifts = [1.0, 1.1, 1.0, 1.1]
+    steps = calibrate.calibrate([NUMPY, BROKEN], 3, folder, draw=drawing(shifts, asked))
+    first = next(steps)
+    assert [(target, why.reason) for target, why in first.failures] == [(BROKEN, "it is broken")]
+    assert first.calibration == Calibration.read(path)
+    assert [number for number, _, target in asked if target == NUMPY] == [*range(GROUP)]
+    assert {threads for _, threads, _ in asked} == {None}
+    assert next(steps).calibration.spreads()["numpy@cpu"].freedom == 1
+    steps.close()  # Ctrl-C
+    assert len(Calibration.read(path).sessions) == 2
+    again = calibrate.calibrate([NUMPY], 2, folder, draw=drawing(shifts[2:], []))
+    *_, last = again
+    (known,) = last.calibration.spreads().values()
+    assert known.freedom == 3
+    assert known.deviation == pytest.approx(np.std(np.log(shifts), ddof=1), rel=0.05)
+    assert json.loads(path.read_text())["targets"]["numpy@cpu"]["freedom"] == 3
+
+
+def test_other_hardware_begins_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "machine_name", lambda: "vm")
+    folder = Folder(tmp_path / "results")
+    for hardware in ("one", "another"):
+        monkeypatch.setattr(calibrate, "known_machine", lambda it=hardware: {"fingerprint": it})
+        (done,) = calibrate.calibrate([NUMPY], 1, folder, draw=drawing([1.0], []))
+    assert (done.calibration.fingerprint, len(done.calibration.sessions)) == ("another", 1)
+
+
+def test_the_command_calibrates_this_machine(tmp_path):
+    words = ["--calibrate", "2", "--target", "numpy@cpu", "--results-dir", str(tmp_path / "r")]
+    done = subprocess.run([*COMMAND, *words, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["schema"] == "convbench.doctor.calibration/1"
+    assert told["targets"]["numpy@cpu"]["freedom"] == 1
+    (path,) = tmp_path.glob("evidence/*/calibration.json")
+    assert f"stored in {path}" in done.stderr
+    (measured,) = Calibration.read(path).sessions[0].targets.values()
+    assert {*measured.medians_s} == {*CELLS}
+    assert {len(medians) for medians in measured.medians_s.values()} == {GROUP}

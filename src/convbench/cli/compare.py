@@ -71,9 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from convbench.comparing.text import render
     from convbench.results import gates
+    from convbench.results.calibration import between
     from convbench.results.machines import names
     from convbench.results.records import load
-    from convbench.results.sessions import spread
 
     base, head = (Coordinate.parse(side, "compare") for side in (arguments.base, arguments.head))
     folder = chosen_folder(arguments)
@@ -97,13 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
     placed = any(side.environment or side.machine for side in (base, head))
     known = of_gates.gates if measured_both or not placed else ()
     head_side = sides[1]
-    between = spread(folder, head_side.machine, head_side.environment)
-    comparison = compare(*sides, rule, arguments.bench, known, between)
+    sessions = between(folder, head_side.machine, head_side.environment)
+    comparison = compare(*sides, rule, arguments.bench, known, sessions)
     comparison = replace(comparison, demands=demands)
     if arguments.against and measured_both:
         asked = arguments.against
         others = references(asked, head_side, folder, full_hash, ancestors, "compare")
-        held = against(asked, head_side, others, rule, arguments.bench, between)
+        held = against(asked, head_side, others, rule, arguments.bench, sessions)
         comparison = replace(comparison, against=held)
     if not comparison.cells and not measured_both:
         say(f"{what_is_there(folder)}; `convbench bench` measures")

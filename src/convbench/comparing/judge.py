@@ -48,7 +48,7 @@ from convbench.errors import InputError
 from convbench.results.gates import SIDE_BY_SIDE, Gate
 from convbench.results.machines import fingerprint
 from convbench.results.records import OTHER, Record
-from convbench.results.sessions import Spread
+from convbench.results.sessions import Between, Spread
 from convbench.words.numbers import count, duration, share, times
 from convbench.words.status import Status
 
@@ -95,7 +95,7 @@ def compare(
     rule: Rule | None = None,
     bench: str | None = None,
     gates: Sequence[Gate] = (),
-    spread: Spread | None = None,
+    between: Between | None = None,
 ) -> Comparison:
     """Judge every cell that either side has.
 
@@ -111,7 +111,7 @@ def compare(
         The newest first. Those of both commits, on the machine and in the environments of both
         sides, count before what was measured apart. Where nothing was measured apart, the sides
         are those of the newest.
-    spread : Spread, optional
+    between : Between, optional
         How far sessions of this machine differ, by which the intervals of times are widened that
         were measured apart: either side was measured in a session of its own.
 
@@ -139,8 +139,8 @@ def compare(
         pairs = [pair for pair in pairs if any(map(matches, pair.records))]
     unlike = base.machine != head.machine
     judged = [_judge(pair, unlike=unlike) for pair in pairs]
-    spread = None if unlike else spread
-    cells, means, warnings = _judge_numbers(pairs, judged, rule, spread, unlike=unlike)
+    between = Between() if unlike or between is None else between
+    cells, means, warnings = _judge_numbers(pairs, judged, rule, between, unlike=unlike)
     common: list[str] = []
     if unlike:
         cells = [
@@ -154,7 +154,7 @@ def compare(
     else:
         cells, common = alike(cells, rule)
         warnings += _two_machines(base, head)
-    remarks = (*gated.remarks(cells), *common, *_of_sessions(cells, spread), *_of_runs(pairs))
+    remarks = (*gated.remarks(cells), *common, *_of_sessions(cells, between), *_of_runs(pairs))
     return Comparison(
         base, head, rule, tuple(sorted(cells, key=worst_first)), means,
         changes(*with_gates((base, head), numbers)),
@@ -168,7 +168,7 @@ def against(
     references: Sequence[Side],
     rule: Rule,
     bench: str | None = None,
-    spread: Spread | None = None,
+    between: Between | None = None,
 ) -> Against:
     """Hold head against each of several commits, so that of all claims few are false.
 
@@ -185,7 +185,7 @@ def against(
     compared: set[tuple[str, ...]] = set()
     slower: dict[tuple[str, ...], tuple[str, ComparedCell]] = {}
     for side in references:
-        for cell in compare(side, head, each, bench, spread=spread).cells:
+        for cell in compare(side, head, each, bench, between=between).cells:
             if cell.effect is None or cell.effect.low is None:
                 continue
             name = (cell.kind, cell.suite, cell.target, cell.workload, cell.stage)
@@ -476,7 +476,7 @@ def _judge_numbers(
     pairs: Sequence[_Pair],
     judged: Sequence[ComparedCell | None],
     rule: Rule,
-    spread: Spread | None,
+    between: Between,
     *,
     unlike: bool,
 ) -> tuple[list[ComparedCell], tuple[Mean, ...], list[str]]:
@@ -505,16 +505,19 @@ def _judge_numbers(
         of_pairs = stats.paired([log_ratios[i].values() for i in gated])
         for name in ("log", "error", "freedom"):
             getattr(found, name)[gated] = getattr(of_pairs, name)
-    if spread is not None and spread.variance:
-        apart = [
-            not pairs and cell.kind == "time"
-            for pairs, cell in zip(log_ratios, open_cells, strict=True)
-        ]
-        sessions = np.array([pair.sessions for pair in open_pairs])
-        for name, wider in zip(
-            ("error", "freedom"), _widened(found, spread, sessions), strict=True
-        ):
-            getattr(found, name)[apart] = wider[apart]
+    of_sessions = [
+        between.of(cell.target) if cell.kind == "time" and not cell.pairs else None
+        for cell in open_cells
+    ]
+    variances = [
+        pair.sessions * spread.variance if spread else 0.0
+        for pair, spread in zip(open_pairs, of_sessions, strict=True)
+    ]
+    freedoms = [spread.freedom if spread else 1.0 for spread in of_sessions]
+    wider = stats.widened(found, np.array(variances), np.array(freedoms))
+    apart = np.array(variances) > 0
+    for name in ("error", "freedom"):
+        getattr(found, name)[apart] = getattr(wider, name)[apart]
     known = ~np.isnan(found.error)
     low, high = stats.intervals(found, rule.confidence)
     p = stats.benjamini_hochberg(stats.p_values(found, rule.minimum_effect))
@@ -544,36 +547,33 @@ def _judge_numbers(
         f"{said}: in {count(number, 'cell')} head may be slower than it seems"
         for said, number in hidden.items()
     ]
-    return done, _means(open_pairs, processes, open_cells, rule, spread), warnings
+    return done, _means(open_pairs, processes, open_cells, rule, between), warnings
 
 
-def _widened(
-    found: stats.Ratios, spread: Spread, sessions: stats.FloatArray | float
-) -> tuple[stats.FloatArray, stats.FloatArray]:
-    """Errors and degrees of freedom for two sides that had sessions of their own.
-
-    Parameters
-    ----------
-    sessions : array of float, or float
-        See :attr:`_Pair.sessions`: 2 for one on each side.
-    """
-    wider = stats.widened(found, sessions * spread.variance, spread.freedom)
-    return wider.error, wider.freedom
-
-
-def _of_sessions(cells: Sequence[ComparedCell], spread: Spread | None) -> Iterator[str]:
-    """What is known of the sessions in which times were measured apart, where any was claimed."""
+def _of_sessions(cells: Sequence[ComparedCell], between: Between) -> Iterator[str]:
+    """What is known of the sessions in which times were measured apart, where there are any."""
     apart = [cell for cell in cells if cell.kind == "time" and cell.effect and not cell.pairs]
-    if spread is not None and apart:
+    if apart and between.unused:
+        yield between.unused
+    known: dict[str, dict[str, None]] = {}
+    for cell in apart:
+        if (spread := between.of(cell.target)) is not None:
+            known.setdefault(share(spread.deviation), {})[cell.target] = None
+    if known:
+        by = [
+            deviation + (f" ({', '.join(targets)})" if len(known) > 1 else "")
+            for deviation, targets in known.items()
+        ]
         yield (
-            f"sessions of this machine differ by {share(spread.deviation)}, as"
-            f" {count(spread.commits, 'commit')} that were measured again tell: what was measured"
-            " apart has intervals that are as much wider"
+            f"sessions of this machine differ by {', '.join(by)}, from {between.source}: what was"
+            " measured apart has intervals that are as much wider"
         )
-    elif any(cell.verdict in {Verdict.REGRESSED, Verdict.IMPROVED} for cell in apart):
+    unknown = [cell for cell in apart if between.of(cell.target) is None]
+    if any(cell.verdict in {Verdict.REGRESSED, Verdict.IMPROVED} for cell in unknown):
         yield (
             "how far two sessions of this machine differ is not known, and no interval covers it:"
-            " measure one commit twice, or gate what was claimed"
+            " run `convbench doctor --calibrate 10` there, measure one commit twice, or gate what"
+            " was claimed"
         )
 
 
@@ -623,7 +623,7 @@ def _means(
     processes: Sequence[tuple[Draws, Draws]],
     cells: Sequence[ComparedCell],
     rule: Rule,
-    spread: Spread | None,
+    between: Between,
 ) -> tuple[Mean, ...]:
     """Of each target, over the times of whole pipelines, by name."""
     apart: dict[str, list[tuple[Draws, Draws]]] = {}
@@ -637,7 +637,7 @@ def _means(
             sessions[cell.target] = max(pair.sessions, sessions.get(cell.target, 0.0))
     return tuple(
         mean_of(
-            target, apart.get(target, []), rule, gated.get(target, []), spread,
+            target, apart.get(target, []), rule, gated.get(target, []), between.of(target),
             sessions.get(target, 2.0),
         )
         for target in sorted(apart.keys() | gated.keys())
@@ -675,7 +675,7 @@ def mean_of(
             [base for base, _ in chosen], [head for _, head in chosen]
         )
         if spread is not None and spread.variance:
-            of_medians = stats.Ratios(of_medians.log, *_widened(of_medians, spread, sessions))
+            of_medians = stats.widened(of_medians, sessions * spread.variance, spread.freedom)
         means.append((len(chosen), of_medians))
     if chosen_pairs:
         means.append((len(chosen_pairs), clustered(chosen_pairs)))

@@ -138,7 +138,7 @@ def paired(log_ratios: Sequence[Collection[float]]) -> Ratios:
     return Ratios(*rows)
 
 
-def widened(found: Ratios, variance: FloatArray | float, freedom: float) -> Ratios:
+def widened(found: Ratios, variance: FloatArray | float, freedom: FloatArray | float) -> Ratios:
     """Add a variance that was estimated apart, with so many degrees of freedom, to each or to all.
 
     The degrees of freedom of the sum are Satterthwaite's, as in :func:`ratios`.

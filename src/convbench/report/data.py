@@ -26,6 +26,7 @@ from convbench.comparing.sides import (
 from convbench.errors import InputError
 from convbench.machine.git import UNSHALLOW, is_shallow, subjects
 from convbench.results import gates, history, records
+from convbench.results.calibration import between
 from convbench.results.folder import Folder, short
 from convbench.results.history import Drift, History
 from convbench.results.journal import UNREADABLE, content, unreadable
@@ -33,7 +34,6 @@ from convbench.results.machines import names
 from convbench.results.records import Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
-from convbench.results.sessions import spread
 from convbench.words.numbers import count, times
 from convbench.words.status import Exit, Status
 
@@ -225,12 +225,12 @@ def gather(
     if base and head.records:
         of_gates = gates.load(request.results_dir, gates.between(base.commit, head.commit))
         problems += of_gates.problems
-        between = spread(folder, head.machine, head.environment)
-        comparison = compare(base, head, request.rule, gates=of_gates.gates, spread=between)
+        sessions = between(folder, head.machine, head.environment)
+        comparison = compare(base, head, request.rule, gates=of_gates.gates, between=sessions)
         comparison = replace(comparison, demands=request.demands)
         if request.against and base.records:
             others = references(request.against, head, folder, full_hash, ancestors, _REPORT)
-            held = against(request.against, head, others, request.rule, spread=between)
+            held = against(request.against, head, others, request.rule, between=sessions)
             comparison = replace(comparison, against=held)
     return Data(
         head,

@@ -71,15 +71,18 @@ def names(folder: Folder) -> dict[str, str]:
     called: dict[str, str] = {}
     found: dict[str, str] = {}
     for name in own:
-        hardware = _hardware(folder, name)
-        one = aliases.get(hardware) or called.setdefault(hardware, name)
-        if hardware and one != name:
+        own_hardware = hardware(folder, name)
+        one = aliases.get(own_hardware) or called.setdefault(own_hardware, name)
+        if own_hardware and one != name:
             found[name] = one
     return found
 
 
-def _hardware(folder: Folder, name: str) -> str:
-    """Of the newest evidence, which knows more, or of what asv was told."""
+def hardware(folder: Folder, name: str) -> str:
+    """The fingerprint of a machine, by one of its own names; "" if too little is known.
+
+    It is that of the newest evidence, which knows more, or of what asv was told.
+    """
     try:
         files = sorted((folder.evidence / name).glob("*.jsonl"), key=lambda p: -p.stat().st_mtime)
         for path in files[:1]:

@@ -11,7 +11,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from convbench.results import journal, machines
@@ -164,7 +164,7 @@ NEWEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Between sessions of a machine, in one environment.
+    """Between sessions of a machine.
 
     Attributes
     ----------
@@ -173,12 +173,12 @@ class Spread:
     freedom : int
         How many sessions, less how many commits: cells of a session move together.
     commits : int
-        That were measured in more than one session.
+        That were measured in more than one session; 1 where that is a calibration.
     """
 
     variance: float
     freedom: int
-    commits: int
+    commits: int = 1
 
     @property
     def deviation(self) -> float:
@@ -186,8 +186,42 @@ class Spread:
         return math.sqrt(self.variance)
 
 
-def spread(folder: Folder, machine: str, environment: str, newest: int = NEWEST) -> Spread | None:
-    """Estimate it from finished runs of one commit with nothing uncommitted; None without any.
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What is known of how far sessions of a machine lie apart, and from where.
+
+    Attributes
+    ----------
+    spreads : mapping of str to Spread
+        By target; that of "" is of all targets.
+    source : str
+        What it was learnt from, in words.
+    unused : str
+        Why what there is was not used, in words.
+    """
+
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    source: str = ""
+    unused: str = ""
+
+    def of(self, target: str) -> Spread | None:
+        """That of a target; else the largest of those on the same kind of device."""
+        if known := self.spreads.get(target, self.spreads.get("")):
+            return known
+        alike = [spread for name, spread in self.spreads.items() if _kind(name) == _kind(target)]
+        return max(alike, key=lambda spread: spread.variance, default=None)
+
+
+def _kind(target: str) -> str:
+    return target.partition("@")[2].partition(":")[0]
+
+
+_Cell = tuple[Sequence[float], Sequence[float]]
+"""The means of the logarithms of a time in each of several sessions, and their variances."""
+
+
+def estimate(commits: Iterable[Iterable[_Cell]]) -> Spread | None:
+    """How far sessions lie apart, from the cells of commits that were measured in several.
 
     Of a cell with k runs, means m_r of the logarithms and their variances e_r the variance between
     sessions is estimated without bias by var(m_r) - mean(e_r), that of one factor with random
@@ -198,18 +232,24 @@ def spread(folder: Folder, machine: str, environment: str, newest: int = NEWEST)
     S. R. Searle, G. Casella, C. E. McCulloch, Variance Components, 1992, ch. 3.
     """
     total = weight = 0.0
-    freedom = commits = 0
-    for filed in _newest(folder, machine, newest):
+    freedom = repeated = 0
+    for cells in commits:
         most = 0
-        for means, errors in _repeated(folder, filed, environment):
+        for means, errors in cells:
             total += (len(means) - 1) * (statistics.variance(means) - statistics.fmean(errors))
             weight += len(means) - 1
             most = max(most, len(means) - 1)
         freedom += most
-        commits += most > 0
+        repeated += most > 0
     if not weight:
         return None
-    return Spread(max(0.0, total / weight), freedom, commits)
+    return Spread(max(0.0, total / weight), freedom, repeated)
+
+
+def spread(folder: Folder, machine: str, environment: str, newest: int = NEWEST) -> Spread | None:
+    """Estimate it from finished runs of one commit with nothing uncommitted; None without any."""
+    files = _newest(folder, machine, newest)
+    return estimate(_repeated(folder, filed, environment) for filed in files)
 
 
 def _newest(folder: Folder, machine: str, number: int) -> list[Filed]:

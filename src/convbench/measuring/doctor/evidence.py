@@ -78,12 +78,15 @@ class Draw:
         For each cell half the range between the quartiles of its samples, as a share of the median.
     cpu_s : float
         Processor time of the process, its start included.
+    versions : dict of str to str
+        Of the libraries.
     """
 
     threads: int | None
     medians_s: Mapping[str, float]
     spreads: Mapping[str, float]
     cpu_s: float
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.targets import Target
 from convbench.words.status import Outcome
 
+_NUMPY = Target("numpy", "", "cpu")
+
 BUDGET_S = 0.05
 """For the samples of one cell in one process."""
 
@@ -28,12 +30,12 @@ def thread_modes(facts: Mapping[str, Any]) -> tuple[int | None, ...]:
     return (1,) if blas_threads(facts) == 1 else (1, None)
 
 
-def draw_in_process(number: int, threads: int | None) -> Draw | Outcome:
+def draw_in_process(number: int, threads: int | None, target: Target = _NUMPY) -> Draw | Outcome:
     """Time every cell in a new interpreter.
 
     It is not forked: libraries choose the number of their threads when they are loaded.
     """
-    child = Child(_time_cells, (number,), threads)
+    child = Child(_time_cells, (number, str(target)), threads)
     try:
         answer: Any = child.receive(START_TIMEOUT_S)
     finally:
@@ -41,9 +43,9 @@ def draw_in_process(number: int, threads: int | None) -> Draw | Outcome:
     return answer if isinstance(answer, Outcome) else Draw(threads, **answer)
 
 
-def _time_cells(number: int, pipe: Questions) -> None:
+def _time_cells(number: int, target: str, pipe: Questions) -> None:
     """Send the medians, the spreads and the processor time."""
-    backend = open_backend(Target("numpy", "", "cpu"))
+    backend = open_backend(Target.parse(target))
     medians_s, spreads = {}, {}
     names = list(CELLS)
     turn = number % len(names)
@@ -54,7 +56,8 @@ def _time_cells(number: int, pipe: Questions) -> None:
         timing = measure(run, x, backend.synchronize, budget_s=BUDGET_S)
         medians_s[name] = statistics.median(timing.samples_s)
         spreads[name] = half_range(timing.samples_s) / medians_s[name]
-    pipe.send({"medians_s": medians_s, "spreads": spreads, "cpu_s": time.process_time()})
+    cpu_s, versions = time.process_time(), backend.versions()
+    pipe.send({"medians_s": medians_s, "spreads": spreads, "cpu_s": cpu_s, "versions": versions})
 
 
 def examine(
