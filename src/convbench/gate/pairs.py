@@ -15,7 +15,8 @@ that is the same in all forks of one template: pairs that shared it would not be
 agree on a difference that is none.
 
 One core belongs to one pair, and each core has one: pairs on other cores are further draws. A card
-belongs to one pair too, however many cores there are. Nothing is believed that a side says without
+belongs to one pair too, however many cores there are; one that waits for it imports the libraries
+of the next pair. Nothing is believed that a side says without
 a look: outputs of timed calls are verified, in the first pair and in others that are drawn, and in
 one that only the judge knows each side has to stand by its time (:mod:`convbench.auditing`).
 """
@@ -228,6 +229,7 @@ class Templates:
         self._sides = sides
         self._interface = interface
         self._known: dict[tuple[str, str], Template] = {}
+        self._ready: dict[tuple[str, str], Template] = {}
         self._served: dict[tuple[str, str], set[Target]] = {}
         self._locks = {side: threading.Lock() for side in sides}
         # Several threads would wait for each other on their one core. TensorFlow counts the cores.
@@ -288,7 +290,8 @@ class Templates:
             if target in self._served.setdefault(key, set()) or target.kind != "cpu":
                 self._end(key)
             if key not in self._known:
-                self._known[key] = self._start(*key)
+                ready = self._ready.pop(key, None)
+                self._known[key] = self._start(*key) if ready is None else ready
                 self._served[key] = set()
             self._served[key].add(target)
             try:
@@ -296,6 +299,14 @@ class Templates:
             except ChildProcessError:
                 self._end(key)  # what only happens once may have been the machine
                 raise
+
+    def prepare(self, target: Target) -> None:
+        """Have both sides import the library for the next process that needs a new template."""
+        for side, lock in self._locks.items():
+            with lock:
+                key = side, target.backend
+                if key not in self._ready:
+                    self._ready[key] = self._start(*key)
 
     def busy(self, side: str) -> bool:
         """Whether who forks a process of it would have to wait, for an import most likely."""
@@ -305,6 +316,9 @@ class Templates:
         """End them all."""
         for key in list(self._known):
             self._end(key)
+        for key in list(self._ready):
+            if (template := self._ready.pop(key, None)) is not None:
+                template.close()
 
     def _end(self, key: tuple[str, str]) -> None:
         if (template := self._known.pop(key, None)) is not None:
@@ -417,9 +431,10 @@ class Pairs:
 
         That whose open cells have the fewest pairs, those under way among them, until all have as
         many as it takes to claim anything; then that of the cell which is the nearest to an answer.
+        Until then a core has nothing to do, and imports what the next pair of those cards needs.
         """
-        with self._freed:
-            while True:
+        while True:
+            with self._freed:
                 open_ = [found for found in self.found if found.open]
                 spent = self._share >= 1 and self.pairs > 0  # one pair there is in any budget
                 if self._stop.is_set() or spent or not open_:
@@ -429,21 +444,29 @@ class Pairs:
                     if not found.cell.cards & self._taken:
                         by_target.setdefault(found.cell.target, []).append(found)
                 if by_target:
-                    break
-                self._freed.wait(_LOOK_UP_S)
+                    return self._take(by_target)
+            for target in dict.fromkeys(min(open_, key=_pairs_of).cell.targets):
+                if target.kind != "cpu":
+                    self._templates.prepare(target)
+            with self._freed:
+                if self._taken:
+                    self._freed.wait(_LOOK_UP_S)
 
-            def order(target: str) -> tuple[float, float, float]:
-                cells = by_target[target]
-                pairs = min(len(found.samples) for found in cells) + self._running.get(target, 0)
-                to_go = min(found.monitor.pairs_to_go() for found in cells)
-                to_go_s = to_go * self.pair_s.get(target, 0.0)
-                return min(pairs, ALL_FIRST), to_go_s, random.random()  # noqa: S311
+    def _take(self, by_target: Mapping[str, Sequence[Found]]) -> tuple[str, set[str]]:
+        """Choose one of the targets, and take its cards."""
 
-            target = min(by_target, key=order)
-            self._running[target] = self._running.get(target, 0) + 1
-            cards = by_target[target][0].cell.cards
-            self._taken |= cards
-            return target, cards
+        def order(target: str) -> tuple[float, float, float]:
+            cells = by_target[target]
+            pairs = min(map(_pairs_of, cells)) + self._running.get(target, 0)
+            to_go = min(found.monitor.pairs_to_go() for found in cells)
+            to_go_s = to_go * self.pair_s.get(target, 0.0)
+            return min(pairs, ALL_FIRST), to_go_s, random.random()  # noqa: S311
+
+        target = min(by_target, key=order)
+        self._running[target] = self._running.get(target, 0) + 1
+        cards = by_target[target][0].cell.cards
+        self._taken |= cards
+        return target, cards
 
     def _pair(self, target: str, core: int | None, examiner: Examiner) -> None:
         """Measure one pair of processes on the open cells of a target."""
@@ -655,6 +678,10 @@ def _time(value: object, side: str) -> float:
     if type(value) is not float or not 0 < value < math.inf:
         raise _Lost(side, Outcome.malformed(f"{value!r:.80} is no time"))
     return value
+
+
+def _pairs_of(found: Found) -> int:
+    return len(found.samples)
 
 
 def _shuffled() -> list[str]:
