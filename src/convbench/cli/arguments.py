@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from convbench.stimulus.workloads import BUILT_IN, TIERS, Workload, find, load, select
 from convbench.words.status import Exit
@@ -36,6 +36,23 @@ class Parser(argparse.ArgumentParser):
         """Leave with 4: argparse's own 2 means "wrong" here."""
         self.print_usage(sys.stderr)
         self.exit(Exit.INPUT, f"{self.prog}: {clean(message)}\n")
+
+
+def add_command(commands: Any, name: str, command: Any) -> None:
+    """Give a parser's `commands` one more: that of a module beside this one."""
+    sub = commands.add_parser(
+        name,
+        help=command.HELP,
+        description=f"{command.HELP[0].upper()}{command.HELP[1:]}.\n\n{command.DESCRIPTION}",
+        epilog=command.EPILOG,
+        formatter_class=Formatter,
+    )
+    sub.set_defaults(command=command.run)
+    sub.add_argument(
+        "--json", dest="format", action="store_const", const="json", default=argparse.SUPPRESS,
+        help="print JSON, for programs",
+    )  # fmt: skip
+    getattr(command, "add_arguments", lambda _: None)(sub)
 
 
 def add_list(parser: argparse.ArgumentParser, default: str) -> None:

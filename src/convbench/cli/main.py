@@ -30,7 +30,7 @@ from convbench.cli import (
     verify,
     workloads,
 )
-from convbench.cli.arguments import Formatter, Parser
+from convbench.cli.arguments import Formatter, Parser, add_command
 from convbench.cli.output import EXIT_CODES, say
 from convbench.errors import Blind, ConvbenchError, InputError
 from convbench.words.status import Exit
@@ -109,19 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         "convbench", description=_DESCRIPTION, epilog=EXIT_CODES, formatter_class=Formatter
     )
     parser.add_argument("--version", action="version", version=f"convbench {__version__}")
+    parser.set_defaults(format="text")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        sub = commands.add_parser(
-            command.__name__.rpartition(".")[2],
-            help=command.HELP,
-            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.\n\n{command.DESCRIPTION}",
-            epilog=command.EPILOG,
-            formatter_class=Formatter,
-        )
-        sub.set_defaults(command=command.run)
-        sub.add_argument(
-            "--json", dest="format", action="store_const", const="json", default="text",
-            help="print JSON, for programs",
-        )  # fmt: skip
-        getattr(command, "add_arguments", lambda _: None)(sub)
+        add_command(commands, command.__name__.rpartition(".")[2], command)
     return parser
