@@ -52,3 +52,51 @@ def test_what_a_project_adds_is_there_in_each_of_its_folders(tmp_path: Path) -> 
     refused = run("workloads", "--list", "tiny", cwd=tmp_path)
     assert refused.returncode == 4
     assert "the list is 'tiny'; expected one of smoke, standard, full, mine" in refused.stderr
+
+
+PROBLEMS = """\
+mb1ic3ih8oc4kh3n"net:first"
+mb1ic3ih8oc4kh3n"net:second"
+mb1ic3id8ih8oc4kd3kh3n"net:third"
+"""
+
+
+def test_what_is_imported_is_a_file_of_workloads(tmp_path: Path) -> None:
+    (tmp_path / "shapes").write_text(PROBLEMS)
+    done = run("workloads", "import", "shapes", "--output", "net.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "left out: shapes, third: layer: the number of spatial axes is 3" in done.stderr
+    assert "1 workloads of 2 layers, 1 left out; in net.toml" in done.stderr
+    assert "# Left out: shapes, third" in (tmp_path / "net.toml").read_text("utf-8")
+    cell = ("--target", "numpy@cpu", "--fill", "integers")
+    verified = run("verify", "--workloads", "net.toml", *cell, "--json", cwd=tmp_path)
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["cells"] > 0
+
+
+def test_what_is_imported_for_programs(tmp_path: Path) -> None:
+    (tmp_path / "shapes").write_text(PROBLEMS)
+    for json_first in (True, False):
+        words = ["workloads", "import"]
+        words.insert(1 if json_first else 2, "--json")
+        found = json.loads(run(*words, "shapes", "--tier", "full", cwd=tmp_path).stdout)
+        assert found["schema"] == "convbench.workloads.import/1"
+        assert [(w["name"], w["tier"]) for w in found["workloads"]] == [("net.first", "full")]
+        assert [it["layer"] for it in found["left_out"]] == ["third"]
+
+
+def test_what_cannot_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "shapes").write_text(PROBLEMS.splitlines()[2])
+    (tmp_path / "net.onnx").write_bytes(b"no model")
+    for words, message in (
+        (("shapes",), "the number of rows is 0, of 1 layers"),
+        (("net.onnx",), "net.onnx: the "),
+        (("gone",), "gone: the file is not readable"),
+        (("shapes", "--shape", "1x0"), "'1x0' is not a shape as 1x3x224x224"),
+        ((), "the following arguments are required: FILE_OR_MODEL"),
+    ):
+        refused = run("workloads", "import", *words, "--output", "rows.toml", cwd=tmp_path)
+        assert refused.returncode == 4, words
+        assert message in refused.stderr
+        assert not (tmp_path / "rows.toml").exists()

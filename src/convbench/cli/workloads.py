@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import add_selection, chosen_workloads
+from convbench.cli import import_workloads
+from convbench.cli.arguments import add_command, add_selection, chosen_workloads
 from convbench.cli.output import EXIT_CODES, show
 from convbench.words.numbers import si, size
 from convbench.words.status import Exit
@@ -27,6 +28,7 @@ EPILOG = f"""\
 examples:
   convbench workloads --list standard
   convbench workloads --workload vgg16.conv1_2 --json
+  convbench workloads import resnet50.onnx --output resnet50.toml
 
 {EXIT_CODES}"""
 
@@ -34,6 +36,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_selection(parser, default="full")
+    actions = parser.add_subparsers(title="or", metavar="import")
+    add_command(actions, "import", import_workloads)
 
 
 def run(arguments: argparse.Namespace) -> int:
