@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .checkouts import ROOT
 from .gate.test_build import with_our_libraries
@@ -43,12 +45,14 @@ class Repository:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
-    def try_to(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def try_to(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         left_out = {"PYTHONPATH", "CONVBENCH_EXTRA_TARGETS"}
         inherited = {name: value for name, value in os.environ.items() if name not in left_out}
         return subprocess.run(
             words, cwd=self.folder, capture_output=True, text=True, check=False,
-            env=inherited | {"HOME": str(self.folder.parent), "CONVBENCH_EXAMPLES": "1"},
+            env=inherited
+            | {"HOME": str(self.folder.parent), "CONVBENCH_EXAMPLES": "1"}
+            | variables,
         )  # fmt: skip
 
     def python(self, *words: str, code: int = 0) -> str:
@@ -74,6 +78,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     package = repository.python("-c", "import convbench; print(convbench.__file__)")
     assert Path(package.strip()).is_relative_to(repository.site)
     repository.convbench("init", "--template", "numpy")
+    with (repository.folder / "pyproject.toml").open("a") as file:
+        file.write('\n[tool.convbench.lists]\nours = ["notebook.conv"]\n')
     repository.commit()
     repository.install("--editable", ".")
     return repository
@@ -111,21 +117,70 @@ def test_what_is_required_is_not_passed_over(made: Repository) -> None:
     made.convbench("bench", "--bench", cell, "--rounds", "1", *required, code=3)
 
 
+def act(
+    repository: Repository, **inputs: str
+) -> tuple[list[subprocess.CompletedProcess[str]], str]:
+    """Run the shell steps of action.yml as GitHub does, without an index; and the summary."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+    given = {name: declared["default"] for name, declared in action["inputs"].items()} | inputs
+    known = {f"inputs.{name}": value for name, value in given.items()}
+    known["github.event.pull_request.number"] = "7"
+    said = {name: repository.folder.parent / name for name in ("output", "summary")}
+    for path in said.values():
+        path.write_text("")
+    pip = {f"PIP_{name}": "1" for name in ("NO_INDEX", "NO_DEPS", "QUIET")}
+    about = pip | {
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip's own way to say that it is off
+        "PATH": f"{repository.environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "GITHUB_ACTION_PATH": str(ROOT),
+        "GITHUB_OUTPUT": str(said["output"]),
+        "GITHUB_STEP_SUMMARY": str(said["summary"]),
+    }
+
+    def filled(text: str) -> str:
+        return re.sub(r"\$\{\{ (.*?) \}\}", lambda found: known[found[1]], text)
+
+    done = []
+    for step in action["runs"]["steps"]:
+        if "run" in step:
+            variables = {name: filled(text) for name, text in step.get("env", {}).items()}
+            words = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"])
+            done.append(repository.try_to(*words, **about, **variables))
+            written = dict(line.split("=") for line in said["output"].read_text().splitlines())
+            known |= {f"steps.{step.get('id')}.outputs.{k}": v for k, v in written.items()}
+    return done, said["summary"].read_text()
+
+
 def test_two_commits_are_gated(made: Repository) -> None:
     kept = made.backend.read_text()
     made.backend.write_text(kept.replace("return y if", "y += 1\n            return y if"))
     made.commit()
-    refused = made.try_to(
-        str(made.environment / "bin" / "convbench"), "gate", "HEAD~1", "HEAD", *CELL, "--json"
-    )
-    assert refused.returncode == 2, refused.stderr
-    (cell,) = json.loads(refused.stdout)["cells"]
-    assert cell["verdict"] == "wrong"
+    made.run("git", "tag", "wrong")
     made.backend.write_text(kept)
     made.commit()
     quick = ("--budget", "20s", "--delta", "50")
     (cell,) = json.loads(made.convbench("gate", "HEAD~2", *CELL, *quick, "--json"))["cells"]
     assert cell["verdict"] in {"equivalent", "undecided"}
+
+
+def test_the_action_refuses_what_is_wrong(made: Repository) -> None:
+    made.run("git", "checkout", "--quiet", "wrong")
+    try:
+        steps, summary = act(made, targets="\n my_kernels@cpu,", list="ours")
+    finally:
+        made.run("git", "checkout", "--quiet", "main")
+    *others, failed = steps
+    for step in others:
+        assert step.returncode == 0, step.stdout + step.stderr
+    found = made.folder / "build" / "convbench"
+    (cell,) = json.loads((found / "comparison.json").read_text())["cells"]
+    assert (cell["target"], cell["workload"], cell["verdict"]) == (
+        "my_kernels@cpu", "notebook.conv", "wrong"
+    )  # fmt: skip
+    assert summary.startswith("**WRONG")
+    assert summary == (found / "comment.md").read_text()
+    assert (found / "number").read_text() == "7\n"
+    assert (failed.returncode, failed.stdout) == (1, "convbench gate: exit status 2\n")
 
 
 def test_a_plug_in_that_does_not_import_has_failed(made: Repository) -> None:

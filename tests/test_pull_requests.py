@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .checkouts import ROOT
 
@@ -46,3 +47,36 @@ def test_what_can_write_runs_nothing_of_a_pull_request():
     assert "checkout" not in text
     assert re.findall(r"(\S+): write", text) == ["pull-requests"]
     assert "head_sha" in text
+
+
+# -- The action -----------------------------------------------------------------------------------
+
+
+def test_the_action_is_one_that_github_takes():
+    """Its steps are run in test_another_repository; actionlint does not read an action.yml."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
+    assert action.keys() == {"name", "description", "inputs", "outputs", "runs"}
+    assert action["inputs"].keys() == {"base", "targets", "list", "budget"}
+    for declared in action["inputs"].values():
+        assert declared.keys() == {"description", "default"}
+        assert isinstance(declared["default"], str)
+    assert action["runs"]["using"] == "composite"
+    steps = action["runs"]["steps"]
+    ids = {step["id"] for step in steps if "id" in step}
+    for step in steps:
+        if "uses" in step:
+            assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"])
+        else:
+            assert step["shell"] == "bash"  # of a composite action it has no default
+            assert "${{" not in step["run"]
+    said = re.findall(r"\$\{\{ (.*?) \}\}", str(action))
+    assert {name.removeprefix("inputs.") for name in said if name.startswith("inputs.")} == {
+        *action["inputs"]
+    }
+    assert {name.split(".")[1] for name in said if name.startswith("steps.")} == ids
+
+
+def test_the_action_uses_what_the_workflows_use():
+    texts = [path.read_text() for path in (*WORKFLOWS, ROOT / "action.yml")]
+    used = {use for text in texts for use in re.findall(r"uses: (\S+ # \S+)", text)}
+    assert len({use.partition("@")[0] for use in used}) == len(used)
