@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     _show(arguments, comparison, interrupted=interrupted)
     try:
         with uninterrupted():  # seconds, and then whoever has pressed Ctrl-C is heard
-            for line in file_times(gate, root / "asv.conf.json", before):
+            for line in file_times(gate, project.config, before):
                 say(line)
     except InputError as error:
         say(f"WARNING: asv's history has not all of this gate: {error}")
