@@ -6,7 +6,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -267,6 +267,34 @@ class ComparedCell:
         return " ".join((self.workload, *filter(None, parts)))
 
 
+def paired(cell: ComparedCell, effect: Effect) -> ComparedCell:
+    """The cell with what its pairs say, and with times that are as far apart as that.
+
+    What pairs of processes tell is head / base, of which stragglers are left out; the ratio of the
+    two sides' own means is another number.
+    """
+    base, head = cell.base.value, cell.head.value
+    if not base or not head:
+        return replace(cell, effect=effect)
+    base, head = about(base, head, effect.ratio)
+    return replace(
+        cell, effect=effect, base=replace(cell.base, value=base),
+        head=replace(cell.head, value=head),
+    )  # fmt: skip
+
+
+def about(base: float, head: float, ratio: float) -> tuple[float, float]:
+    """Two times about the same geometric mean of which the second is `ratio` times the first.
+
+    Examples
+    --------
+    >>> about(2.0, 8.0, 1.0)
+    (4.0, 4.0)
+    """
+    level = math.sqrt(base * head / ratio)
+    return level, level * ratio
+
+
 @dataclass(frozen=True, slots=True)
 class Mean:
     """The geometric mean of the ratios of one target, over whole pipelines.
@@ -406,11 +434,15 @@ class Comparison:
         ][:_MOST_GATED]  # fmt: skip
         if not undecided or self.unlike_machines:
             return ""
+        return self.gate(selection(undecided))
+
+    def gate(self, options: Iterable[str]) -> str:
+        """The command that measures both sides in turns, for a shell."""
         words = ["convbench", "gate", short(self.base.commit), short(self.head.commit)]
         for name, side in (("base", self.base), ("head", self.head)):
             if not is_existing(side.environment):
                 words.append(f"--{name}-env={side.environment}")
-        return shlex.join((*words, *selection(undecided)))
+        return shlex.join((*words, *options))
 
     @property
     def unlike_machines(self) -> bool:

@@ -27,6 +27,7 @@ from convbench.comparing.comparison import (
     Measured,
     Rule,
     Verdict,
+    paired,
 )
 from convbench.comparing.gated import (
     GATED,
@@ -538,6 +539,8 @@ def _judge_numbers(
             reason = f"{SIDE_BY_SIDE} in {count(cell.pairs, 'pair')}: {reason}"
         moved = verdict is Verdict.EQUIVALENT and _surely(effect, rule)
         told = replace(cell, verdict=verdict, reason=reason, effect=effect, moved=moved)
+        if cell.pairs:
+            told = paired(told, effect)
         if cell.kind == "time" and not cell.pairs and not unlike:
             told = torn(excused(told, pair.excuses(), rule), rule)
             if verdict is not Verdict.REGRESSED:

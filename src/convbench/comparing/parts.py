@@ -58,6 +58,24 @@ def some(names: Sequence[str]) -> list[str]:
     return [*names[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else ())]
 
 
+_SAID_BY_NUMBERS = frozenset(
+    {
+        Verdict.REGRESSED,
+        Verdict.SUSPECT,
+        Verdict.IMPROVED,
+        Verdict.EQUIVALENT,
+        Verdict.UNDECIDED,
+    }
+)
+
+
+def unsaid(cell: ComparedCell) -> tuple[str, ...]:
+    """What there is to say about a cell beside its numbers."""
+    has_interval = cell.effect is not None and cell.effect.low is not None
+    said = has_interval and cell.verdict in _SAID_BY_NUMBERS
+    return cell.notes if said or cell.verdict in QUIET else (cell.reason, *cell.notes)
+
+
 def folded(cells: Iterable[ComparedCell]) -> str:
     """Count cells that are not shown."""
     counts = Counter(cell.verdict for cell in cells)

@@ -31,16 +31,6 @@ _STYLES = {
     Verdict.FIXED: "green",
 }
 
-_SAID_BY_NUMBERS = frozenset(
-    {
-        Verdict.REGRESSED,
-        Verdict.SUSPECT,
-        Verdict.IMPROVED,
-        Verdict.EQUIVALENT,
-        Verdict.UNDECIDED,
-    }
-)
-
 
 def render(comparison: Comparison, *, everything: bool = False) -> RenderableType:
     """Draw it for a terminal; `everything` shows the cells that are equal, too."""
@@ -117,11 +107,7 @@ def _reasons(cells: Iterable[ComparedCell]) -> dict[tuple[Verdict, tuple[str, ..
     """Each reason once, with the cells; where the numbers say it already, only the notes."""
     found: dict[tuple[Verdict, tuple[str, ...]], list[str]] = {}
     for cell in cells:
-        has_interval = cell.effect is not None and cell.effect.low is not None
-        said = has_interval and cell.verdict in _SAID_BY_NUMBERS
-        sentences = cell.notes
-        if not said and cell.verdict not in parts.QUIET:
-            sentences = (cell.reason, *cell.notes)
+        sentences = parts.unsaid(cell)
         if sentences:
             named = found.setdefault((cell.verdict, sentences), [])
             named.append(" on ".join(filter(None, (cell.target, cell.name))))

@@ -18,6 +18,7 @@ from convbench.comparing.comparison import (
     Measured,
     Rule,
     Verdict,
+    paired,
 )
 from convbench.comparing.judge import worst_first
 from convbench.comparing.pairs import State, adjusted_p_values, geometric_mean
@@ -257,7 +258,7 @@ class Gate:
             return self._without_time(cell, Verdict.UNDECIDED, reason, found)
         ratio, low, high = monitor.estimate
         effect = Effect(ratio, low, high, p_value, monitor.smallest_effect)
-        judged = self._without_time(cell, Verdict.UNDECIDED, "", found)
+        judged = paired(self._without_time(cell, Verdict.UNDECIDED, "", found), effect)
         span = f"head takes {times(low)} to {times(high)} times as long" if low and high else ""
         to_decide_s = None
         if p_value <= 1 - self.rule.confidence:

@@ -61,6 +61,21 @@ class History:
     values: NDArray[np.float64]
     problems: tuple[str, ...] = ()
 
+    def errors(self) -> NDArray[np.float64]:
+        """Error over bound of what each series is of, as `values`; nan where it was not checked."""
+
+        def of(series: Series) -> tuple[str, ...]:
+            return series.machine, series.environment, series.target, series.workload
+
+        checks = [i for i, series in enumerate(self.series) if series.kind == "accuracy"]
+        found: dict[tuple[str, ...], NDArray[np.float64]] = {}
+        for i in checks:
+            name = of(self.series[i])
+            found[name] = np.fmax(found[name], self.values[i]) if name in found else self.values[i]
+        nothing = np.full(len(self.commits), np.nan)
+        rows = [found.get(of(series), nothing) for series in self.series]
+        return np.array(rows).reshape(self.values.shape)
+
 
 def load(results_dir: Path | str) -> History:
     """Read the numbers of asv's folder of results; what cannot be read is a problem.
@@ -154,7 +169,8 @@ def drifts(past: History, commits: Collection[str], place: Place, least: float) 
     """
     wanted = [i for i, commit in enumerate(past.commits) if commit in commits][-MOST_COMMITS:]
     lines = []
-    for series, values in zip(past.series, past.values[:, wanted], strict=True):
+    right = np.where(past.errors() > 1, np.nan, past.values)  # the time of a wrong result is none
+    for series, values in zip(past.series, right[:, wanted], strict=True):
         if (series.machine, series.environment) == place and series.kind != "accuracy":
             (known,) = np.nonzero((values > 0) & (values < math.inf))
             if len(known) >= LEAST_COMMITS:

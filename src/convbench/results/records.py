@@ -140,6 +140,8 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
     is: what only the evidence has is read from there. Nothing in the files is fatal: a file or a
     part of one that cannot be read becomes a problem, named with the reason, and the rest is read.
 
+    Of a cell that stands in several suites, as of two lists of workloads, the newest counts.
+
     With `commits`, hashes or their starts of eight digits or more, only their files are opened.
     """
     folder = Folder(Path(results_dir))
@@ -153,9 +155,21 @@ def load(results_dir: Path | str, commits: Collection[str] | None = None) -> Loa
             problems += found.problems
     if called := machines.names(folder):
         records = _together(records, called)
+    records = _newest(records)
     if commits is not None:
         records = [record for record in records if record.commit.startswith(tuple(commits))]
     return Loaded(tuple(records), tuple(dict.fromkeys(problems)))
+
+
+def _newest(records: Iterable[Record]) -> list[Record]:
+    """One of each cell: a workload of several lists may have been measured in each of them."""
+    found: dict[tuple[str, ...], Record] = {}
+    for record in records:
+        cell = (record.suite, record.kind, record.target, record.workload, record.stage)
+        known = found.setdefault((*record.origin, *cell), record)
+        if known.measured_at_s <= record.measured_at_s:
+            found[*record.origin, *cell] = record
+    return [*found.values()]
 
 
 def _together(records: Iterable[Record], called: Mapping[str, str]) -> list[Record]:

@@ -6,6 +6,7 @@ better everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,16 @@ class Row:
     stages_s: Mapping[str, float] = field(default_factory=dict)
     algorithm: str = ""
     outcomes: tuple[tuple[str, Outcome], ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether its time means something: there is one, and nothing is known against it."""
+        return self.time_s is not None and 0 < self.time_s < math.inf and not self.doubted()
+
+    def doubted(self, stage: str = "") -> bool:
+        """Whether the whole, or this stage of it, is wrong, failed or cannot be true."""
+        parts = {"pipeline", "accuracy", "time", stage}
+        return any(part in parts and of.status is not Status.SKIPPED for part, of in self.outcomes)
 
 
 def summarise(records: Iterable[Record]) -> list[Row]:

@@ -97,11 +97,12 @@ def test_targets_are_columns_and_workloads_are_lines():
     (suite,) = section.suites
     assert [line.workload for line in suite.lines] == ["net.conv", "net.pool"]
     base, other = suite.lines[0].cells
-    assert list(page.words(suite, base, base)) == [
-        ("time", "2.00 ms"), ("claim", "claim"), ("error", "error 0.500")
+    assert list(page.words(suite, base, "numpy@cpu")) == [
+        ("time", "2.00 ms"), ("spread", "± 1.3 %"), ("claim", "claim"), ("error", "error 0.500")
     ]  # fmt: skip
-    assert list(page.words(suite, other, base)) == [
-        ("time", "1.00 ms"), ("claim", "claim"), ("speedup", "2.00x"), ("error", "error 0.250")
+    assert list(page.words(suite, other, "numpy@cpu")) == [
+        ("time", "1.00 ms"), ("spread", "± 1.3 %"), ("claim", "claim"), ("speedup", "2.00x"),
+        ("error", "error 0.250"),
     ]  # fmt: skip
     assert suite.lines[1].cells[1] is None
     assert suite.lines[0].benchmark == "bench_pipeline.Smoke.track_time"
@@ -136,13 +137,13 @@ def test_nothing_is_said_of_the_speed_of_a_wrong_result():
     )  # fmt: skip
     (suite,) = section.suites
     assert section.targets == ("b@cpu", "numpy@cpu", "c@cpu")
-    wrong, base, other = suite.lines[0].cells
-    assert [text for _, text in page.words(suite, wrong, base)] == [
+    wrong, _, other = suite.lines[0].cells
+    assert [text for _, text in page.words(suite, wrong, "numpy@cpu")] == [
         "wrong", "1.00 ms", "claim", "error 3.00"
     ]  # fmt: skip
-    assert ("void", "1.00 ms") in page.words(suite, wrong, base)
-    assert "speedup" not in dict(page.words(suite, other, wrong))
-    assert dict(page.words(suite, other, base))["error"] == "not checked"
+    assert ("void", "1.00 ms") in page.words(suite, wrong, "numpy@cpu")
+    assert "speedup" not in dict(page.words(suite, other, "b@cpu"))
+    assert dict(page.words(suite, other, "numpy@cpu"))["error"] == "not checked"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_what_was_measured_side_by_side_is_marked_and_says_with_what(tmp_path):
     assert marked.gate == (
         "measured side by side with aaaaaaaa, 2001-09-09 01:46: equivalent: within 2 %"
     )
-    assert ("gate", "side by side") in page.words(suite, marked, None)
+    assert ("gate", "side by side") in page.words(suite, marked, "")
     assert other.gate == ""
     text = page.to_page((section,), [])
     assert text.count(f'title="{marked.gate}"') == text.count(">side by side</span>") == 1

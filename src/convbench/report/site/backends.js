@@ -18,14 +18,7 @@ $(document).ready(function() {
         return element;
     }
 
-    function digits(x) {
-        if (x >= 0.001 && x < 1000) {
-            return x.toPrecision(3);
-        }
-        return x >= 1000 && x < 1e6 ? x.toFixed(0) : x.toPrecision(2);
-    }
-
-    function words(suite, cell, base) {
+    function words(suite, cell, baseline) {
         var parts = [];
         if (cell.status !== 'ok') {
             parts.push(make('span', cell.status, 'status'));
@@ -33,14 +26,17 @@ $(document).ready(function() {
         if (cell.time) {
             parts.push(make('span', cell.time, cell.counts ? 'time' : 'void'));
         }
+        if (cell.counts && cell.spread) {
+            parts.push(make('span', cell.spread, 'spread'));
+        }
         if (cell.time && cell.claim) {
             parts.push(make('span', 'claim', 'claim'));
         }
         if (cell.gate) {
             parts.push(make('span', 'side by side', 'gate'));
         }
-        if (cell.counts && base && base.counts && base !== cell && cell.time_s) {
-            parts.push(make('span', digits(base.time_s / cell.time_s) + 'x', 'speedup'));
+        if (cell.speed_ups[baseline]) {
+            parts.push(make('span', cell.speed_ups[baseline], 'speedup'));
         }
         if (suite.checked && cell.status !== 'skipped') {
             parts.push(make('span', cell.error ? 'error ' + cell.error : 'not checked', 'error'));
@@ -80,7 +76,7 @@ $(document).ready(function() {
             $.each(line.cells, function(j, cell) {
                 var td = make('td');
                 if (cell) {
-                    td.addClass(cell.status).append(words(suite, cell, line.cells[column]));
+                    td.addClass(cell.status).append(words(suite, cell, baseline));
                     var why = cell.reasons.concat(cell.gate || []);
                     if (why.length) {
                         td.attr('title', why.join('\n'));
@@ -165,7 +161,8 @@ $(document).ready(function() {
     $.asv.register_page('backends', function(params) {
         var wanted = params.baseline ? params.baseline[0] : null;
         $('#title').text('Backends');
-        display.show();
+        // asv's bar stays where it is, and is higher the narrower the window.
+        display.css('top', $('#nav').outerHeight() + 5).show();
         if (loaded) {
             draw(loaded, wanted);
             return;

@@ -6,8 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-from convbench.report.site.side_by_side import LEGEND, Entry, Line, Section, Suite
-from convbench.words.numbers import faster
+from convbench.report.site.side_by_side import LEGEND, Entry, Section, Suite
 from convbench.words.status import Status
 
 
@@ -50,7 +49,7 @@ def _section_html(section: Section) -> Iterator[str]:
         heads = ["workload", *(f"{t} (baseline)" if t == base else t for t in section.targets)]
         yield f"<thead><tr>{''.join(_tag('th', head) for head in heads)}</tr></thead><tbody>"
         for line in suite.lines:
-            cells = "".join(_cell_html(section, suite, line, cell) for cell in line.cells)
+            cells = "".join(_cell_html(section, suite, cell) for cell in line.cells)
             name = f"{line.workload} {line.stage}".rstrip()
             yield f"<tr>{_tag('th', name)}{cells}</tr>"
         yield "</tbody></table></div>"
@@ -63,28 +62,28 @@ def _section_html(section: Section) -> Iterator[str]:
         yield "</dl>"
 
 
-def _cell_html(section: Section, suite: Suite, line: Line, cell: Entry | None) -> str:
+def _cell_html(section: Section, suite: Suite, cell: Entry | None) -> str:
     if cell is None:
         return "<td></td>"
-    base = line.cells[section.targets.index(section.baseline)]
-    parts = [_tag("span", text, kind) for kind, text in words(suite, cell, base)]
+    parts = [_tag("span", text, kind) for kind, text in words(suite, cell, section.baseline)]
     title = f' title="{html.escape(cell.gate)}"' if cell.gate else ""
     return f'<td class="{html.escape(cell.status)}"{title}>{"".join(parts)}</td>'
 
 
-def words(suite: Suite, cell: Entry, base: Entry | None) -> Iterator[tuple[str, str]]:
+def words(suite: Suite, cell: Entry, baseline: str) -> Iterator[tuple[str, str]]:
     """What a cell says, part by part, each with its class; backends.js says the same."""
     if cell.status != Status.OK:
         yield "status", cell.status
     if cell.time:
         yield ("time" if cell.counts else "void"), cell.time
+    if cell.counts and cell.spread:
+        yield "spread", cell.spread
     if cell.time and cell.claim:
         yield "claim", "claim"
     if cell.gate:
         yield "gate", "side by side"
-    base_s = base.time_s if base is not None and base is not cell and base.counts else None
-    if cell.counts and cell.time_s and base_s:
-        yield "speedup", faster(base_s / cell.time_s)
+    if baseline in cell.speed_ups:
+        yield "speedup", cell.speed_ups[baseline]
     if suite.checked and cell.status != Status.SKIPPED:
         yield "error", f"error {cell.error}" if cell.error else "not checked"
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 from convbench import __version__
+from convbench.comparing.beside import times_as_fast
 from convbench.results.folder import environment_in_words, is_existing, short
 from convbench.results.gates import SIDE_BY_SIDE, Gate
 from convbench.results.records import OTHER, Place, Record
 from convbench.results.rows import BASELINE, Row, causes_in_words, summarise
-from convbench.words.numbers import date, digits, duration
+from convbench.words.numbers import date, digits, duration, faster, share
 from convbench.words.status import Standing, Status
 
 
@@ -29,8 +30,12 @@ class Entry:
     ----------
     time, error : str
         To be read: the time of a call, and the largest error over its bound. "" if there is none.
+    spread : str
+        Half the distance between the fastest and the slowest process, as a share of the time.
     counts : bool
         Whether the time means something: it was measured, and nothing is known against it.
+    speed_ups : mapping of str to str
+        By the other targets whose times count, too: how many times as fast as each.
     claim : bool
         Nobody has looked at what was computed while the time was taken.
     gate : str
@@ -42,6 +47,8 @@ class Entry:
     time: str
     error: str
     counts: bool
+    spread: str = ""
+    speed_ups: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     claim: bool = False
     gate: str = ""
@@ -136,6 +143,9 @@ def sections(
     )
 
 
+_TimeOf = tuple[str, str, str, str]
+"""Suite, workload, target and stage."""
+
 _Gated = Mapping[tuple[str, str], str]
 """What the newest gate says, by target and workload."""
 
@@ -162,6 +172,11 @@ def _section(records: Sequence[Record], age: int, gated: _Gated, *, only: bool) 
         for record in records
         if record.kind == "time"
     }
+    times = {
+        ("layers" if r.suite == "pipeline" else r.suite, r.workload, r.target, r.stage): r
+        for r in records
+        if r.kind == "time" and r.value
+    }
     suites = dict.fromkeys(row.suite for row in sorted(rows, key=lambda row: row.suite != "layers"))
     return Section(
         machine=first.machine,
@@ -176,7 +191,10 @@ def _section(records: Sequence[Record], age: int, gated: _Gated, *, only: bool) 
             Suite(name, name == "layers", lines)
             for name in suites
             if (
-                lines := tuple(_lines([r for r in rows if r.suite == name], targets, graphs, gated))
+                lines := tuple(
+                    _compared(line, name, targets, times)
+                    for line in _lines([r for r in rows if r.suite == name], targets, graphs, gated)
+                )
             )
         ),
         causes=tuple(
@@ -209,18 +227,41 @@ def _lines(
             yield Line(workload, stage, graphs.get((suite, workload, stage), ""), cells)
 
 
+def _compared(
+    line: Line, suite: str, targets: Sequence[str], times: Mapping[_TimeOf, Record]
+) -> Line:
+    """The same with how many times as fast each of its cells is as each other."""
+    counted = {
+        target: times[suite, line.workload, target, line.stage]
+        for target, cell in zip(targets, line.cells, strict=True)
+        if cell is not None and cell.counts
+    }
+    found = {
+        one: {
+            other: faster(times_as_fast(time, beside))
+            for other, beside in counted.items()
+            if other != one
+        }
+        for one, time in counted.items()
+    }
+    cells = (
+        cell and replace(cell, speed_ups=found.get(target, {}))
+        for target, cell in zip(targets, line.cells, strict=True)
+    )
+    return replace(line, cells=tuple(cells))
+
+
 def _cell(row: Row | None, stage: str, gated: _Gated) -> Entry | None:
     if row is None:
         return None
     time_s = _finite(row.stages_s.get(stage) if stage else row.time_s)
-    parts = {"pipeline", "accuracy", "time", stage}
-    doubted = any(part in parts and o.status is not Status.SKIPPED for part, o in row.outcomes)
     return Entry(
         status=str(row.status),
         time_s=time_s,
         time=duration(time_s),
         error=digits(_finite(row.error_over_bound)),
-        counts=bool(time_s) and not doubted,
+        counts=bool(time_s) and not row.doubted(stage),
+        spread="" if stage or row.spread is None else f"± {share(row.spread)}",
         reasons=tuple(dict.fromkeys(outcome.reason for _, outcome in row.outcomes)),
         claim=row.standing is Standing.CLAIM and not stage,
         gate=gated.get((row.target, row.workload), "") if row.suite == "layers" else "",
@@ -231,10 +272,16 @@ def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def _measured_with(records: Iterable[Record]) -> Iterator[str]:
+def _measured_with(records: Sequence[Record]) -> Iterator[str]:
+    yield from hardware(records)
+    if known := versions(records):
+        yield ", ".join(f"{name} {version}" for name, version in known.items())
+
+
+def hardware(records: Iterable[Record]) -> list[str]:
+    """Processors and cards, each once."""
     processors: dict[str, None] = {}
     cards: dict[str, None] = {}
-    versions: dict[str, dict[str, None]] = {}
     for record in records:
         match record.facts.get("machine"):
             case {"cpu_model": model, "logical_cores": cores, **rest}:
@@ -243,19 +290,24 @@ def _measured_with(records: Iterable[Record]) -> Iterator[str]:
                 for card in found if isinstance(found, list) else ():
                     if isinstance(card, dict) and "name" in card:
                         cards[str(card["name"])] = None
+    return [*processors, *cards]
+
+
+def versions(records: Iterable[Record]) -> dict[str, str]:
+    """Of libraries and settings, by name; "2 or 3" where there were two."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
         match record.facts.get("versions"):
             case dict() as known:
                 for name, version in known.items():
-                    versions.setdefault(str(name), {})[str(version)] = None
-    yield from (*processors, *cards)
-    if versions:
-        yield ", ".join(f"{name} {' or '.join(of)}" for name, of in sorted(versions.items()))
+                    found.setdefault(str(name), {})[str(version)] = None
+    return {name: " or ".join(of) for name, of in sorted(found.items())}
 
 
 def to_json(found: Iterable[Section], problems: Iterable[str]) -> str:
     """Everything that the tab shows."""
     document = {
-        "schema": "convbench.side_by_side/1",
+        "schema": "convbench.side_by_side/2",
         "convbench": __version__,
         "legend": LEGEND,
         "sections": [asdict(section) for section in found],
@@ -266,7 +318,8 @@ def to_json(found: Iterable[Section], problems: Iterable[str]) -> str:
 
 LEGEND = (
     "The newest measured commit of each machine and environment. A cell has the time of a"
-    " call; how many times faster that is than the baseline; and the largest error over its bound,"
+    " call, ± how far its processes lie apart; how many times as fast that is as the baseline; and"
+    " the largest error over its bound,"
     ' which is wrong above 1. Nothing is said of the speed of a wrong result. "side by side" has a'
     " stored gate, which measured it in turns with another commit: point at it."
 )
