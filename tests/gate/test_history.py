@@ -31,12 +31,12 @@ from convbench.stimulus import workloads
 from convbench.stimulus.targets import Target
 from convbench.words.status import Outcome, Standing, Status
 
-from ..checkouts import SUITES, Checkout
+from ..checkouts import Checkout
 
 TARGET, WORKLOAD = "numpy@cpu", "notebook.pool"
 BENCHMARK = "bench_one_core.OneCore.track_time"
 HERE = existing(sys.executable)
-ROWS = {row.name: row.pipeline for row in workloads.load(SUITES / "workloads.toml")}
+ROWS = {row.name: row.pipeline for row in workloads.load()}
 PAIRS = 6
 
 

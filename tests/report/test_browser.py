@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import shutil
 
@@ -49,7 +52,7 @@ def pages(tmp_path_factory):
 class Opened:
     """A page, and what it said and asked for."""
 
-    def __init__(self, browser, path, viewport, scheme="light"):
+    def __init__(self, browser, path, viewport=WIDE, scheme="light"):
         self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
         self.page = self.context.new_page()
         self.said = []
@@ -57,7 +60,7 @@ class Opened:
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.url = path.as_uri()
+        self.url = path if isinstance(path, str) else path.as_uri()
         self.page.goto(self.url)
         self.page.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
 
@@ -104,14 +107,30 @@ def test_every_chart_is_drawn(open_page, name):
     assert all(marks)
 
 
-def test_the_filter_hides_rows_counts_and_gives_everything_back(open_page):
+DRAWN = "document.documentElement.dataset.drawn === 'yes'"
+VISIBLE = "[...document.querySelectorAll('tbody tr')].filter(row => !row.hidden).length"
+PICTURES = "[...document.querySelectorAll('figure')].filter(figure => !figure.hidden).length"
+
+
+def filtered(page, words):
+    """Type it, wait until tables and charts have followed; what is said."""
+    before = page.locator("#matches").inner_text()
+    page.get_by_label("Filter", exact=True).fill(words)
+    page.wait_for_function(
+        "before => document.getElementById('matches').textContent !== before", arg=before
+    )
+    page.wait_for_function(DRAWN)
+    return page.locator("#matches").inner_text()
+
+
+def test_the_filter_hides_rows_and_marks_and_gives_everything_back(open_page):
     page = open_page().page
-    visible = "[...document.querySelectorAll('tbody tr')].filter(row => !row.hidden).length"
     folded = "[...document.querySelectorAll('details')].map(table => table.open)"
-    all_rows, before = page.evaluate(visible), page.evaluate(folded)
-    page.get_by_label("Filter all tables").fill("CONV2 xla")
-    said = page.locator("#matches").inner_text()
-    found = page.evaluate(visible)
+    tiles = "document.querySelectorAll('#chart-correctness .mark-rect path').length"
+    state = [page.evaluate(one) for one in (VISIBLE, folded, PICTURES, tiles)]
+    all_rows = state[0]
+    said = filtered(page, "CONV2 xla")
+    found = page.evaluate(VISIBLE)
     assert said == f"{found} of {all_rows} rows match"
     assert 0 < found < all_rows
     texts = page.evaluate(
@@ -119,12 +138,109 @@ def test_the_filter_hides_rows_counts_and_gives_everything_back(open_page):
         ".map(row => row.textContent.toLowerCase())"
     )
     assert all("conv2" in text and "xla" in text for text in texts)
-    assert page.evaluate(folded) != before
-    page.get_by_label("Filter all tables").fill("no such thing")
-    assert page.locator("#matches").inner_text() == f"0 of {all_rows} rows match"
-    page.get_by_label("Filter all tables").fill("")
-    assert page.locator("#matches").inner_text() == ""
-    assert (page.evaluate(visible), page.evaluate(folded)) == (all_rows, before)
+    assert page.evaluate(folded) != state[1]
+    assert 0 < page.evaluate(tiles) < state[3]
+    assert page.evaluate(PICTURES) < state[2]
+    assert page.locator("#chart-sweep-hw").is_hidden()  # nothing of it is of this workload
+    assert filtered(page, "no such thing") == f"0 of {all_rows} rows match"
+    assert page.evaluate(PICTURES) == 0
+    assert filtered(page, "") == ""
+    assert [page.evaluate(one) for one in (VISIBLE, folded, PICTURES, tiles)] == state
+
+
+def column(table, number):
+    return table.locator(f"tbody tr > :nth-child({number})").all_inner_texts()
+
+
+def test_a_table_is_sorted_by_its_numbers_and_the_address_keeps_it(open_page, browser):
+    opened = open_page()
+    page = opened.page
+    page.evaluate("document.querySelectorAll('details').forEach(table => { table.open = true })")
+    table = page.locator("#roofline-2")
+    times = column(table, 3)
+    scale = {"µs": 1e-6, "ms": 1e-3}
+    in_seconds = sorted(times, key=lambda text: float(text.split()[0]) * scale[text.split()[1]])
+    assert len({text.split()[1] for text in times}) == 2  # by the letter it would be another order
+    head = table.get_by_role("button", name="time")
+    head.press("Enter")
+    assert column(table, 3) == in_seconds != times
+    assert table.locator("th[aria-sort=ascending]").inner_text().startswith("time")
+    head.press("Enter")
+    assert column(table, 3) == in_seconds[::-1]
+    filtered(page, "conv1")
+    page.wait_for_url("**?filter=conv1&sort=roofline-2*")
+    again = Opened(browser, page.url)
+    try:
+        other = again.page.locator("#roofline-2")
+        assert column(other, 3) == in_seconds[::-1]
+        assert again.page.locator("#filter").input_value() == "conv1"
+        assert again.page.evaluate(VISIBLE) == page.evaluate(VISIBLE)
+        assert again.said == opened.said == []
+    finally:
+        again.context.close()
+    filtered(page, "")
+    head.press("Enter")
+    assert column(table, 3) == times
+    assert page.url == opened.url
+
+
+def test_what_is_shown_of_a_table_can_be_taken_away(open_page):
+    opened = open_page("hostile")
+    page = opened.page
+    names = page.locator("#verdict table").last.locator("thead th").all_inner_texts()
+    rows = page.locator("#verdict table").last.locator("tbody tr").count()
+    taken = {}
+    for kind in ("CSV", "JSON"):
+        with page.expect_download() as waiting:
+            page.locator("#verdict").get_by_role("button", name=f"as {kind}").last.click()
+        assert waiting.value.suggested_filename.endswith(f".{kind.lower()}")
+        taken[kind] = waiting.value.path().read_text(encoding="utf-8")
+    listed = json.loads(taken["JSON"])
+    (header, *read) = csv.reader(io.StringIO(taken["CSV"], newline=""))
+    assert len(listed) == len(read) == rows
+    assert header == [*listed[0]]
+    assert [name.partition(" (")[0] for name in header] == names
+    time = header.index("time (s)")
+    assert all(1e-4 < float(row[time]) < 1e-2 for row in read)
+    assert [row["time (s)"] for row in listed] == [float(row[time]) for row in read]
+    assert opened.asked == [opened.url]
+    assert opened.said == []
+
+
+def test_a_spreadsheet_gets_no_formula(open_page):
+    opened = open_page()
+    found = opened.evaluate("FORMATS.csv(['=a'], [['=1+1'], ['@x'], [-1.5], ['plain, \"q\"']])")
+    assert found == '\'=a\r\n\'=1+1\r\n\'@x\r\n-1.5\r\n"plain, ""q"""\r\n'
+
+
+def test_the_command_that_repeats_a_cell_is_copied(open_page):
+    opened = open_page()
+    opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    button = opened.page.locator("#verdict table .copy").first
+    button.press("Enter")
+    command = button.get_attribute("data-command")
+    assert command.startswith("convbench verify --target")
+    opened.page.wait_for_function("document.getElementById('matches').textContent")
+    assert opened.page.locator("#matches").inner_text() == f"Copied: {command}"
+    assert opened.evaluate("navigator.clipboard.readText()") == command
+
+
+def test_on_a_phone_the_time_is_second_and_the_rest_is_there_when_asked_for(open_page):
+    page = open_page(viewport=NARROW).page
+    table = page.locator("#verdict details").first
+    shown = table.locator("thead th:visible").all_inner_texts()
+    assert shown[:2] == ["workload", "head"]
+    first = table.locator("tbody tr:first-child > th")
+    below = first.evaluate("cell => getComputedStyle(cell, '::after').content")
+    assert below == f'"{first.get_attribute("data-under")}"' == '"tensorflow.xla@cpu"'
+    box = table.locator("tbody tr:first-child > td:visible").first.bounding_box()
+    assert box["x"] + box["width"] < NARROW["width"]
+    table.get_by_role("button", name="all columns").click()
+    assert "base" in table.locator("thead th:visible").all_inner_texts()
+    # What a row is of stays where it is while the others are scrolled.
+    at = first.bounding_box()["x"]
+    table.locator(".scroll").evaluate("box => { box.scrollLeft = 200 }")
+    assert first.bounding_box()["x"] == pytest.approx(at, abs=1)
 
 
 def test_the_dark_page_is_dark_and_its_charts_have_light_words(open_page):

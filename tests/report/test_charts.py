@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from itertools import product
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convbench.report import backends, charts, correctness
@@ -22,10 +23,55 @@ LIGHT, DARK = (
 PAPER, NIGHT = LIGHT["page"], DARK["page"]
 
 
-@pytest.mark.parametrize("color", [*charts.SERIES, *charts.TONES.values()])
-@pytest.mark.parametrize("behind", [PAPER, NIGHT])
-def test_a_mark_stands_out(color, behind):
-    assert charts.contrast(color, behind) >= 3
+PALETTES = {"light": (charts.LIGHT, PAPER), "dark": (charts.DARK, NIGHT)}
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_a_mark_stands_out(name):
+    palette, behind = PALETTES[name]
+    for color in (*palette.series, *palette.tones.values(), charts._GREY):
+        assert charts.contrast(color, behind) >= 3
+
+
+# What is seen without one kind of cones, in linear sRGB: G. M. Machado et al., A physiologically-
+# based model for simulation of color vision deficiency, IEEE TVCG 15, 2009, table of severity 1.
+SEEN = {
+    "all": np.eye(3),
+    "no long ones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                     [-0.003882, -0.048116, 1.051998]],
+    "no middle ones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                       [-0.011820, 0.042940, 0.968881]],
+    "no short ones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                      [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def oklab(color, cones):
+    """B. Ottosson, A perceptual color space for image processing, 2020."""
+    srgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(cones) @ linear, 0, 1)
+    to_lms = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.array(to_lab) @ np.cbrt(np.array(to_lms) @ linear)
+
+
+@pytest.mark.parametrize("cones", SEEN)
+@pytest.mark.parametrize("name", PALETTES)
+def test_colours_differ_for_every_kind_of_eyes(name, cones):
+    """A just noticeable difference is about 0.02; the eighth colour is that of the rest."""
+    palette, _ = PALETTES[name]
+    for colors in (palette.series[:7], [palette.tones[tone] for tone in ("good", "care", "bad")]):
+        for one, other in combinations(colors, 2):
+            assert np.linalg.norm(oklab(one, SEEN[cones]) - oklab(other, SEEN[cones])) > 0.1
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
@@ -60,7 +106,10 @@ FORMS = {
     "sums": lambda: charts.bars(NAMES, "seconds", ["a", "b"], "s", whole=False),
     "curves": lambda: charts.curves(NUMBERS, "size", "time", ["a", "b"], "s"),
     "roofline": lambda: charts.roofline(NUMBERS, {"roof": [(1.0, 1.0), (9.0, 2.0)]}, ["a", "b"]),
-    "trend": lambda: charts.trend(NUMBERS, [(0, 3, 1.0)], "commits", "s"),
+    "trend": lambda: charts.trend(NUMBERS, [(0, 3, 1.0)], "commits", "s", {1: "ab", 10: "cd"}),
+    "narrowing": lambda: charts.narrowing(
+        NUMBERS, [(1, math.nan, math.nan, 1.0), (2, 0.5, 2.0, 1.0)], (0.95, 1.05)
+    ),
 }
 
 
@@ -112,8 +161,3 @@ def test_one_hopeless_interval_leaves_room_for_the_others():
 @pytest.mark.parametrize(("share", "color"), [(-1, "#000000"), (0.5, "#804000"), (2, "#ff8000")])
 def test_a_ramp_ends_at_its_ends(share, color):
     assert charts.ramp(share, "#000000", "#ff8000") == color
-
-
-def test_colours_differ():
-    for one, other in product(charts.SERIES, repeat=2):
-        assert (one == other) or one[1:3] != other[1:3] or one[3:5] != other[3:5]

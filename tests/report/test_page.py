@@ -18,8 +18,8 @@ from .factories import HOSTILE, everything, make
 
 VOID = {"meta", "input"}
 ANCHORS = [
-    "verdict", "correctness", "timings", "backends", "sweep", "roofline", "history", "stages",
-    "others", "machines", "changes", "missing",
+    "verdict", "correctness", "timings", "backends", "sweep", "roofline", "gates", "history",
+    "stages", "others", "machines", "changes", "missing",
 ]  # fmt: skip
 
 
@@ -79,9 +79,11 @@ def test_it_is_well_formed_and_every_id_is_one(text):
 
 def test_every_section_has_an_anchor_that_stays(whole):
     read = Read(whole)
-    assert [a["id"] for tag, a in read.elements if tag == "section"] == ANCHORS
+    shown = [a["id"] for tag, a in read.elements if tag == "section"]
+    assert shown == [name for name in ANCHORS if name in shown] + ["absent"]
+    assert set(ANCHORS) <= set(read.attributes("id"))  # what is empty is a line of the last
     links = [link.removeprefix("#") for link in read.attributes("href")]
-    assert set(ANCHORS) <= set(links) <= set(read.attributes("id"))
+    assert set(links) == set(shown)
 
 
 def test_it_asks_nothing_of_the_network(text):
@@ -140,6 +142,16 @@ def test_tables_name_their_rows_and_columns():
     assert "3 rows" in "".join(read.words)
 
 
+def test_columns_stand_by_what_they_are_for():
+    rows = [(TableCell("conv", command="convbench verify 'a b'"), "cpu", "1 ms", "im2col", "")]
+    table = Table.of("T", "workload | ^ target | > time | ~ algorithm | ~> nothing", rows)
+    assert table.header == ("workload", "target", "time", "algorithm")
+    assert (table.under, table.numeric, table.wide) == (1, {2}, {3})
+    read = Read(page.to_html(make(), [Section("s", "S", (table,))]))
+    assert read.attributes("data-under") == ["cpu"]
+    assert read.attributes("data-command") == ["convbench verify 'a b'"]
+
+
 def test_a_long_table_says_what_is_left_out():
     table = Table.of("A table", "name", ([str(i)] for i in range(12)), most=10)
     assert (len(table.rows), table.left_out) == (10, 2)
@@ -166,8 +178,9 @@ def test_an_unlikely_end_of_script_in_the_bundle_is_escaped():
 def test_nothing_measured_is_a_page():
     data = make()
     parts = page.sections(data)
-    assert [section.id for section in parts] == ANCHORS
+    assert [section.id for section in parts] == ["verdict", "absent"]
+    (absent,) = parts[1].parts
+    assert [anchor for anchor, _, _ in absent.items if anchor] == ANCHORS[1:]
     text = page.to_html(data, parts)
     assert "NOTHING MEASURED" in text
     assert not any(section.charts for section in parts)
-    assert all(section.parts for section in parts)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from convbench.comparing.judge import compare
+from convbench.comparing.markdown import markdown
 from convbench.report import (
     backends,
     correctness,
+    gates,
     history,
     machines,
     missing,
@@ -22,12 +27,18 @@ from convbench.report import (
     timings,
     verdict,
 )
-from convbench.report.parts import Chart, Facts, Section, Table, Text
+from convbench.report.parts import Absent, Chart, Facts, Nothing, Section, Table, Text
+from convbench.report.site import side_by_side
 from convbench.results.history import Series
+from convbench.results.journal import centre
+from convbench.results.records import load as records_of
+from convbench.results.sessions import Health
+from convbench.words.numbers import duration
 from convbench.words.status import Status
 
 from ..gates import gated_cell, load_gates, store_gate
 from ..records import BASE, HEAD, checked, record, side, timed
+from ..results.test_records import NAN, Project
 from .factories import COMMITS, TARGETS, everything, make, past, suite
 
 OTHER = {"target": "tensorflow@cpu"}
@@ -39,8 +50,13 @@ def said(parts, data):
 
 
 def words(section):
-    """All that is said outside of tables and charts."""
-    return " ".join(part.text for part in section.parts if isinstance(part, Text))
+    """All that is said outside of tables and charts, or why there is nothing to say."""
+    return " ".join(part.text for part in section.parts if isinstance(part, Text | Nothing))
+
+
+def facts(section):
+    """Names and what they are."""
+    return {name: cell for p in section.parts if isinstance(p, Facts) for name, cell in p.pairs}
 
 
 def table(section, start=""):
@@ -80,13 +96,17 @@ def rows_of(chart):
 )  # fmt: skip
 def test_no_section_is_an_empty_box(data):
     sections = page.sections(data)
-    assert len({section.id for section in sections}) == 12
+    assert [section.id for section in sections if section.id == "absent"] == ["absent"] * any(
+        isinstance(part, Absent) for section in sections for part in section.parts
+    )
     for section in sections:
         assert section.parts
         for part in section.parts:
             match part:
                 case Text():
                     assert part.text
+                case Absent():
+                    assert part.items
                 case Facts():
                     assert part.pairs
                 case Table():
@@ -124,11 +144,13 @@ def test_what_was_measured_side_by_side_is_marked_and_explained(tmp_path):
     comparison = compare(*sides, gates=load_gates(tmp_path / "results").gates)
     data = replace(make(*records[1], base=records[0]), comparison=comparison)
     (rows,) = (p.rows for p in said(timings.parts, data).parts if isinstance(p, Table))
-    marks = [(row[-1].text, "took turns on one core" in row[-1].title) for row in rows]
+    cells = [cell for row in rows for cell in row if cell.text in {"held, side by side", "claim"}]
+    marks = [(cell.text, "took turns on one core" in cell.title) for cell in cells]
     assert marks == [("held, side by side", True), ("claim", False)]
     told = words(said(verdict.parts, data))
     assert "1 cell measured side by side (2001-09-09 01:46)" in told
-    assert "Gate it: convbench gate 00000000 ffffffff" in told
+    command = facts(said(verdict.parts, data))["gate it"].command
+    assert command.startswith("convbench gate 00000000 ffffffff --base-env=env")
     assert 'title="&#39;side by side&#39; is measured' in page.to_html(data, page.sections(data))
 
 
@@ -165,6 +187,174 @@ def test_what_cannot_be_true_is_said_although_nothing_is_slower():
     assert data.comparison.exit_code() == 0
     assert data.exit_code() == 2
     assert "1 of head cannot be true" in words(said(verdict.parts, data))
+
+
+def fast_and_right(**fields):
+    return make(
+        timed(HEAD, 4e-3), timed(HEAD, 1e-3, **OTHER), checked(HEAD, 0.5),
+        checked(HEAD, 0.2, **OTHER),
+        timed(HEAD, 1e-3, workload="two"), timed(HEAD, 1.001e-3, workload="two", **OTHER), **fields,
+    )  # fmt: skip
+
+
+def test_the_first_screen_says_who_is_fastest_by_how_much_and_how_sure_that_is():
+    section = said(verdict.parts, fast_and_right())
+    one, two = table(section, "Fastest target")
+    assert (one["workload"], one["fastest"], one["time"]) == (
+        "net.conv", "tensorflow@cpu", "1.00 ms",
+    )  # fmt: skip
+    assert one["times as fast as the next"] == "4.00x"
+    # By hand: both logarithms have the deviation 0.01 over 5 processes, so that the error is
+    # 0.01 sqrt(2 / 5) with 8 degrees of freedom, whose quantile of 97.5 % is 2.306.
+    half = 2.306 * 0.01 * math.sqrt(2 / 5)
+    assert one["interval"] == f"{4 * math.exp(-half):.2f}x to {4 * math.exp(half):.2f}x"
+    assert (two["fastest"], two["times as fast as the next"]) == ("numpy@cpu", "1.00x")
+    assert tones(section)["1.00x"] == "care"  # it has 1 in its interval
+    numpy, tensorflow = table(section, "Targets")
+    assert (numpy["fastest on"], tensorflow["fastest on"]) == ("1 of 2", "1 of 2")
+    assert tensorflow["times as fast as numpy@cpu"] == "2.00x"  # sqrt(4 * 1 / 1.001)
+    assert (tensorflow["right"], tensorflow["worst error / bound"]) == ("1 of 1", "0.200")
+
+
+def test_without_a_base_the_first_sentences_say_what_is_right_and_what_is_fastest():
+    told = words(said(verdict.parts, fast_and_right()))
+    assert "2 of 4 results are right, 2 of them were not checked" in told
+    assert "is the fastest on 1 of 2 workloads" in told
+    assert "There is no base" in told
+
+
+def test_three_cells_are_shown_first_and_the_others_are_counted():
+    names = [f"w{i}" for i in range(5)]
+    base = [timed(BASE, workload=name) for name in names]
+    head = [timed(HEAD, 2e-3, workload=name) for name in names]
+    section = said(verdict.parts, make(*head, base=base))
+    rows = table(section, "What to look at first: 3 of 5")
+    assert {row["verdict"] for row in rows} == {"regressed"}
+    assert (rows[0]["base"], rows[0]["head"], rows[0]["head / base"]) == (
+        "1.00 ms", "2.00 ms", "2.000",
+    )  # fmt: skip
+    assert "why" not in rows[0]  # the numbers say it
+    assert "at most 5 % is false" in words(section)
+
+
+def test_the_receipts_the_session_and_the_machine_stand_behind_it():
+    receipt = {"claims": [{"claim": "time", "verdict": "holds", "reason": ""}]}
+    machine = {"cpu_model": "a CPU", "logical_cores": 2}
+    records = [
+        timed(
+            HEAD, health=Health(2, load=1.5, stolen=0.0, cpu_mhz=2500.0),
+            facts={
+                "receipt": receipt, "machine": machine,
+                "versions": {"numpy": "2.4", "tf32": "off"},
+            },
+        ),
+        timed(HEAD, workload="two", health=Health(2, load=3.0, stolen=0.25)),
+    ]  # fmt: skip
+    known = facts(said(verdict.parts, make(*records)))
+    assert known["timings"].text == "1 of 2 verified while they were taken; 1 claimed"
+    assert known["session"].text == (
+        "load up to 3.0 on 2 cores, 25 % taken by the host, 2500 to 2500 MHz"
+    )
+    assert known["measured on"].text == "env, vm, a CPU, 2 cores, numpy 2.4"
+
+
+VERIFY = ["convbench", "verify", "--target", "numpy@cpu", "--workload", "net.conv"]
+AGAIN = ["convbench", "bench", "--bench", r"bench_cold.*'numpy@cpu', 'net\.conv'"]
+
+
+@pytest.mark.parametrize(
+    ("records", "suite_of", "command"),
+    [([checked(HEAD, 7.0)], "pipeline", VERIFY), ([], "accuracy", VERIFY), ([], "cold", AGAIN)],
+)
+def test_each_cell_has_the_command_that_repeats_it(records, suite_of, command):
+    found = make(timed(HEAD), *records).command("net.conv", "numpy@cpu", suite_of)
+    assert shlex.split(found) == command
+
+
+def test_the_command_of_a_compared_time_measures_both_sides():
+    data = make(timed(HEAD), base=[timed(BASE)])
+    assert shlex.split(data.command("net.conv", "numpy@cpu")) == [
+        "convbench", "gate", BASE[:8], HEAD[:8], "--base-env=env", "--head-env=env",
+        "--target", "numpy@cpu", "--workload", "net.conv",
+    ]  # fmt: skip
+
+
+# -- One estimator ---------------------------------------------------------------------------------
+
+
+def test_the_page_the_tab_the_table_and_the_comment_have_the_same_numbers():
+    """And none of them says how fast a result is that another takes for wrong or unknown."""
+    targets = {
+        name: {"target": f"{name}@cpu"} for name in ("fine", "wrong", "unchecked", "deviant")
+    }
+    skewed = (1e-3, 1.1e-3, 4e-3)  # whose mean, median and geometric mean are three numbers
+    records = [
+        timed(HEAD, 5e-3), checked(HEAD),
+        *(
+            replace(timed(HEAD, **of), processes=skewed, value=centre(skewed))
+            for of in targets.values()
+        ),
+        checked(HEAD, **targets["fine"]), checked(HEAD, 9.0, **targets["wrong"]),
+        checked(HEAD, None, status=Status.FAILED, reason="lost", **targets["unchecked"]),
+        checked(HEAD, None, status=Status.DEVIATES, reason="as declared", **targets["deviant"]),
+    ]  # fmt: skip
+    by_hand = 5e-3 / (1e-3 * 1.1e-3 * 4e-3) ** (1 / 3)
+    data = make(*records)
+    (row,) = table(said(backends.parts, data), "Speed-up")
+    (best,) = table(said(verdict.parts, data), "Fastest")
+    (tab,) = side_by_side.sections(records, {HEAD: 1})
+    cells = dict(zip(tab.targets, tab.suites[0].lines[0].cells, strict=True))
+    assert {row["target"], best["fastest"]} == {"fine@cpu"}
+    in_tab = cells["fine@cpu"].speed_ups["numpy@cpu"]
+    assert {row["speed-up"], best["times as fast as the next"], in_tab} == {f"{by_hand:.2f}x"}
+    assert all(not cells[of["target"]].speed_ups for name, of in targets.items() if name != "fine")
+    # Held against a base of 5 ms, it is the same number the other way round.
+    compared = make(*records, base=[timed(BASE, 5e-3, **targets["fine"])])
+    rows = {row["target"]: row for row in table(said(timings.parts, compared), "Ratios")}
+    assert rows["fine@cpu"]["head / base"] == f"{1 / by_hand:.3f}"
+    assert f"| {1 / by_hand:.3f} (" in markdown(compared.comparison)
+    shown = {data_.time_s for data_ in compared.rows if data_.target == "fine@cpu"}
+    assert shown == {centre(skewed)}
+    for text in (rows["fine@cpu"]["head"], best["time"], cells["fine@cpu"].time):
+        assert text == duration(centre(skewed))
+
+
+def test_a_workload_of_two_lists_counts_as_it_was_measured_last(tmp_path):
+    project = Project(tmp_path)
+    for suite_of, value, day in (("Standard", 0.5, 2), ("Smoke", 0.1, 1)):
+        project.add(
+            f"bench_pipeline.{suite_of}.track_time",
+            [value, NAN, NAN, NAN],
+            started_at=datetime(2026, 1, day, tzinfo=UTC),
+        )
+    found = [r for r in records_of(project.results_dir).records if r.value is not None]
+    assert [r.value for r in found] == [0.5]
+
+
+def test_times_that_were_gated_are_as_far_apart_as_their_ratio(tmp_path):
+    logs = [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 2.0]  # the last is trimmed
+    pairs = [
+        {"pair": i, "fresh": False, "log_ratio": log, "base_s": 1e-3, "head_s": math.exp(log) / 1e3}
+        for i, log in enumerate(logs)
+    ]  # fmt: skip
+    store_gate(tmp_path / "results", gated_cell(pairs=pairs))
+    gates_of = load_gates(tmp_path / "results").gates
+    records = [timed(HEAD)], [timed(BASE)]
+    comparison = compare(side(*records[1]), side(*records[0]), gates=gates_of)
+    data = replace(make(*records[0], base=records[1]), comparison=comparison, gates=gates_of)
+    (cell,) = comparison.cells
+    assert cell.effect.ratio == pytest.approx(math.exp(0.1))
+    assert cell.head.value / cell.base.value == pytest.approx(cell.effect.ratio)
+    (row,) = table(said(gates.parts, data), "Gate of ffffffff against 00000000")
+    assert (row["head / base"], row["pairs"]) == ("1.105", "8")
+    (shown,) = table(said(timings.parts, data), "Ratios")
+    assert (shown["base"], shown["head"]) == (row["base"], row["head"])
+    (chart,) = said(gates.parts, data).charts
+    assert [point["y"] for point in rows_of(chart)] == pytest.approx(np.exp(logs))
+    (band,) = (rows for name, rows in chart.spec["datasets"].items()
+               if name != "rows" and "n" in rows[0])  # fmt: skip
+    assert [look["n"] for look in band] == [4, 6, 8]
+    assert band[-1]["ratio"] == pytest.approx(math.exp(0.1))
 
 
 # -- Correctness -----------------------------------------------------------------------------------
@@ -217,7 +407,7 @@ def test_the_forest_has_ratio_interval_and_verdict():
     slow, same = rows_of(chart)
     assert slow["x"] == pytest.approx(1.3)
     assert slow["low"] < 1.3 < slow["high"]
-    assert slow["color"] != same["color"]
+    assert (slow["tone"], same["tone"]) == ("bad", "good")
     rows = table(section)
     assert [row["verdict"] for row in rows] == ["regressed", "equivalent"]
     assert (rows[0]["base"], rows[0]["head"]) == ("1.00 ms", "1.30 ms")
@@ -247,8 +437,6 @@ def test_the_speed_up_is_over_the_baseline():
     section = said(backends.parts, data)
     rows = {row["workload"]: row for row in table(section, "Speed-up")}
     assert (rows["net.conv"]["speed-up"], rows["two"]["speed-up"]) == ("4.00x", "0.250x")
-    (mean,) = table(section, "Geometric mean")
-    assert (mean["target"], mean["workloads"], mean["speed-up"]) == ("tensorflow@cpu", "2", "1.00x")
     (chart,) = section.charts
     fast, slow = (row["color"] for row in rows_of(chart))
     assert fast != slow
@@ -317,7 +505,7 @@ def test_results_stand_under_the_roof_of_their_device():
 def test_without_ceilings_there_is_no_roof():
     section = said(roofline.parts, make(timed(HEAD, facts={"flops": 1e9, "bytes": 1e6})))
     assert section.charts == ()
-    assert "ceilings of cpu were not measured" in words(section)
+    assert "suite ceiling has no result of this commit on cpu" in words(section)
     assert "numbers of operations" in words(said(roofline.parts, make(timed(HEAD))))
 
 
@@ -340,7 +528,7 @@ def test_a_step_is_named_with_its_commit():
     (row,) = table(section, "Steps of more than 5 %")
     assert (row["workload"], row["after / before"]) == ("step", "1.500")
     assert row["commit"] == f"{COMMITS[5][:8]} Slow it down"
-    assert row["last commit before"] == COMMITS[4][:8]
+    assert row["last before"] == COMMITS[4][:8]
     first, second = section.charts
     assert (first.title, second.title) == ("step on numpy@cpu", "flat on numpy@cpu")
     assert "1 steps" in first.alt
@@ -354,16 +542,46 @@ def test_without_asv_no_steps_are_looked_for_and_that_is_said(monkeypatch):
 
 
 def test_what_was_measured_elsewhere_is_no_history_of_this():
-    assert "There is no history" in words(of_history({"step": STEP}, machine="another"))
-    assert "There is no history" in words(of_history({"step": STEP}, environment="another"))
+    for elsewhere in ({"machine": "another"}, {"environment": "another"}):
+        assert "fewer than two commits" in words(of_history({"step": STEP}, **elsewhere))
 
 
-def test_where_the_output_was_wrong_the_dot_is_red():
-    wrong = Series("vm", "env", suite("accuracy"), "1", "accuracy", TARGETS[0], "step")
-    section = of_history({"step": STEP, wrong: [0.5] * 3 + [2.0] + [0.5] * 6})
-    colors = [row["color"] for row in rows_of(section.charts[0])]
-    assert len(set(colors)) == 2
-    assert colors.index(max(colors, key=lambda color: -colors.count(color))) == 3
+WRONG = Series("vm", "env", suite("accuracy"), "1", "accuracy", TARGETS[0], "step")
+
+
+def test_a_wrong_commit_is_marked_and_named_and_never_faster():
+    """Correctness comes before speed: the time of a wrong output makes no step, up or down."""
+    fast = [1.0, 1.01, 0.99, 0.5, 0.51, 0.5, 1.0, 1.01, 0.99, 1.0]
+    errors = [0.5] * 3 + [2.0, 3.0, 4.0] + [0.5] * 4
+    right = of_history({"step": fast})
+    assert {row["after / before"] for row in table(right, "Steps")} == {"0.500", "2.000"}
+    section = of_history({"step": fast, WRONG: errors})
+    assert all(not p.rows for p in section.parts if getattr(p, "title", "").startswith("Steps"))
+    assert "good" not in tones(section).values()
+    assert [row["tone"] for row in rows_of(section.charts[0])] == [
+        "bad" if error > 1 else "none" for error in errors
+    ]
+    rows = table(section, "Commits with a wrong output")
+    assert [(row["commit"], row["error / bound"]) for row in rows] == [
+        (COMMITS[i][:8], f"{errors[i]:.2f}") for i in (3, 4, 5)
+    ]
+    (series,) = table(section, "Series")
+    assert series["lowest"] == "990 ms"
+
+
+def test_commits_are_named_on_the_axis_and_lead_to_where_they_can_be_read():
+    data = make(timed(HEAD), history=past({"step": STEP}), commit_url="https://example.org/c/")
+    section = said(history.parts, data)
+    (chart,) = section.charts
+    axes = [layer["encoding"]["x"].get("axis", {}) for layer in chart.spec["layer"]]
+    (labels,) = (axis["labelExpr"] for axis in axes if "labelExpr" in axis)
+    assert COMMITS[-1][:8] in labels
+    assert {row["link"] for row in rows_of(chart)} == {
+        f"https://example.org/c/{commit}" for commit in COMMITS
+    }
+    (steps,) = (p for p in section.parts if isinstance(p, Table) and p.title.startswith("Steps"))
+    assert f"https://example.org/c/{COMMITS[5]}" in {c.link for row in steps.rows for c in row}
+    assert 'href="https://example.org/c/' in page.to_html(data, page.sections(data))
 
 
 def test_a_long_history_is_thinned_and_says_so():

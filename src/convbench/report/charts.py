@@ -1,13 +1,14 @@
 """Pictures: forms into which sections put their numbers, and their way to SVG and PNG.
 
 Each form gives a specification for Vega-Lite that names no background and no width, and takes the
-colours of its words from the theme: the page and :func:`svg` add those. Colours of marks stand out
-from a white page as well as from a dark one; tests/report/test_charts.py computes their contrast.
+colours from the theme: the page, which may be dark, and :func:`svg` add those.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +23,43 @@ from .parts import Chart, Tone
 WIDTH = 760
 """Of a picture in a file, in pixels."""
 
-SERIES = ("#3b7dd8", "#d9730d", "#2a9d6a", "#a05fd0", "#d1508f", "#1a94a8", "#a0703c", "#808792")
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Colours of marks on one background.
+
+    Those of a palette stay apart for all kinds of colour vision, and from the background;
+    tests/report/test_charts.py computes both. Targets have a shape each, too.
+
+    Attributes
+    ----------
+    series : tuple of str
+        In the order of the targets.
+    tones : mapping of Tone to str
+        Blue is good and red is bad, since green and red are one colour to one man of twelve.
+    """
+
+    series: tuple[str, ...]
+    tones: Mapping[Tone, str]
+
+    @property
+    def range(self) -> dict[str, list[str]]:
+        """As Vega's configuration names them."""
+        return {"category": [*self.series], "ordinal": [*self.tones.values()]}
+
+
+LIGHT = Palette(
+    ("#0072b2", "#d55e00", "#00004c", "#663300", "#2693ff", "#995465", "#8000ff", "#737a85"),
+    {"good": "#0072b2", "care": "#b8860b", "bad": "#8f0f06", "": "#7a818c"},
+)
+DARK = Palette(
+    ("#56b4e9", "#e69f00", "#80602d", "#ffff8c", "#6e59ff", "#8cf1ff", "#cc1fa1", "#98a1ad"),
+    {"good": "#56b4e9", "care": "#ffe08a", "bad": "#f0553f", "": "#8f98a5"},
+)
+_GREY = "#7f8792"
+"""Of lines and bands that are no mark of anything: it is seen on either background."""
+
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-TONES: dict[Tone, str] = {"good": "#2a9d6a", "care": "#b8860b", "bad": "#d64550", "": "#808792"}
 
 THEME: dict[str, Any] = {
     "font": "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif",
@@ -66,8 +101,12 @@ class Point:
         How far it may be off.
     text : str
         What is written on it.
+    tone : Tone
+        What the colour says, where it is not that of the series.
     color : str
-        Where it is not that of the series.
+        Of a tile.
+    link : str
+        Where it leads.
     says : mapping of str to str
         What is told about it when it is pointed at.
     """
@@ -78,7 +117,9 @@ class Point:
     low: float | None = None
     high: float | None = None
     text: str = ""
-    color: str = TONES[""]
+    tone: Tone = ""
+    color: str = ""
+    link: str = ""
     says: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,7 +137,7 @@ def png(chart: Chart) -> bytes:
     return bytes(vl_convert.vegalite_to_png(_alone(chart), config=_ON_WHITE, scale=2))
 
 
-_ON_WHITE = {**THEME, "background": "white", "padding": 12}
+_ON_WHITE = {**THEME, "range": LIGHT.range, "background": "white", "padding": 12}
 
 
 def _alone(chart: Chart) -> dict[str, Any]:
@@ -137,10 +178,10 @@ def intervals(points: Sequence[Point], title: str, within: tuple[float, float]) 
     x = alt.X("x:Q").scale(type="log", nice=False, domain=domain, padding=8).title(title)
     x = x.axis(format=".4~g", tickCount=6)
     y = alt.Y("y:N", sort=None).title(None).axis(_BARE)
-    base = _rows().encode(y, alt.Color("color:N", scale=None), tooltip=_tooltip(points))
-    band = _some([{"low": within[0], "high": within[1]}]).mark_rect(color=TONES[""], opacity=0.2)
+    base = _rows().encode(y, _tone(), tooltip=_tooltip(points))
+    band = _some([{"low": within[0], "high": within[1]}]).mark_rect(color=_GREY, opacity=0.2)
     band = band.encode(x=alt.X("low:Q"), x2="high:Q")
-    one = _some([{"at": 1}]).mark_rule(color=TONES[""]).encode(x=alt.X("at:Q"))
+    one = _some([{"at": 1}]).mark_rule(color=_GREY).encode(x=alt.X("at:Q"))
     spans = base.mark_rule(strokeWidth=2, clip=True).encode(x=alt.X("low:Q"), x2="high:Q")
     marks = base.mark_point(filled=True, size=50, opacity=1).encode(x=x)
     return _spec(band + one + spans + marks, points, _height(points))
@@ -155,7 +196,7 @@ def dots(
     marks = _rows().mark_point(filled=True, size=60, opacity=0.9)
     chart: Any = marks.encode(x, y, _color(series), _shape(series), tooltip=_tooltip(points))
     if at:
-        line = _some([{"at": at}]).mark_rule(color=TONES[""], strokeWidth=2)
+        line = _some([{"at": at}]).mark_rule(color=_GREY, strokeWidth=2)
         chart = line.encode(x=alt.X("at:Q")) + chart
     return _spec(chart, points, _height(points))
 
@@ -201,25 +242,77 @@ def roofline(
     corners = [{"x": a, "y": b, "roof": name} for name, line in roofs.items() for a, b in line]
     dash = alt.StrokeDash("roof:N").scale(domain=[*roofs], range=[[1, 0], [6, 4]])
     dash = dash.legend(orient="bottom", symbolSize=500)
-    lines = _some(corners).mark_line(color=TONES[""], strokeWidth=2).encode(x, y, dash)
+    lines = _some(corners).mark_line(color=_GREY, strokeWidth=2).encode(x, y, dash)
     marks = _rows().mark_point(filled=True, size=60, opacity=0.9)
     marks = marks.encode(x, y, _color(series), _shape(series), tooltip=_tooltip(points))
     return _spec(lines + marks, points, 360, zoom=("x", "y"))
 
 
 def trend(
-    points: Sequence[Point], levels: Sequence[tuple[int, int, float]], title: str, unit: str
+    points: Sequence[Point],
+    levels: Sequence[tuple[int, int, float]],
+    title: str,
+    unit: str,
+    names: Mapping[int, str],
 ) -> dict[str, Any]:
-    """One number over commits, whose place is x, and its levels: from one place to another."""
+    """One number over commits, whose place is x, and its levels: from one place to another.
+
+    Parameters
+    ----------
+    names : mapping of int to str
+        Of the commits, which are hexadecimal, by their places: some of them are on the axis.
+    """
+    places = sorted(names)
+    step = math.ceil(len(places) / _MOST_NAMES)
+    # The newest is always named, and none so near it that the two would overlap.
+    shown = {place: names[place] for place in places[::-1][::step]}
+    words = json.dumps({str(place): re.sub("[^0-9a-f]", "", shown[place]) for place in shown})
     x = alt.X("x:Q").title(title).scale(nice=False, zero=False, padding=12)
-    x = x.axis(grid=False, labels=False, ticks=False)
+    x = x.axis(grid=False, values=sorted(shown), labelExpr=f"{words}[datum.value]", labelFont=_MONO)
     y = alt.Y("y:Q").scale(zero=False, nice=True, padding=6).title(None).axis(**_si(unit, 4))
-    marks = _rows().mark_point(filled=True, size=36, opacity=0.9)
-    marks = marks.encode(x, y, alt.Color("color:N", scale=None), tooltip=_tooltip(points))
+    shape = alt.Shape("tone:N").scale(
+        domain=[*_TONES], range=["circle", "square", "cross", "circle"]
+    )
+    marks = _rows().mark_point(filled=True, size=45, opacity=0.9)
+    marks = marks.encode(x, y, _tone(), shape.legend(None), tooltip=_tooltip(points), href="link:N")
     found = [{"from": a - 0.4, "to": b + 0.4, "level": value} for a, b, value in levels]
-    steps = _some(found).mark_rule(color=SERIES[1], strokeWidth=2.5)
+    steps = _some(found).mark_rule(color=_GREY, strokeWidth=2.5)
     steps = steps.encode(x=alt.X("from:Q"), x2="to:Q", y=alt.Y("level:Q"))
     return _spec(steps + marks, points, 130, zoom=("x",))
+
+
+_MOST_NAMES = 5
+_MONO = "ui-monospace, 'Liberation Mono', monospace"
+
+
+def narrowing(
+    points: Sequence[Point],
+    band: Sequence[tuple[int, float, float, float]],
+    within: tuple[float, float],
+) -> dict[str, Any]:
+    """Ratios in their order, and what was known after so many: low, high and the estimate."""
+    known = [
+        {"n": n, "low": low, "high": high, "ratio": ratio}
+        for n, low, high, ratio in band if not math.isnan(low)
+    ]  # fmt: skip
+    ends = [end for p in points for end in (p.y, *within) if isinstance(end, float)]
+    # An interval of the first few pairs would leave no room for the others.
+    domain = [min(ends) / 1.02, max(ends) * 1.02]
+    x = alt.X("n:Q").scale(domain=[0, len(points) + 1], nice=False).title("pair")
+    x = x.axis(grid=False, tickMinStep=1)
+    y = alt.Y("y:Q").scale(type="log", nice=False, domain=domain).title("head / base")
+    y = y.axis(format=".4~g", tickCount=4)
+    free = _some([{"low": within[0], "high": within[1]}]).mark_rect(color=_GREY, opacity=0.2)
+    free = free.encode(y=alt.Y("low:Q"), y2="high:Q")
+    one = _some([{"at": 1}]).mark_rule(color=_GREY).encode(y=alt.Y("at:Q"))
+    base = _some(known).encode(x=x)
+    area = base.mark_area(opacity=0.25, clip=True, interpolate="step-after")
+    area = area.encode(y=alt.Y("low:Q"), y2="high:Q", color=alt.value(_GREY))
+    line = base.mark_line(color=_GREY, strokeWidth=2, clip=True, interpolate="step-after")
+    line = line.encode(y=alt.Y("ratio:Q"))
+    dots = _rows().mark_point(filled=True, size=36, opacity=0.9)
+    dots = dots.encode(alt.X("x:Q"), y, _tone(), tooltip=_tooltip(points))
+    return _spec(free + one + area + line + dots, points, 150)
 
 
 # -- Colours ---------------------------------------------------------------------------------------
@@ -302,9 +395,11 @@ def _row(place: int, point: Point) -> dict[str, Any]:
         "x": clean(point.x) if isinstance(point.x, str) else point.x,
         "y": clean(point.y) if isinstance(point.y, str) else point.y,
         "series": clean(point.series), "low": point.low, "high": point.high, "place": place,
-        "color": point.color, "text": clean(point.text),
-        "ink": max(_INK, key=lambda ink: contrast(ink, point.color)),
+        "tone": point.tone or _PLAIN, "link": point.link, "text": clean(point.text),
     }  # fmt: skip
+    if point.color:
+        row["color"] = point.color
+        row["ink"] = max(_INK, key=lambda ink: contrast(ink, point.color))
     row |= {f"says{i}": clean(text) for i, text in enumerate(point.says.values())}
     return {name: value for name, value in row.items() if value not in (None, "") and _json(value)}
 
@@ -319,8 +414,16 @@ def _tooltip(points: Sequence[Point]) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"says{i}:N").title(name) for i, name in enumerate(says)]
 
 
+_PLAIN = "none"
+_TONES = [tone or _PLAIN for tone in LIGHT.tones]
+
+
+def _tone() -> alt.Color:
+    return alt.Color("tone:N").scale(domain=_TONES, range="ordinal").legend(None)
+
+
 def _color(series: Sequence[str]) -> alt.Color:
-    return alt.Color("series:N").scale(domain=[clean(name) for name in series], range=[*SERIES])
+    return alt.Color("series:N").scale(domain=[clean(name) for name in series])
 
 
 def _shape(series: Sequence[str]) -> alt.Shape:

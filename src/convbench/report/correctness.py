@@ -11,7 +11,7 @@ from convbench.words.status import Status
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Table, TableCell, Text, status
+from .parts import Chart, Nothing, Part, Table, TableCell, status
 
 MOST_ROWS = 60
 
@@ -26,17 +26,20 @@ def parts(data: Data) -> Iterator[Part]:
     """Error over bound for every workload on every target."""
     checks = [record for record in data.head.records if record.kind == "accuracy"]
     if not any(check.status is not Status.SKIPPED for check in checks):
-        yield Text("No output was checked: the suite `accuracy` has no result of this commit.")
+        yield Nothing("no output was checked: the suite accuracy has no result of this commit")
         return
     bits = _bits(data)
     yield _chart(checks)
     yield Table.of(
         "Error over bound, and bits",
-        "workload | target | status | > error / bound | bits between processes"
-        " | bits against the base | worst element, or reason",
+        "workload | ^ target | > error / bound | status | ~ bits between processes"
+        " | ~ bits against the base | ~ worst element, or reason",
         (
             (
-                check.workload, check.target, status(check.status), digits(check.value),
+                TableCell(
+                    check.workload, command=data.command(check.workload, check.target, "accuracy")
+                ),
+                check.target, digits(check.value), status(check.status),
                 _between_processes(check),
                 bits.get((check.workload, check.target), ""),
                 check.reason or str(check.facts.get("worst", "")),

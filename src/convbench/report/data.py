@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from convbench.comparing.beside import counted
 from convbench.comparing.comparison import Comparison, Demands, Rule
 from convbench.comparing.judge import against, compare
 from convbench.comparing.sides import (
@@ -28,6 +31,7 @@ from convbench.machine.git import UNSHALLOW, is_shallow, subjects
 from convbench.results import gates, history, records
 from convbench.results.calibration import between
 from convbench.results.folder import Folder, short
+from convbench.results.gates import Gate
 from convbench.results.history import Drift, History
 from convbench.results.journal import UNREADABLE, content, unreadable
 from convbench.results.machines import names
@@ -65,6 +69,11 @@ class Data:
         Why there is nothing to compare with; "" if there is.
     drifts : tuple of Drift
         What has become slower in small steps.
+    gates : tuple of Gate
+        Those that have measured the head's commit where the head was, the newest first, with the
+        head as their head.
+    commit_url : str
+        What the hash of a commit is appended to, for a link; "" for none.
     """
 
     head: Side
@@ -80,6 +89,13 @@ class Data:
     unmeasured: str = ""
     baseless: str = ""
     drifts: tuple[Drift, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    commit_url: str = ""
+
+    @property
+    def times(self) -> dict[tuple[str, str], Record]:
+        """The head's times of whole pipelines that count, by workload and target."""
+        return counted(self.head.records, self.rows)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -96,6 +112,21 @@ class Data:
     def of_suite(self, suite: str) -> list[Record]:
         """The head's records of one of the suites that have a number."""
         return [r for r in self.head.records if r.suite == suite and r.value is not None]
+
+    def link(self, commit: str) -> str:
+        """Where a commit can be read; "" if nobody has said."""
+        return f"{self.commit_url}{commit}" if self.commit_url and commit else ""
+
+    def command(self, workload: str, target: str, suite: str = "pipeline") -> str:
+        """What checks a cell again if it is wrong, and otherwise what measures it again."""
+        options = ("--target", target, "--workload", workload)
+        bad = {(row.workload, row.target) for row in self.rows if row.status in BAD}
+        if suite == "accuracy" or (workload, target) in bad:
+            return shlex.join(("convbench", "verify", *options))
+        if self.comparison and suite == "pipeline" and not self.comparison.unlike_machines:
+            return self.comparison.gate(options)
+        cell = f"bench_{suite}.*{re.escape(repr(target))}, {re.escape(repr(workload))}"
+        return shlex.join(("convbench", "bench", "--bench", cell))
 
     def exit_code(self) -> Exit:
         """As `convbench compare` has them: wrong, nothing measured or no base, slower, fine."""
@@ -148,6 +179,8 @@ class Request:
         A target; by default NumPy's.
     here : str
         The name of this machine.
+    commit_url : str
+        As of `Data`.
     elsewhere : bool
         As for :func:`~convbench.comparing.sides.unmeasured_head`.
     """
@@ -161,6 +194,7 @@ class Request:
     elsewhere: bool = False
     demands: Demands = field(default_factory=Demands)
     against: str | None = None
+    commit_url: str = ""
 
 
 def gather(
@@ -222,11 +256,10 @@ def gather(
     remarks += _one_machine(called, head.machine)
     say("comparing")
     comparison = None
+    of_head = _load_gates(request, short(head.commit), problems)
     if base and head.records:
-        of_gates = gates.load(request.results_dir, gates.between(base.commit, head.commit))
-        problems += of_gates.problems
         sessions = between(folder, head.machine, head.environment)
-        comparison = compare(base, head, request.rule, gates=of_gates.gates, between=sessions)
+        comparison = compare(base, head, request.rule, gates=of_head, between=sessions)
         comparison = replace(comparison, demands=request.demands)
         if request.against and base.records:
             others = references(request.against, head, folder, full_hash, ancestors, _REPORT)
@@ -246,7 +279,26 @@ def gather(
         unmeasured,
         baseless,
         tuple(_drifts(past, head, ancestors(head.commit), request.rule)),
+        tuple(_gates_of(of_head, head)),
+        request.commit_url,
     )
+
+
+def _load_gates(request: Request, commit: str, problems: list[str]) -> tuple[Gate, ...]:
+    loaded = gates.load(request.results_dir, lambda filed: commit in {filed.base, filed.head})
+    problems += loaded.problems
+    return loaded.gates
+
+
+def _gates_of(found: Iterable[Gate], head: Side) -> Iterator[Gate]:
+    where = head.commit, head.machine, head.environment
+    for gate in found:
+        if not gate.committed:
+            continue
+        if gate.fits(gate.head, *where):
+            yield gate
+        elif gate.fits(gate.base, *where):
+            yield gate.turned()
 
 
 def _one_machine(called: Mapping[str, str], machine: str) -> list[str]:

@@ -15,9 +15,9 @@ from convbench.results.history import History, Series
 from convbench.words.numbers import date, digits, si, times
 
 from . import charts
-from .charts import SERIES, TONES, ZOOM_HINT, Point
+from .charts import ZOOM_HINT, Point
 from .data import Data, measured_at
-from .parts import Chart, Part, Table, TableCell, Text
+from .parts import Chart, Nothing, Part, Table, TableCell, Text
 
 MOST_CHARTS = 12
 MOST_POINTS = 400
@@ -39,9 +39,15 @@ class _Line:
     series: Series
     places: NDArray[np.intp]
     values: NDArray[np.float64]
-    wrong: NDArray[np.bool_]
+    errors: NDArray[np.float64]
+    """Over bound, of the output that each value is the time of."""
     levels: tuple[tuple[int, int, float], ...] = ()
-    """From one index to another it stayed about there."""
+    """From one place to another it stayed about there."""
+
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        """The time of a wrong output means nothing: it is shown, and no step is made of it."""
+        return self.errors > 1
 
     @property
     def name(self) -> str:
@@ -68,10 +74,16 @@ class _Commit:
     hash: str
     made: str
     subject: str
+    link: str
 
     @property
     def name(self) -> str:
         return f"{short(self.hash)} {self.subject}".rstrip()
+
+    @property
+    def cell(self) -> TableCell:
+        """It, to be read, with a link if there is one."""
+        return TableCell(self.name, link=self.link)
 
 
 def parts(data: Data) -> Iterator[Part]:
@@ -79,20 +91,22 @@ def parts(data: Data) -> Iterator[Part]:
     past = data.history
     rows, kept = measured_at(past, data.head.machine, data.head.environment)
     if len(kept) < 2:
-        yield Text(
-            "There is no history: fewer than two commits were measured on this machine in this"
-            " environment."
-        )
+        yield Nothing("fewer than two commits were measured on this machine in this environment")
         return
     commits = [
-        _Commit(past.commits[i], date(past.times_s[i]), data.subjects.get(past.commits[i], ""))
-        for i in kept
-    ]
+        _Commit(
+            commit, date(past.times_s[i]), data.subjects.get(commit, ""), data.link(commit)
+        )
+        for i in kept if (commit := past.commits[i])
+    ]  # fmt: skip
     lines = _lines(past, rows, kept)
     yield Text(
         f"{len(lines)} series of times and memory over {len(commits)} commits, from"
-        f" {commits[0].made} to {commits[-1].made} UTC, those that changed most first."
+        f" {commits[0].made} to {commits[-1].made} UTC, those that changed most first. These are"
+        " asv's numbers, the median of all samples of the last run; elsewhere on the page a time is"
+        " the geometric mean of its processes."
     )
+    yield from _wrong(lines, commits)
     lines, searched = _search(lines)
     if searched is None:
         yield Text(
@@ -102,7 +116,8 @@ def parts(data: Data) -> Iterator[Part]:
     else:
         yield _steps(data, lines[:searched], commits, len(lines))
     yield Text(
-        "Each dot is a commit, red where the output was wrong; lines are the levels between steps."
+        "Each dot is a commit, a red cross one whose output was wrong: its time counts for nothing."
+        " Lines are the levels between steps."
         f" {ZOOM_HINT}"
     )
     for i, line in enumerate(lines[:MOST_CHARTS], start=1):
@@ -111,16 +126,14 @@ def parts(data: Data) -> Iterator[Part]:
         yield Text(f"The other {len(lines) - MOST_CHARTS} series are only in the table.")
     yield Table.of(
         "Series",
-        "workload | target | > commits | > first | > latest | > latest / first | > lowest"
-        " | > highest",
+        "workload | ^ target | > latest | > latest / first | ~> first | ~> lowest | ~> highest"
+        " | ~> commits",
         (
             (
-                line.name, line.series.target, str(len(line.values)),
-                *map(line.text, (line.values[0], line.values[-1])),
-                times(line.values[-1] / line.values[0]),
-                *map(line.text, (line.values.min(), line.values.max())),
+                line.name, line.series.target, line.text(right[-1]), times(right[-1] / right[0]),
+                *map(line.text, (right[0], right.min(), right.max())), str(len(right)),
             )
-            for line in lines
+            for line in lines if len(right := line.values[~line.wrong])
         ),
         most=MOST_ROWS,
     )  # fmt: skip
@@ -128,22 +141,18 @@ def parts(data: Data) -> Iterator[Part]:
 
 def _lines(past: History, rows: Sequence[int], kept: Sequence[int]) -> list[_Line]:
     """Those with two values or more; the one that has changed most comes first."""
-    errors = {
-        (past.series[i].target, past.series[i].workload): past.values[i][kept]
-        for i in rows if past.series[i].kind == "accuracy"
-    }  # fmt: skip
     numbers = [i for i in rows if past.series[i].kind != "accuracy"]
     values = past.values[np.ix_(numbers, kept)]
     values = np.where((values > 0) & (values < math.inf), values, np.nan)
-    smooth = pd.DataFrame(np.log(values.T)).rolling(_WINDOW, min_periods=1, center=True).median()
+    errors = past.errors()[np.ix_(numbers, kept)]
+    right = np.where(errors > 1, np.nan, values)
+    smooth = pd.DataFrame(np.log(right.T)).rolling(_WINDOW, min_periods=1, center=True).median()
     changed = (smooth.max() - smooth.min()).fillna(0.0).to_numpy()
     lines = []
     for i in np.argsort(-changed, kind="stable").tolist():
         series, places = past.series[numbers[i]], np.flatnonzero(~np.isnan(values[i]))
         if len(places) > 1:
-            error = errors.get((series.target, series.workload))
-            wrong = np.zeros(len(places), bool) if error is None else error[places] > 1
-            lines.append(_Line(series, places, values[i][places], wrong))
+            lines.append(_Line(series, places, values[i][places], errors[i][places]))
     return lines
 
 
@@ -163,35 +172,58 @@ def _search(lines: Sequence[_Line]) -> tuple[list[_Line], int | None]:
         left -= len(line.values)
         if left < 0 and found:
             break
+        right, places = line.values[~line.wrong], line.places[~line.wrong].tolist()
         levels = tuple(
-            (int(start), int(end) - 1, math.exp(level))
-            for start, end, level, *_ in detect_steps(np.log(line.values).tolist())
+            (places[int(start)], places[int(end) - 1], math.exp(level))
+            for start, end, level, *_ in (detect_steps(np.log(right).tolist()) if places else ())
         )
         found.append(replace(line, levels=levels))
     return [*found, *lines[len(found) :]], len(found)
 
 
 def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: int) -> Table:
-    rows = []
+    rows: list[tuple[float, Sequence[str | TableCell]]] = []
     for line in lines:
         for (_, last, before), (first, _, after) in zip(line.levels, line.levels[1:], strict=False):
             size = abs(math.log(after / before))
             if size > math.log1p(data.rule.delta):
-                old, new = (commits[line.places[i]] for i in (last, first))
+                old, new = commits[last], commits[first]
                 change = TableCell(times(after / before), "bad" if after > before else "good")
-                what = line.name, line.series.target, change, *map(line.text, (before, after))
-                rows.append((size, (*what, new.made, short(old.hash), new.name)))
+                sides = map(line.text, (before, after))
+                what: list[str | TableCell] = [line.name, line.series.target, change, *sides]
+                rows.append((size, [*what, new.cell, old.cell, new.made]))
     rows.sort(key=lambda row: -row[0])
     searched = f", in {len(lines)} of {of} series" if len(lines) < of else ""
     least = f"{100 * data.rule.delta:g} %"
     return Table.of(
         f"Steps of more than {least}{searched}",
-        "workload | target | > after / before | > before | > after | made | last commit before"
-        " | commit",
+        "workload | ^ target | > after / before | ~> before | ~> after | commit | ~ last before"
+        " | ~ made",
         (row for _, row in rows),
         folded=not rows,
         most=MOST_ROWS,
     )
+
+
+def _wrong(lines: Sequence[_Line], commits: Sequence[_Commit]) -> Iterator[Part]:
+    """Correctness comes before speed: which commits were wrong, and where."""
+    found = {
+        (commits[line.places[i]], line.series.workload, line.series.target): line.errors[i]
+        for line in lines for i in np.flatnonzero(line.wrong)
+    }  # fmt: skip
+    if found:
+        yield Table.of(
+            "Commits with a wrong output",
+            "commit | ^ made | workload | target | > error / bound",
+            (
+                (
+                    replace(commit.cell, tone="bad"), commit.made, workload, target,
+                    digits(float(error)),
+                )
+                for (commit, workload, target), error in found.items()
+            ),
+            folded=False, most=MOST_ROWS,
+        )  # fmt: skip
 
 
 def _chart(number: int, line: _Line, commits: Sequence[_Commit]) -> Chart:
@@ -208,19 +240,24 @@ def _chart(number: int, line: _Line, commits: Sequence[_Commit]) -> Chart:
         says["output"] = "wrong" if wrong else ""
         points.append(
             Point(
-                float(line.places[some].mean()), value,
-                color=TONES["bad"] if wrong else SERIES[0], says=says,
+                float(line.places[some].mean()), value, tone="bad" if wrong else "", says=says,
+                link=first.link if first is last else "",
             )
         )  # fmt: skip
-    levels = [(int(line.places[a]), int(line.places[b]), level) for a, b, level in line.levels]
     neighbours = f", medians of {width} neighbours" if width > 1 else ""
-    steps = f"; {len(levels) - 1} steps" if levels else ""
+    steps = f"; {len(line.levels) - 1} steps" if line.levels else ""
     return Chart(
         f"history-{number}",
         " on ".join(filter(None, (line.name, line.series.target))),
         f"{len(line.values)} commits, from {line.text(line.values[0])} to"
         f" {line.text(line.values[-1])}{steps}.",
-        charts.trend(points, levels, f"commits, the oldest first{neighbours}", line.unit),
+        charts.trend(
+            points,
+            line.levels,
+            f"commits, the oldest first{neighbours}",
+            line.unit,
+            {int(place): short(commits[place].hash) for place in line.places},
+        ),
         zooms=True,
         small=True,
     )

@@ -8,7 +8,7 @@ from convbench.comparing.settings import settings
 from convbench.words.numbers import date
 
 from .data import Data, measured_at
-from .parts import Facts, Part, Table, Text
+from .parts import Facts, Nothing, Part, Table, Text
 
 
 def parts(data: Data) -> Iterator[Part]:
@@ -16,7 +16,7 @@ def parts(data: Data) -> Iterator[Part]:
     past = data.history
     places = dict.fromkeys((series.machine, series.environment) for series in past.series)
     if not places and not data.head.records:
-        yield Text("Nothing was measured on any machine.")
+        yield Nothing("nothing was measured on any machine")
         return
     rows = []
     for machine, environment in places:
@@ -29,7 +29,7 @@ def parts(data: Data) -> Iterator[Part]:
     if rows:
         yield Table.of(
             "Where there are results",
-            "machine | environment | > commits | > series | first | latest | known to asv",
+            "machine | ^ environment | > commits | > series | first | latest | known to asv",
             rows,
             folded=False,
         )
@@ -41,10 +41,10 @@ def parts(data: Data) -> Iterator[Part]:
 def changes(data: Data) -> Iterator[Part]:
     """Versions, settings and parts of the machine that head and base do not share."""
     if data.comparison is None:
-        yield Text("There is no base, so there is no environment to compare with.")
+        yield Nothing("there is no base")
         return
     if not data.comparison.changes:
-        yield Text("What is known of the two environments and of their machines is the same.")
+        yield Nothing("what is known of the two environments and of their machines is the same")
         return
     yield Table.of(
         "What differs",

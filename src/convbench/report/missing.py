@@ -8,7 +8,7 @@ from convbench.results.rows import causes_in_words
 from convbench.words.text import clip
 
 from .data import Data
-from .parts import Part, Table, Text, status
+from .parts import Nothing, Part, Table, status
 
 
 def parts(data: Data) -> Iterator[Part]:
@@ -25,9 +25,9 @@ def parts(data: Data) -> Iterator[Part]:
             folded=False,
         )
     elif data.head.records:
-        yield Text("Nothing was skipped, and nothing failed.")
+        yield Nothing("nothing was skipped, and nothing failed")
     else:
-        yield Text("Nothing was measured, so nothing was skipped either.")
+        yield Nothing("nothing was measured")
     if data.problems:
         yield Table.of(
             "What could not be read",

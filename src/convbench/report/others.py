@@ -9,8 +9,8 @@ from convbench.results.records import OTHER
 from convbench.words.numbers import digits, duration, size
 
 from .data import Data
-from .parts import Part, Table, Text, status
-from .verdict import compared
+from .parts import Nothing, Part, Table, Text, status
+from .verdict import COMPARED, compared
 
 
 def parts(data: Data) -> Iterator[Part]:
@@ -18,7 +18,7 @@ def parts(data: Data) -> Iterator[Part]:
     rows = [row for row in data.rows if row.suite == OTHER]
     cells = [c for c in data.comparison.cells if c.suite == OTHER] if data.comparison else []
     if not rows and not cells:
-        yield Text("There are no benchmarks but those of convbench.")
+        yield Nothing("there are no benchmarks but those of convbench")
         return
     yield Text(
         "asv keeps one number of these over all processes, so that nothing tells how far two"
@@ -27,17 +27,8 @@ def parts(data: Data) -> Iterator[Part]:
     if cells:
         yield Table.of(
             "Head and base",
-            "verdict | benchmark | target | > head / base | > low | > high | why | > base | > head"
-            " | > quartiles",
-            (
-                (
-                    *compared(c),
-                    words.value(c, c.base.value),
-                    words.value(c, c.head.value),
-                    words.quartiles(c),
-                )
-                for c in cells
-            ),
+            f"{COMPARED} | ~> quartiles",
+            ((*compared(data, c), words.quartiles(c)) for c in cells),
             folded=False,
         )
         return

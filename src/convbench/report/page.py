@@ -21,6 +21,7 @@ from . import (
     backends,
     charts,
     correctness,
+    gates,
     history,
     machines,
     missing,
@@ -32,7 +33,7 @@ from . import (
     verdict,
 )
 from .data import Data
-from .parts import Part, Section
+from .parts import Absent, Nothing, Part, Section
 
 SECTIONS: tuple[tuple[str, str, Callable[[Data], Iterator[Part]]], ...] = (
     ("verdict", "Verdict", verdict.parts),
@@ -41,6 +42,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Data], Iterator[Part]]], ...] = (
     ("backends", "Backends side by side", backends.parts),
     ("sweep", "Size sweep", sweep.parts),
     ("roofline", "Roofline", roofline.parts),
+    ("gates", "Gates", gates.parts),
     ("history", "History", history.parts),
     ("stages", "Stages, first call, transfer, memory", stages.parts),
     ("others", "Other benchmarks", others.parts),
@@ -54,8 +56,20 @@ _HERE = Path(__file__).parent
 
 
 def sections(data: Data) -> tuple[Section, ...]:
-    """Everything that the page says."""
-    return tuple(Section(anchor, title, tuple(parts(data))) for anchor, title, parts in SECTIONS)
+    """Everything that the page says; what there is nothing to say of is one list at its end."""
+    found, absent = [], []
+    for anchor, title, parts in SECTIONS:
+        said = [*parts(data)]
+        present = tuple(part for part in said if not isinstance(part, Nothing))
+        if present:
+            found.append(Section(anchor, title, present))
+        empty = [part for part in said if isinstance(part, Nothing)]
+        for place, part in enumerate(empty):
+            name = f"{title}: {part.what}" if part.what else title
+            absent.append(("" if present or place else anchor, name, part.text))
+    if absent:
+        found.append(Section("absent", "Empty sections", (Absent(tuple(absent)),)))
+    return tuple(found)
 
 
 def to_html(data: Data, parts: Sequence[Section]) -> str:
@@ -69,7 +83,7 @@ def to_html(data: Data, parts: Sequence[Section]) -> str:
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         hashes=[_hash(script) for script in scripts],
-        theme=charts.THEME,
+        theme={"all": charts.THEME, "light": charts.LIGHT.range, "dark": charts.DARK.range},
         zoom_hint=charts.ZOOM_HINT,
     )  # fmt: skip
     return page.lstrip()

@@ -26,11 +26,17 @@ class TableCell:
     ----------
     title : str
         What explains it to who points at it.
+    command : str
+        What measures or checks it again; the page has a button that copies it.
+    link : str
+        Where it leads: of http or https, or an anchor of the page.
     """
 
     text: str
     tone: Tone = ""
     title: str = ""
+    command: str = ""
+    link: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -43,6 +49,16 @@ class Text:
     text: str
     tone: Tone = ""
     part: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Why there is nothing to show: the page lists all of these in one place."""
+
+    text: str
+    what: str = ""
+    """If it is not all of the section."""
+    part: Literal["nothing"] = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,10 @@ class Table:
     ----------
     numeric : frozenset of int
         Columns of numbers.
+    wide : frozenset of int
+        Columns that a narrow screen does without until it is asked for all.
+    under : int, optional
+        The column that stands below the first there.
     left_out : int
         Rows that there was no room for.
     folded : bool
@@ -78,6 +98,8 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[TableCell, ...], ...]
     numeric: frozenset[int] = frozenset()
+    wide: frozenset[int] = frozenset()
+    under: int | None = None
     left_out: int = 0
     folded: bool = True
     part: Literal["table"] = "table"
@@ -94,21 +116,33 @@ class Table:
     ) -> Table:
         """Build one of so many rows at most, without the columns in which nothing stands.
 
-        The header has the names of the columns with ``|`` between them; ``>`` before one of
-        numbers.
+        The header has the names of the columns with ``|`` between them. Before a name, ``>`` is
+        one of numbers, ``~`` one that a narrow screen does without, ``^`` the one that stands below
+        the first there.
         """
         every = [tuple(map(_cell, row)) for row in rows]
         kept = every[:most]
-        names = [name.strip() for name in header.split("|")]
+        columns = [name.strip() for name in header.split("|")]
+        names = [column.lstrip(_MARKS).strip() for column in columns]
+        marks = [column.removesuffix(name) for column, name in zip(columns, names, strict=True)]
         filled = [i for i in range(len(names)) if i == 0 or any(row[i].text for row in kept)]
+
+        def marked(mark: str) -> frozenset[int]:
+            return frozenset(place for place, i in enumerate(filled) if mark in marks[i])
+
         return cls(
             title,
-            tuple(names[i].removeprefix(">").strip() for i in filled),
+            tuple(names[i] for i in filled),
             tuple(tuple(row[i] for i in filled) for row in kept),
-            frozenset(place for place, i in enumerate(filled) if names[i].startswith(">")),
+            marked(">"),
+            marked("~"),
+            next(iter(marked("^")), None),
             len(every) - len(kept),
             folded,
         )
+
+
+_MARKS = ">~^"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +176,15 @@ class Chart:
     part: Literal["chart"] = "chart"
 
 
-Part = Text | Facts | Table | Chart
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """What there was nothing to show of, in one list: an anchor or "", what it is, and why."""
+
+    items: tuple[tuple[str, str, str], ...]
+    part: Literal["absent"] = "absent"
+
+
+Part = Text | Nothing | Absent | Facts | Table | Chart
 
 
 @dataclass(frozen=True, slots=True)

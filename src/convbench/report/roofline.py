@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from convbench.results.ceilings import Ceiling, find_ceilings
 from convbench.results.records import Record
 from convbench.words.numbers import digits, share, si
-from convbench.words.status import Status
 
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Table, Text
+from .parts import Chart, Nothing, Part, Table
 
 MOST_POINTS = 600
 
@@ -21,26 +20,21 @@ MOST_POINTS = 600
 def parts(data: Data) -> Iterator[Part]:
     """GFLOP/s over operations per byte, for each device."""
     ceilings = {key[3]: ceiling for key, ceiling in find_ceilings(data.head.records).items()}
-    wrong = {(row.workload, row.target) for row in data.rows if row.status is Status.WRONG}
     of_device: dict[str, list[Record]] = {}
-    for record in data.of_suite("pipeline"):
-        has_work = _positive(record, "flops") and _positive(record, "bytes")
-        if has_work and record.value and (record.workload, record.target) not in wrong:
+    for record in data.times.values():
+        if _positive(record, "flops") and _positive(record, "bytes"):
             of_device.setdefault(record.device, []).append(record)
     for number, (device, records) in enumerate(of_device.items(), start=1):
         ceiling = ceilings.get(device, Ceiling())
         if not (ceiling.gflops and ceiling.gb_per_s):
-            yield Text(
-                f"The ceilings of {device} were not measured: the suite `ceiling` has no result of"
-                " this commit there, so there is no roof to draw."
-            )
+            yield Nothing(f"the suite ceiling has no result of this commit on {device}", device)
             continue
         # Names of files and anchors: "cpu", "gpu0"; a device is whatever a file says.
         plain = re.fullmatch(r"[a-z]+(:\d+)?", device)
         name = device.replace(":", "") if plain else str(number)
         yield from _device(data, name, device, ceiling, records)
     if not of_device:
-        yield Text("No time comes with its numbers of operations and bytes, so there is no point.")
+        yield Nothing("no time comes with its numbers of operations and bytes")
 
 
 def _device(
@@ -69,7 +63,7 @@ def _device(
     )
     yield Table.of(
         f"Roofline of {device}",
-        "workload | target | > operations per byte | > GFLOP/s | > of the roof | > time",
+        "workload | ^ target | > time | > GFLOP/s | > of the roof | ~> operations per byte",
         (tuple(point.says.values()) for point in points),
     )
 
@@ -81,9 +75,9 @@ def _point(record: Record, shares: Mapping[tuple[str, str], float | None]) -> Po
         flops / traffic, rate, record.target,
         says={
             "workload": record.workload, "target": record.target,
-            "operations per byte": digits(flops / traffic), "GFLOP/s": digits(rate),
+            "time": si(record.value, "s"), "GFLOP/s": digits(rate),
             "of the roof": share(shares.get((record.workload, record.target))),
-            "time": si(record.value, "s"),
+            "operations per byte": digits(flops / traffic),
         },
     )  # fmt: skip
 

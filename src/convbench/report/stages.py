@@ -11,7 +11,7 @@ from convbench.words.numbers import digits, faster, si, size
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Table, Text
+from .parts import Chart, Nothing, Part, Table
 
 MOST_ROWS = 40
 """In a picture: the slowest."""
@@ -26,7 +26,7 @@ def parts(data: Data) -> Iterator[Part]:
 def _stages(data: Data) -> Iterator[Part]:
     rows = [row for row in data.rows if row.suite == "layers" and len(row.stages_s) > 1]
     if not rows:
-        yield Text("The stages of the pipelines were not measured apart: no suite `stages`.")
+        yield Nothing("no suite stages", "stages apart")
         return
     names = _names(rows)
     slowest = sorted(rows, key=lambda row: sum(row.stages_s.values()), reverse=True)[:MOST_ROWS]
@@ -36,7 +36,7 @@ def _stages(data: Data) -> Iterator[Part]:
     yield _bars("stages", title, shown, names, "share of the sum")
     yield Table.of(
         "Stages alone, and the whole pipeline",
-        " | ".join(("workload | target", *(f"> {n}" for n in names), "> sum | > whole pipeline")),
+        " | ".join(("workload | ^ target", *(f"> {n}" for n in names), "> sum | > whole pipeline")),
         (
             (
                 row.workload, row.target, *(si(row.stages_s.get(n), "s") for n in names),
@@ -50,7 +50,7 @@ def _stages(data: Data) -> Iterator[Part]:
 def _first_call(data: Data) -> Iterator[Part]:
     rows = [row for row in data.rows if row.suite == "first_call" and row.stages_s]
     if not rows:
-        yield Text("The first call was not measured: no suite `first_call`.")
+        yield Nothing("no suite first_call", "first call")
         return
     names = _names(rows)
     yield _bars("first-call", "What has to be waited for once", rows, names, "seconds", "s")
@@ -97,13 +97,13 @@ def _cold(data: Data) -> Iterator[Part]:
         if row.suite == "layers" and row.cold_s and row.time_s
     ]  # fmt: skip
     if not found:
-        yield Text("Calls with cold caches were not measured: no suite `cold`.")
+        yield Nothing("no suite cold", "cold caches")
         return
     title = "Cold caches against hot ones"
     yield _dots("cold", title, data, found, "cold / hot", faster, at=1.0)
     yield Table.of(
         title,
-        "workload | target | > hot | > cold | > cold / hot",
+        "workload | ^ target | > hot | > cold | > cold / hot",
         (
             (row.workload, row.target, si(row.time_s, "s"), si(row.cold_s, "s"), faster(ratio))
             for row, ratio in found
@@ -114,13 +114,13 @@ def _cold(data: Data) -> Iterator[Part]:
 def _memory(data: Data) -> Iterator[Part]:
     found = [(row, row.peak_bytes) for row in data.rows if row.suite == "layers" and row.peak_bytes]
     if not found:
-        yield Text("Memory was not measured: no suite `memory`.")
+        yield Nothing("no suite memory", "memory")
         return
     title = "Memory beyond the input, at its peak"
     yield _dots("memory", title, data, found, "peak", size, unit="B")
     yield Table.of(
         title,
-        "workload | target | > peak",
+        "workload | ^ target | > peak",
         ((row.workload, row.target, size(peak_bytes)) for row, peak_bytes in found),
     )
 
@@ -160,7 +160,7 @@ def _dots(
 def _transfer(data: Data) -> Iterator[Part]:
     records = data.of_suite("transfer")
     if not records:
-        yield Text("Transfers to and from devices were not measured: no suite `transfer`.")
+        yield Nothing("no suite transfer", "transfers")
         return
     yield Table.of(
         "Transfers",

@@ -12,7 +12,7 @@ from convbench.words.numbers import count, si
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Table, Text
+from .parts import Chart, Nothing, Part, Table, Text
 
 _AXES = {"hw": "height and width, at 32 channels", "c": "channels, at 14 x 14"}
 
@@ -28,7 +28,7 @@ def parts(data: Data) -> Iterator[Part]:
             sizes = found.setdefault(match[1], {}).setdefault(record.target, {})
             sizes[int(match[2])] = record
     if not found:
-        yield Text("No sweep over sizes was measured; `convbench bench --list standard` has one.")
+        yield Nothing("not measured; `convbench bench --list standard` has it")
         return
     for axis, of_target in found.items():
         yield from _axis(axis, of_target, data.targets)

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from convbench.comparing.comparison import ComparedCell, Comparison
-from convbench.comparing.parts import SIDE_BY_SIDE_TITLE, standing
+from convbench.comparing.parts import interval, value
 from convbench.results.records import OTHER
 from convbench.words.numbers import digits, share, si, times
 
 from . import charts
 from .charts import Point
 from .data import Data
-from .parts import Chart, Part, Table, TableCell, Text, status
-from .verdict import VERDICT_TONES, compared
+from .parts import Chart, Nothing, Part, Table, TableCell, Text, status
+from .verdict import COMPARED, VERDICT_TONES, compared
 
 MOST_ROWS = 50
 
 
 def parts(data: Data) -> Iterator[Part]:
     """A forest plot and a table; without a base, the table of the head alone."""
-    return _compared(data.comparison) if data.comparison else _alone(data)
+    return _compared(data, data.comparison) if data.comparison else _alone(data)
 
 
-def _compared(comparison: Comparison) -> Iterator[Part]:
+def _compared(data: Data, comparison: Comparison) -> Iterator[Part]:
     numbers = [c for c in comparison.cells if c.kind != "accuracy" and c.suite != OTHER]
     known = [cell for cell in numbers if cell.effect and cell.effect.low is not None]
     if not numbers:
-        yield Text("Neither side has a time or a memory that could be compared.")
+        yield Nothing("neither side has a time or a memory that could be compared")
         return
     if known:
         yield _forest(comparison, known)
@@ -38,14 +38,12 @@ def _compared(comparison: Comparison) -> Iterator[Part]:
         )  # fmt: skip
     yield Table.of(
         "Ratios, intervals and verdicts",
-        "verdict | workload | target | > head / base | > low | > high | why"
-        " | > base | > head | > processes | > would have been seen | stands",
+        f"{COMPARED} | ~> processes | ~> would have been seen",
         (
             (
-                *compared(cell), _value(cell, cell.base.value), _value(cell, cell.head.value),
+                *compared(data, cell),
                 f"{cell.base.processes} + {cell.head.processes}" if cell.effect else "",
                 _seen(cell),
-                TableCell(standing(cell), title=SIDE_BY_SIDE_TITLE if cell.pairs else ""),
             )
             for cell in numbers
         ),
@@ -58,11 +56,11 @@ def _forest(comparison: Comparison, cells: Sequence[ComparedCell]) -> Chart:
         Point(
             cell.effect.ratio, f"{cell.name} {'memory ' * (cell.kind == 'memory')}{cell.target}",
             low=cell.effect.low, high=cell.effect.high,
-            color=charts.TONES[VERDICT_TONES.get(cell.verdict, "")],
+            tone=VERDICT_TONES.get(cell.verdict, ""),
             says={
                 "cell": f"{cell.name} on {cell.target}", "verdict": str(cell.verdict),
-                "base": _value(cell, cell.base.value), "head": _value(cell, cell.head.value),
-                "head / base": times(cell.effect.ratio), "why": cell.reason,
+                "base": value(cell, cell.base.value), "head": value(cell, cell.head.value),
+                "head / base": times(cell.effect.ratio), "interval": interval(cell),
             },
         )
         for cell in shown if cell.effect
@@ -75,14 +73,10 @@ def _forest(comparison: Comparison, cells: Sequence[ComparedCell]) -> Chart:
         f"Head / base with {100 * comparison.rule.confidence:g} % intervals{some}",
         f"A dot with an interval for each cell: {counts}. The table has the same numbers.",
         charts.intervals(points, "head / base", (1 / (1 + delta), 1 + delta)),
-        "Right of 1 is slower. Red: slower for sure or wrong; green: faster or equivalent; ochre:"
+        "Right of 1 is slower. Red: slower for sure or wrong; blue: faster or equivalent; ochre:"
         f" undecided. In the grey band, {100 * delta:g} % on either side, nothing matters.",
         least_width=charts.WIDE_LABELS,
     )
-
-
-def _value(cell: ComparedCell, value: float | None) -> str:
-    return si(value, "B" if cell.kind == "memory" else "s")
 
 
 def _seen(cell: ComparedCell) -> str:
@@ -92,20 +86,18 @@ def _seen(cell: ComparedCell) -> str:
 def _alone(data: Data) -> Iterator[Part]:
     rows = [row for row in data.rows if row.suite == "layers" and row.time_s is not None]
     if not rows:
-        yield Text("No time of a layer was measured, and there is no base to compare with.")
+        yield Nothing("no time of a layer was measured")
         return
-    yield Text("There is no base, so these are the times of the head alone.")
     yield Table.of(
-        "Times",
-        "workload | target | status | stands | > time | > end to end"
-        " | > ± between processes | > processes"
-        " | > on the device | > GFLOP/s | > of roofline | algorithm",
+        "Times of the head",
+        "workload | ^ target | > time | > ± between processes | status | ~ stands | ~> end to end"
+        " | ~> on the device | ~> GFLOP/s | ~> of roofline | ~> processes | ~ algorithm",
         (
             (
-                row.workload, row.target, status(row.status), str(row.standing or ""),
-                si(row.time_s, "s"), si(row.end_to_end_s, "s"),
-                share(row.spread), str(row.processes or ""), si(row.device_s, "s"),
-                digits(row.gflops), share(row.of_roofline), row.algorithm,
+                TableCell(row.workload, command=data.command(row.workload, row.target)), row.target,
+                si(row.time_s, "s"), share(row.spread), status(row.status),
+                str(row.standing or ""), si(row.end_to_end_s, "s"), si(row.device_s, "s"),
+                digits(row.gflops), share(row.of_roofline), str(row.processes or ""), row.algorithm,
             )
             for row in rows
         ),

@@ -1,21 +1,28 @@
-"""The outcome on one screen."""
+"""The outcome on one screen: what became of it, how sure that is, and what stands behind it."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from convbench.comparing.comparison import BAD, ComparedCell, Verdict
-from convbench.comparing.parts import some
+from convbench.comparing import parts as words
+from convbench.comparing.beside import Fastest, fastest
+from convbench.comparing.comparison import BAD, ComparedCell, Comparison, Mean, Verdict
+from convbench.comparing.judge import mean_of
 from convbench.comparing.sides import Side
 from convbench.results.folder import short
-from convbench.words.numbers import count, date, si, times
-from convbench.words.status import Exit, Status
+from convbench.results.records import OTHER, Record
+from convbench.results.rows import Row
+from convbench.words.numbers import count, date, digits, faster, share, si, times
+from convbench.words.status import Exit, Standing, Status
 
 from .data import Data, drift_in_words
-from .parts import TONES, Facts, Part, Table, TableCell, Text, Tone, status
+from .parts import Facts, Part, Table, TableCell, Text, Tone, status
+from .site.side_by_side import hardware, versions
 
-MOST_SHOWN = 8
+MOST_SHOWN = 3
+MOST_WORKLOADS = 12
 
 VERDICT_TONES: dict[Verdict, Tone] = {
     **dict.fromkeys((*BAD, Verdict.VANISHED, Verdict.REGRESSED), "bad"),
@@ -26,92 +33,104 @@ _EXIT_TONES: dict[Exit, Tone] = {Exit.OK: "good", Exit.NOTHING: "care"}
 
 
 def parts(data: Data) -> Iterator[Part]:
-    """What became wrong or slower, of what, and where it was measured."""
+    """What became wrong or slower, who is fastest, and what stands behind that."""
     yield Text(data.outcome(), _EXIT_TONES.get(data.exit_code(), "bad"))
-    if data.comparison:
-        counts = data.comparison.counts.items()
-        yield Facts.of(
-            ((str(v), TableCell(str(n), VERDICT_TONES.get(v, ""))) for v, n in counts), large=True
-        )
-    elif data.rows:
-        found = Counter(row.status for row in data.rows)
-        yield Facts.of(
-            ((str(s), TableCell(str(found[s]), TONES[s])) for s in Status if found[s]), large=True
-        )
-    yield Facts.of(_sides(data))
+    for sentence in _in_short(data):
+        yield Text(sentence)
+    if not data.head.records:
+        yield Text("`convbench bench` measures this commit, and then this page has more to show.")
+    yield Facts.of(_behind(data))
+    yield from _worst(data)
+    yield from _targets(data)
+    yield from _fastest(data)
     warnings = data.comparison.warnings if data.comparison else ()
     for sentence in (*warnings, *data.remarks):
         yield Text(sentence, "care")
     if data.comparison:
         yield from (Text(f"{remark}.") for remark in data.comparison.remarks)
-        if command := data.comparison.gate_it:
-            yield Text(f"Some times are not known well enough. Gate it: {command}")
     if data.comparison and data.comparison.against:
-        for said in some(data.comparison.against.lines()):
+        for said in words.some(data.comparison.against.lines()):
             yield Text(said, "care" if data.comparison.against.slower else "")
-    for said in some([*map(drift_in_words, data.drifts)]):
+    for said in words.some([*map(drift_in_words, data.drifts)]):
         yield Text(said, "care")
     if data.problems:
         problems = count(len(data.problems), "problem")
         yield Text(f"{problems} with files that could not be read; see the last section.", "care")
-    if not data.head.records:
-        yield Text("`convbench bench` measures this commit, and then this page has more to show.")
-        return
-    yield from _worst(data)
-    if data.comparison and data.comparison.means:
-        yield Table.of(
-            "Geometric mean of head / base over whole pipelines",
-            "target | > workloads | > head / base | > low | > high",
-            (
-                (m.target, str(m.cells), *map(times, (m.ratio, m.low, m.high)))
-                for m in data.comparison.means
-            ),
-            folded=False,
-        )
 
 
-def _sides(data: Data) -> Iterator[tuple[str, str]]:
-    yield "head", _described(data, data.head)
-    if data.comparison:
-        yield "base", _described(data, data.comparison.base)
-        yield "delta", f"differences of up to {100 * data.rule.delta:g} % do not matter"
-    yield "machine", data.head.machine
-    yield "environment", data.head.environment
-    yield "targets", ", ".join(data.targets)
+# -- In sentences ----------------------------------------------------------------------------------
 
 
-def _described(data: Data, side: Side) -> str:
-    if not side.commit:
-        return "none"
-    made = date(side.records[0].commit_time_s) if side.records else ""
-    return " ".join(filter(None, (short(side.commit), data.subjects.get(side.commit), made)))
+def _in_short(data: Data) -> Iterator[str]:
+    if data.comparison and not data.comparison.unmeasured:
+        yield _sure(data.comparison)
+    elif data.measured:
+        ran = [row for row in data.rows if row.suite == "layers" and row.status in _RAN]
+        right = sum(row.status is Status.OK and row.error_over_bound is not None for row in ran)
+        unchecked = sum(row.error_over_bound is None for row in ran)
+        said = f"{right} of {len(ran)} results are right"
+        said += f", {unchecked} of them were not checked" if unchecked else ""
+        first = Counter(best.time.target for best in _ranked(data) if best.second)
+        if first:
+            target, number = first.most_common(1)[0]
+            of = count(first.total(), "workload")
+            said += f"; {target} is the fastest on {number} of {of}"
+        yield f"{said}. There is no base, so nothing is said of what became slower or faster."
+
+
+_RAN = frozenset(Status) - {Status.SKIPPED}
+
+
+def _sure(comparison: Comparison) -> str:
+    """How sure the verdict is."""
+    rule = comparison.rule
+    false = f"{100 * (1 - rule.confidence):.2g} %"
+    sentences = [
+        f"Of what is called slower or faster at most {false} is false, in expectation; a difference"
+        f" of up to {100 * rule.delta:g} % does not matter."
+    ]
+    undecided = [c for c in comparison.cells if c.verdict is Verdict.UNDECIDED and c.effect]
+    if undecided:
+        seen = sorted(c.effect.seen for c in undecided if c.effect and c.effect.seen)
+        if seen:
+            would = f"would have shown a slow-down of {share(seen[len(seen) // 2])}"
+            sentences.append(f"Half of the {len(undecided)} undecided {would}.")
+        else:
+            sentences.append(f"The {len(undecided)} undecided could not have shown any effect.")
+    return " ".join(sentences)
+
+
+# -- In tables -------------------------------------------------------------------------------------
 
 
 def _worst(data: Data) -> Iterator[Part]:
     if data.comparison:
         cells = [c for c in data.comparison.cells if c.verdict in _SHOWN or c.moved]
-        if not cells:
-            yield Text("No cell is wrong, slower or faster for sure.")
-            return
-        yield Table.of(
-            "What to look at first",
-            "verdict | workload | target | > head / base | > low | > high | why",
-            map(compared, cells), folded=False, most=MOST_SHOWN,
-        )  # fmt: skip
+        if cells:
+            yield Table.of(
+                _most("What to look at first", len(cells)), COMPARED,
+                (compared(data, cell) for cell in cells[:MOST_SHOWN]), folded=False,
+            )  # fmt: skip
         return
     rows = [row for row in data.rows if row.status not in {Status.OK, Status.SKIPPED}]
     if rows:
         yield Table.of(
-            "What to look at first",
-            "status | workload | target | > time | why",
-            (
-                (status(row.status), row.workload, row.target, si(row.time_s, "s"),
-                 "; ".join(dict.fromkeys(of.reason for _, of in row.outcomes
-                                         if of.status == row.status)))
-                for row in rows
-            ),
-            folded=False, most=MOST_SHOWN,
+            _most("What to look at first", len(rows)),
+            "workload | ^ target | status | > error / bound | > time | ~ why",
+            map(_bad_row, [data] * MOST_SHOWN, rows), folded=False,
         )  # fmt: skip
+
+
+def _most(title: str, number: int) -> str:
+    return f"{title}: {MOST_SHOWN} of {number}" if number > MOST_SHOWN else title
+
+
+def _bad_row(data: Data, row: Row) -> tuple[str | TableCell, ...]:
+    why = dict.fromkeys(of.reason for _, of in row.outcomes if of.status == row.status)
+    return (
+        TableCell(row.workload, command=data.command(row.workload, row.target)), row.target,
+        status(row.status), digits(row.error_over_bound), si(row.time_s, "s"), "; ".join(why),
+    )  # fmt: skip
 
 
 _SHOWN = BAD | {
@@ -122,14 +141,162 @@ _SHOWN = BAD | {
     Verdict.FIXED,
 }
 
+COMPARED = (
+    "workload | ^ target | ~> base | > head | > head / base | ~> interval | verdict"
+    " | ~> error / bound | ~ stands | ~ why"
+)
+"""The header of a table of verdicts."""
 
-def compared(cell: ComparedCell) -> tuple[str | TableCell, ...]:
-    """A row of a table of verdicts."""
-    effect = cell.effect
+
+def compared(data: Data, cell: ComparedCell) -> tuple[str | TableCell, ...]:
+    """A row of it."""
+    suite = "pipeline" if cell.kind == "time" and cell.suite == "pipeline" else cell.suite
+    again = "" if cell.suite == OTHER else data.command(cell.workload, cell.target, suite)
     return (
-        TableCell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
-        cell.name if cell.kind != "memory" else f"{cell.name} memory",
+        TableCell(f"{cell.name}{' memory' * (cell.kind == 'memory')}", command=again),
         cell.target,
-        *(map(times, (effect.ratio, effect.low, effect.high)) if effect else ("", "", "")),
-        "; ".join((cell.reason, *cell.notes)),
+        words.value(cell, cell.base.value),
+        words.value(cell, cell.head.value),
+        words.effect(cell),
+        words.interval(cell),
+        TableCell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
+        words.error(cell),
+        TableCell(words.standing(cell), title=words.SIDE_BY_SIDE_TITLE if cell.pairs else ""),
+        "; ".join(words.unsaid(cell)),
     )
+
+
+def _targets(data: Data) -> Iterator[Part]:
+    """A row a target: how often it is the fastest, how fast and how right it is, what it became."""
+    used = data.times
+    first = Counter(best.time.target for best in _ranked(data) if best.second)
+    means = {mean.target: mean for mean in data.comparison.means} if data.comparison else {}
+    rows = []
+    for target in data.targets:
+        both = [
+            (record.draws, used[workload, data.baseline].draws)
+            for (workload, of), record in used.items()
+            if of == target and (workload, data.baseline) in used
+        ]
+        mine = [row for row in data.rows if row.target == target and row.suite == "layers"]
+        checked = [row.error_over_bound for row in mine if row.error_over_bound is not None]
+        if not mine:
+            continue
+        # How many times as long as the target the baseline takes: as fast as it the target is.
+        mean = mean_of(target, both, data.rule) if both and target != data.baseline else None
+        right = sum(error <= 1 for error in checked)
+        tone: Tone = "good" if right == len(checked) else "bad"
+        now = means.get(target)
+        rows.append(
+            (
+                target,
+                f"{first[target]} of {first.total()}" if first else "",
+                faster(mean.ratio) if mean else "baseline" if target == data.baseline else "",
+                _ends(mean),
+                times(now.ratio) if now else "",
+                words.span(now) if now and now.low else "",
+                TableCell(f"{right} of {len(checked)}", tone) if checked else "not checked",
+                digits(max(checked, default=None)),
+            )
+        )  # fmt: skip
+    if rows:
+        yield Table.of(
+            "Targets, with geometric means over whole pipelines",
+            f"target | > fastest on | > times as fast as {data.baseline} | ~> interval"
+            " | > head / base | ~> its interval | > right | ~> worst error / bound",
+            rows,
+            folded=False,
+        )
+
+
+def _ends(mean: Mean | None) -> str:
+    if mean is None or mean.low is None or mean.high is None:
+        return ""
+    return f"{faster(mean.low)} to {faster(mean.high)}"
+
+
+def _ranked(data: Data) -> list[Fastest]:
+    return [*fastest(data.times, data.rule.confidence)]
+
+
+def _fastest(data: Data) -> Iterator[Part]:
+    ranked = [best for best in _ranked(data) if best.second and best.speed_up]
+    if ranked:
+        yield Table.of(
+            "Fastest target of each workload",
+            "workload | ^ fastest | > time | > times as fast as the next | ~> interval"
+            " | ~ the next",
+            (
+                (
+                    TableCell(workload := best.time.workload,
+                              command=data.command(workload, best.time.target)),
+                    best.time.target, si(best.time.value, "s"),
+                    TableCell(
+                        faster(best.speed_up.ratio), "" if best.speed_up.sure else "care",
+                        "" if best.speed_up.sure else "the interval has 1 in it: not surely faster",
+                    ),
+                    best.speed_up.span, best.second.target,
+                )
+                for best in ranked if best.speed_up and best.second
+            ),
+            folded=len(ranked) > MOST_WORKLOADS,
+        )  # fmt: skip
+
+
+# -- What stands behind it -------------------------------------------------------------------------
+
+
+def _behind(data: Data) -> Iterator[tuple[str, str | TableCell]]:
+    yield "timings", _receipts([*data.times.values()])
+    yield "session", _session(data.head.records)
+    side = data.head
+    libraries = [
+        f"{name} {version}" for name, version in versions(side.records).items()
+        if re.search(r"\d\.\d", version)
+    ]  # fmt: skip
+    known = [words.where(side), *hardware(side.records), *libraries]
+    yield "measured on", ", ".join(filter(None, known))
+    yield "head", _described(data, data.head)
+    if data.comparison:
+        yield "base", _described(data, data.comparison.base)
+        if command := data.comparison.gate_it:
+            yield "gate it", TableCell(command, command=command)
+
+
+def _receipts(records: Sequence[Record]) -> str | TableCell:
+    """How many times were verified while they were taken."""
+    stands = Counter(record.standing for record in records)
+    if not stands:
+        return ""
+    said = f"{stands[Standing.HELD]} of {stands.total()} verified while they were taken"
+    claims = stands[Standing.CLAIM]
+    return TableCell(f"{said}; {claims} claimed" if claims else said, "care" if claims else "good")
+
+
+def _session(records: Sequence[Record]) -> str:
+    """How the machine was at its worst, as far as the processes have told."""
+    healths = [record.health for record in records]
+    told = []
+    loads = [(h.load, h.cores) for h in healths if h.load is not None]
+    if loads:
+        load, cores = max(loads)
+        told.append(f"load up to {load:.1f}{f' on {cores} cores' if cores else ''}")
+    for what, shares in (
+        ("taken by the host", [h.stolen for h in healths if h.stolen is not None]),
+        ("stopped by the quota", [h.stopped for h in healths if h.stopped is not None]),
+    ):
+        if shares:
+            told.append(f"{share(max(shares))} {what}")
+    clocks = [h.cpu_mhz for h in healths if h.cpu_mhz]
+    if clocks:
+        told.append(f"{min(clocks):.0f} to {max(clocks):.0f} MHz")
+    slowed = sorted({why for h in healths for card in h.cards for why in card.slowed})
+    return ", ".join((*told, *slowed))
+
+
+def _described(data: Data, side: Side) -> TableCell:
+    if not side.commit:
+        return TableCell("none")
+    made = date(side.records[0].commit_time_s) if side.records else ""
+    said = " ".join(filter(None, (short(side.commit), data.subjects.get(side.commit), made)))
+    return TableCell(said, link=data.link(side.commit))
