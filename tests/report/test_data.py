@@ -264,14 +264,34 @@ def test_json_says_what_was_written_and_why_the_exit_code(project, capsys):
     assert (charts / "correctness.svg").read_text("utf-8").startswith("<svg")
 
 
+def test_one_chart_can_be_asked_for(project, capsys):
+    assert report(project, NEW, "--base", MIDDLE, "--format", "svg:correctness") == 0
+    assert (
+        (project.results_dir.parent / "new" / "report.html").read_text("utf-8").startswith("<svg")
+    )
+    assert report(project, NEW, "--base", MIDDLE, "--format", "png:nothing") == 4
+    assert "expected one of correctness, history-1" in capsys.readouterr().err
+
+
+def test_commits_lead_to_where_they_can_be_read(project):
+    assert report(project, NEW, "--base", MIDDLE, "--commit-url", "https://example.org/?c=") == 0
+    text = (project.results_dir.parent / "new" / "report.html").read_text("utf-8")
+    assert f'<a href="https://example.org/?c={NEW}" rel="noreferrer">' in text
+
+
 def test_nothing_measured_is_written_and_exits_with_3(tmp_path, capsys):
     assert report(Project(tmp_path)) == 3
     assert "NOTHING MEASURED" in (tmp_path / "new" / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
-    "words", [["nonsense"], ["--base", "nonsense"], ["--baseline", "numpie@cpu"], ["x:y:z"]]
-)
+    "words",
+    [
+        ["nonsense"], ["--base", "nonsense"], ["--baseline", "numpie@cpu"], ["x:y:z"],
+        ["--format", "pdf"], ["--format", "svg:"], ["--format", "svg:../correctness"],
+        ["--commit-url", "javascript:alert(1)//"], ["--commit-url", "https://a b/"],
+    ],
+)  # fmt: skip
 def test_bad_input_exits_with_4_and_writes_nothing(project, words, capsys):
     assert report(project, *words) == 4
     assert capsys.readouterr().err.startswith("convbench: ")

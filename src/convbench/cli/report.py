@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,7 @@ examples:
   convbench report
   convbench report HEAD --base main --output report.html
   convbench report --charts pictures    the charts as SVG and PNG, too
+  convbench report --format svg:timings --output timings.svg
 
 exit codes: 3 git's HEAD was to be shown and was not measured; else 2 head is wrong or failed;
 else 3 nothing was measured, or no ancestor to compare with; else as `convbench compare`; 4 bad
@@ -57,7 +59,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the other targets are held against; default: numpy@cpu",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: .asv/report.html of the project",
+        "--output", type=Path, metavar="FILE",
+        help="default: .asv/report.html of the project, or .asv/NAME.svg of a picture",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", dest="drawn", default="html", metavar="FORMAT",
+        help="html, the page; or svg:NAME or png:NAME, one of its charts, by its anchor: "
+        "svg:timings; default: html",
+    )  # fmt: skip
+    parser.add_argument(
+        "--commit-url", default="", metavar="URL",
+        help="what the hash of a commit is appended to, for links to commits: "
+        "https://github.com/OWNER/NAME/commit/",
     )  # fmt: skip
     parser.add_argument(
         "--charts", type=Path, metavar="FOLDER", help="also write each chart as SVG and PNG"
@@ -81,6 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
             f"report: a library that draws is not installed ({error.name}); expected Altair, "
             "Jinja2 and vl-convert. Install them: pip install 'convbench[report]'"
         ) from error
+    if not re.fullmatch(r"html|(svg|png):.+", arguments.drawn):
+        raise InputError(
+            f"--format is {arguments.drawn!r}; expected html, svg:NAME or png:NAME, with the name "
+            "of a chart. Correct it."
+        )
     started_s = time.monotonic()
 
     def progress(text: str) -> None:
@@ -91,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         Request(
             chosen_folder(arguments).results, arguments.head, arguments.base, arguments.baseline,
             Rule(delta=arguments.delta), platform.node(), arguments.results_dir is not None,
-            chosen_demands(arguments), arguments.against,
+            chosen_demands(arguments), arguments.against, _commit_url(arguments),
         ),
         full_hash,
         ancestors,
@@ -101,14 +119,25 @@ def run(arguments: argparse.Namespace) -> int:
         say(problem)
     progress("making the page")
     sections = page.sections(data)
-    output = arguments.output or _usual_output()
-    written = {output: page.to_html(data, sections).encode()}
+    pictures = {chart.id: chart for section in sections for chart in section.charts}
+    kind, _, name = arguments.drawn.partition(":")
+    if kind == "html":
+        first = page.to_html(data, sections).encode()
+    elif name in pictures:
+        chart = pictures[name]
+        first = charts.svg(chart).encode() if kind == "svg" else charts.png(chart)
+    else:
+        raise InputError(
+            f"--format: there is no chart {name!r} on this page; expected one of "
+            f"{', '.join(pictures) or 'none'}. Name one of these."
+        )
+    default = "report.html" if kind == "html" else f"{name}.{kind}"
+    written = {arguments.output or _usual_output(default): first}
     if arguments.charts is not None:
         progress("drawing the charts")
-        for section in sections:
-            for chart in section.charts:
-                written[arguments.charts / f"{chart.id}.svg"] = charts.svg(chart).encode()
-                written[arguments.charts / f"{chart.id}.png"] = charts.png(chart)
+        for chart in pictures.values():
+            written[arguments.charts / f"{chart.id}.svg"] = charts.svg(chart).encode()
+            written[arguments.charts / f"{chart.id}.png"] = charts.png(chart)
     for path, content in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, content)
@@ -134,11 +163,11 @@ def run(arguments: argparse.Namespace) -> int:
         }
 
     def rendered() -> RenderableType:
-        pictures = f" and {len(chart_paths)} pictures in {arguments.charts}" if chart_paths else ""
+        too = f" and {len(chart_paths)} pictures in {arguments.charts}" if chart_paths else ""
         drifts = some([*map(drift_in_words, data.drifts)])
         held = data.comparison.against if data.comparison else None
         slower = some(held.lines()) if held else []
-        wrote = f"wrote {page_path}{pictures}"
+        wrote = f"wrote {page_path}{too}"
         said = [data.outcome(), data.baseless, *slower, *drifts, wrote]
         return stacked(map(line, filter(None, said)))
 
@@ -146,8 +175,19 @@ def run(arguments: argparse.Namespace) -> int:
     return data.exit_code()
 
 
-def _usual_output() -> Path:
+def _usual_output(name: str) -> Path:
     """In the project; a path from here, where there is one."""
-    path = here().root / ".asv" / "report.html"
+    path = here().root / ".asv" / name
     folder = Path.cwd()
     return path.relative_to(folder) if path.is_relative_to(folder) else path
+
+
+def _commit_url(arguments: argparse.Namespace) -> str:
+    """What was given, if a browser may be sent there."""
+    url: str = arguments.commit_url
+    if url and not re.fullmatch(r"https?://[!-~]+", url):
+        raise InputError(
+            f"--commit-url is {url!r}; expected an address of http or https, to which the hash of "
+            "a commit is appended, as https://github.com/OWNER/NAME/commit/. Correct it."
+        )
+    return url

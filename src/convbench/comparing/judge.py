@@ -506,19 +506,7 @@ def _judge_numbers(
         of_pairs = stats.paired([log_ratios[i].values() for i in gated])
         for name in ("log", "error", "freedom"):
             getattr(found, name)[gated] = getattr(of_pairs, name)
-    of_sessions = [
-        between.of(cell.target) if cell.kind == "time" and not cell.pairs else None
-        for cell in open_cells
-    ]
-    variances = [
-        pair.sessions * spread.variance if spread else 0.0
-        for pair, spread in zip(open_pairs, of_sessions, strict=True)
-    ]
-    freedoms = [spread.freedom if spread else 1.0 for spread in of_sessions]
-    wider = stats.widened(found, np.array(variances), np.array(freedoms))
-    apart = np.array(variances) > 0
-    for name in ("error", "freedom"):
-        getattr(found, name)[apart] = getattr(wider, name)[apart]
+    _widen(found, open_cells, open_pairs, between)
     known = ~np.isnan(found.error)
     low, high = stats.intervals(found, rule.confidence)
     p = stats.benjamini_hochberg(stats.p_values(found, rule.minimum_effect))
@@ -551,6 +539,27 @@ def _judge_numbers(
         for said, number in hidden.items()
     ]
     return done, _means(open_pairs, processes, open_cells, rule, between), warnings
+
+
+def _widen(
+    found: stats.Ratios, cells: Sequence[ComparedCell], pairs: Sequence[_Pair], between: Between
+) -> None:
+    """Widen what was measured apart by how far sessions differ, as far as that is known."""
+    of_sessions = [
+        between.of(cell.target) if cell.kind == "time" and not cell.pairs else None
+        for cell in cells
+    ]
+    variances = np.array(
+        [
+            pair.sessions * spread.variance if spread else 0.0
+            for pair, spread in zip(pairs, of_sessions, strict=True)
+        ]
+    )
+    freedoms = np.array([spread.freedom if spread else 1.0 for spread in of_sessions])
+    wider = stats.widened(found, variances, freedoms)
+    apart = variances > 0
+    for name in ("error", "freedom"):
+        getattr(found, name)[apart] = getattr(wider, name)[apart]
 
 
 def _of_sessions(cells: Sequence[ComparedCell], between: Between) -> Iterator[str]:
