@@ -216,6 +216,16 @@ def test_a_wheel_has_all_that_is_in_the_package(tmp_path):
     assert {str(path.relative_to(PACKAGE.parent)) for path in files} <= names
 
 
+def test_the_classifiers_name_the_versions_of_python_that_it_runs_on():
+    named = {
+        found[1]
+        for text in PROJECT["classifiers"]
+        if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", text))
+    }
+    wanted = SpecifierSet(PROJECT["requires-python"])
+    assert named == {text for n in range(30) if (text := f"3.{n}") in wanted}
+
+
 def test_one_version():
     assert PROJECT["version"] == convbench.__version__
 
