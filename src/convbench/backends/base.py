@@ -93,7 +93,7 @@ class Hole:
     Attributes
     ----------
     what : str
-        In a few words, for the table in the README.
+        In a few words, for the table in docs/backends.md.
     reason : str
         Why not, and what would change it.
     applies : callable
@@ -146,7 +146,7 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do; it drives test marks, asv skips and the README's table.
+    """What a backend can do; it drives test marks, asv skips and the table in docs/backends.md.
 
     Attributes
     ----------
@@ -207,7 +207,7 @@ class Backend(Gauges, ABC):
 
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]]
-    """Modules that must be importable, the one that is `pip install`ed first."""
+    """Modules that must be importable, the one that pip installs first."""
     install: ClassVar[str]
     """The command that would install it."""
     capabilities: ClassVar[Capabilities]

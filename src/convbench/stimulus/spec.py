@@ -270,7 +270,7 @@ class PipelineSpec:
 
     @property
     def conv_shape(self) -> Shape:
-        """Shape after the convolution and the bias: the input's where there is no convolution."""
+        """Shape after the convolution and the bias; the input's where there is no convolution."""
         if self.conv is None:
             return self.input_shape
         rows, columns = self.conv_windows
@@ -288,7 +288,7 @@ class PipelineSpec:
 
     @property
     def pool_divisors(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What an average is divided by, along (height, width): by the product of the two."""
+        """What an average is divided by, along (height, width); by the product of the two."""
         rows, columns = self.pool_windows
         assert self.pool is not None
         if (divisor := self.pool.divisor_override) is not None:
@@ -308,7 +308,7 @@ class PipelineSpec:
 
     @property
     def reduction(self) -> int:
-        """Products summed for one output of the convolution: (C / groups) * R * S."""
+        """Products summed for one output of the convolution, (C / groups) * R * S."""
         if self.conv is None:
             return 0
         return self.c // self.conv.groups * self.conv.r * self.conv.s

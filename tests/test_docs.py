@@ -1,28 +1,42 @@
-"""What the README says about the backends, the commands and the workloads is so."""
+"""What the pages say about the backends, the commands and the workloads is so."""
 
 from __future__ import annotations
 
 import doctest
 import pkgutil
 import re
-import subprocess
-import sys
+import runpy
 import tomllib
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from convbench import ConvSpec, PipelineSpec, PoolSpec, Unsupported
 from convbench.backends import backend_class
+from convbench.cli.main import COMMANDS
+from convbench.correctness.oracle import compute
 from convbench.correctness.selftest import faults_shown
+from convbench.stimulus.formats import Fill
+from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.workloads import load
 
 from .conftest import OWN
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "convbench"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("reports/*.md")])
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    """Without what stands in fences, and without comments."""
+    return re.sub(r"^```.*?^```$|<!--.*?-->", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def capabilities_row(name: str) -> str:
@@ -39,53 +53,109 @@ def capabilities_row(name: str) -> str:
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_table_of_capabilities(name: str) -> None:
-    assert capabilities_row(name) in README.splitlines()
+    assert capabilities_row(name) in read("docs/backends.md").splitlines()
 
 
-def test_every_command_is_named() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "convbench", "--help"], capture_output=True, text=True, check=True
-    )
-    _, _, listed = done.stdout.partition("\ncommands:\n")
-    commands = re.findall(r"^    ([a-z]+)\b", listed, re.MULTILINE)
-    assert len(commands) >= 10
-    assert set(re.findall(r"^\| `convbench (\w+)`", README, re.MULTILINE)) == set(commands)
+def test_the_reference_of_the_commands() -> None:
+    """After an edit of a command: `python docs/commands.py`."""
+    written = runpy.run_path(str(ROOT / "docs" / "commands.py"))["page"]()
+    named = re.findall(r"^## convbench (\w+)", written, re.MULTILINE)
+    assert [f"convbench.cli.{name}" for name in named] == [c.__name__ for c in COMMANDS]
+    assert read("docs/commands.md") == written
 
 
 def test_the_numbers_of_workloads() -> None:
     tiers = Counter(row.tier for row in load())
     assert (
         f"measures {tiers['smoke'] + tiers['standard']} layers instead of {tiers['smoke']}"
-        in README
+        in read("docs/getting-started.md")
     )
-    assert f"has {tiers['full']} layers more" in README
+    assert f"has {tiers['full']} layers more" in read("docs/measuring.md")
 
 
-def test_the_examples() -> None:
-    for block in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
-        if "my_package" in block:
-            continue
-        names: dict = {}
-        exec(block.replace('backend="tensorflow"', 'backend="numpy"'), names)
-        assert names["y"].shape == (1, 1, 1, 6)
-    (example,) = re.findall(r"^```pycon\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    test = doctest.DocTestParser().get_doctest(example, {}, "README.md", None, None)
+def test_the_examples_in_python() -> None:
+    text = read("docs/python.md")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(block.replace('backend="tensorflow"', 'backend="numpy"'), names)
+    assert names["y"].shape == (1, 1, 1, 6)
+    (example,) = re.findall(r"^```pycon\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    test = doctest.DocTestParser().get_doctest(example, {}, "python.md", None, None)
     assert doctest.DocTestRunner().run(test).failed == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        ConvSpec(6, 5, 3),
+        ConvSpec(2, 3, 3, stride=(2, 3), padding="SAME"),
+        ConvSpec(4, 1, 2, padding=(1, 0, 2, 3)),
+    ],
+    ids=str,
+)
+def test_the_backend_in_the_readme(conv: ConvSpec, dtype: str) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", read("README.md"), re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    exec(block, names)
+    backend = names["MyBackend"]("cpu")
+    spec = PipelineSpec(2, 7, 8, 3, conv, bias=True)
+    inputs = make_inputs(spec, dtype, Fill.INTEGERS, seed=1)
+    y = backend.build(spec, inputs.weights)(backend.to_device(inputs.x))
+    np.testing.assert_array_equal(y, compute(spec, inputs.in_float64()))
+    assert y.dtype == dtype
+    for hole in (
+        PipelineSpec(1, 4, 4, 3, bias=True),
+        PipelineSpec(1, 4, 4, 4, ConvSpec(4, 2, 2, groups=2)),
+        PipelineSpec(1, 4, 4, 4, ConvSpec(4, 2, 2, dilation=(1, 2))),
+        PipelineSpec(1, 4, 4, 4, ConvSpec(4, 2, 2), pool=PoolSpec("max", 2)),
+    ):
+        with pytest.raises(Unsupported, match="not written yet"):
+            backend.build(hole, make_inputs(hole, dtype, Fill.INTEGERS, seed=1).weights)
+
+
+def test_the_readme_is_short() -> None:
+    words = re.findall(r"\w[\w'.-]*", re.sub(r"\]\([^)]*\)", "]", prose(read("README.md"))))
+    assert 300 < len(words) <= 700
+
+
 def test_the_number_of_faults() -> None:
-    assert f"plants {len(faults_shown())} known faults" in README
+    assert f"plants {len(faults_shown())} known faults" in read("docs/checking.md")
 
 
-def test_every_file_that_is_linked_exists() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert links
-    assert all((ROOT / link).exists() for link in links)
+# -- Links --------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_no_link_is_broken() -> None:
+    links = [
+        (page, link)
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text(encoding="utf-8")))
+        if not link.startswith(("http://", "https://"))
+    ]
+    assert len(links) > 50
+    broken = []
+    for page, link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert broken == []
+
+
+# -- The house -------------------------------------------------------------------------------------
 
 
 def listed_in(heading: str) -> dict[str, str]:
-    """Name and the cell before it, of the tables in a section of the README."""
-    (section,) = re.findall(rf"^## {heading}\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    """Name and the cell before it, of the tables in a section of CONTRIBUTING.md."""
+    text = read("CONTRIBUTING.md")
+    (section,) = re.findall(rf"^## {heading}\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^\|(?: (\d+) \|)? `([\w./]+?)/?` \|", section, re.MULTILINE)
     assert len({name for _, name in rows}) == len(rows)
     return {name: floor for floor, name in rows}
