@@ -179,6 +179,13 @@ browser:  ## Install Chromium, in which the tests open the report, if none is he
 	apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes \
 		--no-install-recommends chromium fonts-liberation >/dev/null
 
+# An edit of a command's texts changes the reference of the commands, too.
+.PHONY: docs
+docs: $(INSTALLED)  ## Make the site of docs/ and reports/ in build/docs; a broken link fails
+	@$(BIN)/python docs/commands.py
+	@$(BIN)/python -m sphinx -q -W --keep-going -E -c docs -d build/doctrees . build/docs
+	@echo "The site is in build/docs; open build/docs/index.html. It needs no network."
+
 # KILLS runs of `convbench bench`, each killed at a random moment, on top of each other.
 KILLS ?= 50
 .PHONY: kill
@@ -213,7 +220,7 @@ lock: build/uv/pyvenv.cfg  ## Write the locks again after an edit of pyproject.t
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file cpu.txt \
 		--constraint gpu.txt --extra tensorflow --extra cupy --extra asv
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file dev.txt \
-		--constraint gpu.txt --extra dev --extra report
+		--constraint gpu.txt --extra dev --extra report --extra docs
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file peers.txt \
 		--constraint cpu.txt --constraint dev.txt --extra peers
 	@cd requirements && echo "uv==$(UV)" | $(COMPILE) - --output-file uv.txt

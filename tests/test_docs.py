@@ -6,8 +6,11 @@ import doctest
 import pkgutil
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from collections import Counter
+from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -123,7 +126,7 @@ def test_the_number_of_faults() -> None:
     assert f"plants {len(faults_shown())} known faults" in read("docs/checking.md")
 
 
-# -- Links --------------------------------------------------------------------------------------
+# -- The site --------------------------------------------------------------------------------------
 
 
 def anchors(page: Path) -> set[str]:
@@ -147,6 +150,40 @@ def test_no_link_is_broken() -> None:
         if not target.is_file() or (anchor and anchor not in anchors(target)):
             broken.append(f"{page.relative_to(ROOT)}: {link}")
     assert broken == []
+
+
+class Loads(HTMLParser):
+    """What a page has the browser fetch by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        had = dict(attrs)
+        if tag == "link" and had.get("rel") not in {"canonical", "next", "prev"}:
+            self.found.append(had.get("href") or "")
+        elif tag != "a":
+            self.found.append(had.get("src") or "")
+
+
+def test_the_site_is_whole_and_needs_no_network(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "furo", reason="furo is not installed; `make` installs it, from requirements/dev.txt"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "-c", "docs", ".", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index.html").is_file()
+    for made in (tmp_path / "docs").glob("*.html"):
+        page = Loads()
+        page.feed(made.read_text(encoding="utf-8"))
+        assert any(page.found)
+        assert [link for link in page.found if re.match(r"(?:https?:)?//", link)] == []
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text("utf-8"))
 
 
 # -- The house -------------------------------------------------------------------------------------

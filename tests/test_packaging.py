@@ -83,7 +83,7 @@ def test_locks_that_are_installed_together_agree(one, other):
     [
         ("cpu", ("tensorflow", "cupy", "asv")),
         ("gpu", ("tensorflow", "tensorflow-gpu", "cupy", "cupy-gpu", "asv")),
-        ("dev", ("dev", "report")),
+        ("dev", ("dev", "report", "docs")),
         ("peers", ("peers",)),
     ],
 )
