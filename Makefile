@@ -131,15 +131,15 @@ bench: $(INSTALLED)  ## Measure HEAD: LIST=smoke (the default), standard or full
 		if [ $$status != 0 ]; then exit $$status; fi; \
 	done
 
-# `make torch` first, or PyTorch is missing from it. STUDY="--threads 2 --list smoke" and the like
+# `make peers` first, or PyTorch and JAX are missing from it. STUDY="--threads 2 --list smoke" and the like
 # say what else; `.venv/bin/python studies/peers.py --help` has all of it.
 STUDY ?=
 .PHONY: bench-peers
-bench-peers: $(INSTALLED)  ## Measure NumPy beside TensorFlow and PyTorch on a CPU, in 15 minutes
+bench-peers: $(INSTALLED)  ## Measure NumPy beside TensorFlow, PyTorch and JAX on a CPU, in 15 minutes
 	@$(BIN)/python studies/peers.py $(STUDY)
 
-.PHONY: torch
-torch: $(INSTALLED)  ## Install PyTorch from its lock, for bench-peers (6 GB, most of it CUDA's)
+.PHONY: peers
+peers: $(INSTALLED)  ## Install PyTorch and JAX from their lock (6 GB, most of it CUDA's)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		--only-binary=:all: -r requirements/peers.txt
 
@@ -212,7 +212,7 @@ build/uv/pyvenv.cfg: requirements/uv.txt | .venv/pyvenv.cfg
 
 # In requirements/, so that the comments in the locks name paths relative to it. The CPU and dev
 # locks take their pins from the GPU lock: one machine of each kind runs the same versions. PyTorch's
-# takes them from those two: beside the GPU lock it would need the libraries of one CUDA twice.
+# and JAX's takes them from those two: beside the GPU lock it would need the libraries of one CUDA twice.
 .PHONY: lock
 lock: build/uv/pyvenv.cfg  ## Write the locks again after an edit of pyproject.toml
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file gpu.txt \
@@ -222,7 +222,7 @@ lock: build/uv/pyvenv.cfg  ## Write the locks again after an edit of pyproject.t
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file dev.txt \
 		--constraint gpu.txt --extra dev --extra report --extra docs
 	@cd requirements && $(COMPILE) ../pyproject.toml --output-file peers.txt \
-		--constraint cpu.txt --constraint dev.txt --extra peers
+		--constraint cpu.txt --constraint dev.txt --extra torch --extra jax
 	@cd requirements && echo "uv==$(UV)" | $(COMPILE) - --output-file uv.txt
 
 .PHONY: clean

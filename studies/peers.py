@@ -1,17 +1,17 @@
-"""How fast are our backends on the CPU beside TensorFlow and PyTorch? Writes a page and a picture.
+"""How fast is NumPy on the CPU beside TensorFlow, PyTorch and JAX? Writes a page and a picture.
 
     make bench-peers
     .venv/bin/python studies/peers.py [--list standard] [--workload NAME]... [--rounds 3]
         [--threads 1] [--target TARGET]... [--output reports/peers.md] [--json]
 
-Every variant of numpy@cpu and of tensorflow@cpu, and PyTorch with either of its memory formats,
-compute the same rows on the same N(0,1) numbers. In each round the numbers are others, and
-everybody has a new process; all of these are there at once. Row by row, in an order that is drawn
-anew in each round, each result is first held against the float64 oracle; what is right is then
-timed in turns, in an order that is drawn anew for each turn. Beside them a process measures what
-the machine itself does: the product of matrices that the layer comes down to, and a copy of as
-many bytes as it has to move. All processes are pinned to the same cores, as many as the threads
-that each of them may use.
+Every variant of numpy@cpu, tensorflow@cpu, torch@cpu and jax@cpu, but for torch.compile@cpu, which
+has to be asked for, because it takes seconds to compile each layer in each round, compute the same
+rows on the same N(0,1) numbers. In each round the numbers are others, and everybody has a new
+process; all of these are there at once. Row by row, in an order that is drawn anew in each round,
+each result is first held against the float64 oracle; what is right is then timed in turns, in an
+order that is drawn anew for each turn. Beside them a process measures what the machine itself does:
+the product of matrices that the layer comes down to, and a copy of as many bytes as it has to move.
+All processes are pinned to the same cores, as many as the threads that each of them may use.
 
 The time of a round is that of the fastest of its turns, each of which is a median of samples; that
 of a row is the geometric mean over the rounds, and a library counts with the variant that is
@@ -19,8 +19,8 @@ fastest there. A ratio is the time of a peer over ours: above 1, ours is faster.
 within each round. The interval of a mean is Student's over the rounds' means of the logarithms: it
 says how well this machine was measured and not what another would do.
 
-Without PyTorch the rest is measured, and the page says so; `make torch` installs it. Ctrl-C ends
-the measuring, and what there is by then is written.
+Without PyTorch or JAX the rest is measured, and the page says so; `make peers` installs them.
+Ctrl-C ends the measuring, and what there is by then is written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ import argparse
 import math
 import os
 import random
-import re
 import statistics
 import sys
 import time
@@ -42,10 +41,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gpu_peers import torch_function
 
 from convbench.backends import backend_class, open_backend
-from convbench.backends.base import Backend, Capabilities, Run
+from convbench.backends.base import Backend, Run
 from convbench.backends.gauges import Gauges
 from convbench.cli.arguments import Formatter, Parser, add_selection, chosen_workloads, count
 from convbench.cli.arguments import duration as seconds_of_a_day
@@ -58,7 +56,7 @@ from convbench.correctness.worker import Worker
 from convbench.errors import ArrayError, BrokenContract, InputError
 from convbench.machine import facts, files
 from convbench.measuring.timing import measure
-from convbench.stimulus.arrays import Array, Weights, exactly_an_array
+from convbench.stimulus.arrays import exactly_an_array
 from convbench.stimulus.formats import Fill, format_of
 from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.spec import PipelineSpec
@@ -72,7 +70,8 @@ if TYPE_CHECKING:
     from convbench.report.parts import Chart
 
 ROOT = Path(__file__).parents[1]
-OURS, PEERS = "numpy", ("tensorflow", "torch")
+OURS, PEERS = "numpy", ("tensorflow", "torch", "jax")
+ON_DEMAND = {Target("torch", "compile", "cpu")}
 CEILING = Target("ceiling", "", "cpu")
 KINDS = (
     "3x3, C >= 64", "3x3, fewer channels", "1x1", "C <= 4", "depthwise", "grouped", "pooling",
@@ -105,64 +104,6 @@ WRONG = "wrong, and so not timed: "
 
 
 # -- In the processes ------------------------------------------------------------------------------
-
-
-class TorchBackend(Backend):
-    """PyTorch, eager, with oneDNN where it chooses that; arrays are turned outside of the clock."""
-
-    name = "torch"
-    requires = ("torch",)
-    install = (
-        "make torch (6 GB, most of it CUDA's libraries; any build for CPUs alone will do, too)"
-    )
-    capabilities = Capabilities(
-        devices=("cpu",),
-        dtypes=("float32",),
-        variants={"": "contiguous: NCHW in memory", "channels_last": "NHWC in memory"},
-    )
-
-    def __init__(self, device: str, variant: str = "") -> None:
-        super().__init__(device, variant)
-        self.torch: Any = self.library()
-        # Those within an operation; nothing here runs two operations at once.
-        self.torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        # For the whole process: entered in each call it would be part of the time.
-        self._inference = self.torch.inference_mode()
-        self._inference.__enter__()
-        formats = (self.torch.contiguous_format, self.torch.channels_last)
-        self._format = formats[variant == "channels_last"]
-
-    @classmethod
-    def devices(cls) -> tuple[str, ...]:
-        """The CPU; `studies/gpu_peers.py` is for a card."""
-        cls.library()
-        return ("cpu",)
-
-    def to_device(self, array: Array) -> Any:
-        """Copy (N, H, W, C) into a tensor of shape (N, C, H, W)."""
-        return self._placed(array, 0, 3, 1, 2)
-
-    def to_numpy(self, array: Any) -> Array:
-        """Copy it back into (N, P, Q, K)."""
-        return np.array(array.permute(0, 2, 3, 1).numpy(), order="C")
-
-    def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Put the pipeline into PyTorch's operations."""
-        self.check(pipeline, weights.dtype)
-        filters = None if weights.filters is None else self._placed(weights.filters, 3, 2, 0, 1)
-        bias = None if weights.bias is None else self.torch.from_numpy(weights.bias.copy())
-        return Run(torch_function(self.torch, pipeline, filters, bias), "torch.nn.functional")
-
-    def versions(self) -> dict[str, str]:
-        """PyTorch, and its oneDNN."""
-        onednn = re.search(r"MKL-DNN v([\w.]+)|oneDNN v([\w.]+)", self.torch.__config__.show())
-        found = next(filter(None, onednn.groups()), "") if onednn else "none"
-        return {"torch": str(self.torch.__version__), "onednn": found}
-
-    def _placed(self, array: Array, *axes: int) -> Any:
-        tensor = self.torch.from_numpy(np.ascontiguousarray(array)).permute(*axes)
-        # A clone, or one channel alone would be taken to lie in either format as it is.
-        return tensor.clone(memory_format=self._format)
 
 
 class Contender:
@@ -255,8 +196,6 @@ def opened(target: Target) -> Contender | Ceilings:
     """What computes in the process of a target."""
     if target == CEILING:
         return Ceilings()
-    if target.backend == TorchBackend.name:
-        return Contender(TorchBackend(target.device, target.variant))
     return Contender(open_backend(target))
 
 
@@ -317,8 +256,8 @@ def kind_of_layer(pipeline: PipelineSpec) -> str:
 
 
 def all_targets() -> list[Target]:
-    """Every variant of ours, of TensorFlow and of PyTorch on the CPU."""
-    classes = [backend_class(OURS), backend_class("tensorflow"), TorchBackend]
+    """Every variant of ours and of the peers on the CPU."""
+    classes = map(backend_class, (OURS, *PEERS))
     return [Target(c.name, variant, "cpu") for c in classes for variant in c.capabilities.variants]
 
 
@@ -598,7 +537,7 @@ def markdown(study: Study, picture: str, *, interrupted: bool) -> Iterator[str]:
     rows = [row for row in study.rows.values() if row.seconds]
     known = facts.machine_facts()
     limits = {row.workload: ceiling_s(row, peak_gflops(study)) for row in rows}
-    yield "# NumPy beside TensorFlow and PyTorch, on a CPU"
+    yield "# NumPy beside TensorFlow, PyTorch and JAX, on a CPU"
     yield ""
     yield (
         f"`studies/peers.py` on {prose(str(known.get('cpu_model', 'a CPU')))},"
@@ -838,7 +777,7 @@ def chosen_targets(names: Sequence[str] | None) -> list[Target]:
         If one is none of those that there are.
     """
     known = all_targets()
-    wanted = set(map(Target.parse, names or map(str, known)))
+    wanted = set(map(Target.parse, names)) if names else {*known} - ON_DEMAND
     if unknown := sorted(wanted - {*known}):
         raise InputError(
             f"peers: the target is {unknown[0]}; expected one of {', '.join(map(str, known))}."
@@ -851,7 +790,7 @@ EXAMPLES = """\
 examples:
   peers.py --workload vgg16.conv5_3 --workload unet.out     two layers, in half a minute
   peers.py --list smoke --threads 2 --output build/two.md   on two cores, and elsewhere
-  peers.py --target torch.channels_last@cpu                 ours and that alone
+  peers.py --target torch.contiguous@cpu                    ours and that alone
   env -u OPENBLAS_CORETYPE peers.py                         with OpenBLAS's kernels for this CPU
 
 """
@@ -871,8 +810,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--target", action="append", metavar="TARGET",
-        help=f"measure this one, as in torch.channels_last@cpu, and {OURS}; repeatable;"
-        " default: all",
+        help=f"measure this one, as in torch.contiguous@cpu, and {OURS}; repeatable;"
+        " default: all but those that compile for seconds",
     )  # fmt: skip
     parser.add_argument(
         "--budget", type=seconds_of_a_day, default=840.0, metavar="S",

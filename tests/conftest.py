@@ -25,20 +25,21 @@ settings.load_profile("convbench")
 # that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-OWN = ("cupy", "numpy", "tensorflow")
+OWN = ("cupy", "jax", "numpy", "tensorflow", "torch")
 
 
 def every_target() -> list[Target]:
     """All variants of our backends on one device of each kind, present or not.
 
-    Of NumPy only the default, which takes each of its methods for some layer.
+    Of NumPy only the default, which takes each of its methods for some layer, and of PyTorch only
+    the default: what is compiled takes seconds for each pipeline.
     """
     return [
         Target(name, variant, device if device == "cpu" else f"{device}:0")
         for name in OWN
         for device in backend_class(name).capabilities.devices
         for variant in backend_class(name).capabilities.variants
-        if name != "numpy" or not variant
+        if name not in {"numpy", "torch"} or not variant
     ]
 
 

@@ -84,7 +84,7 @@ def test_locks_that_are_installed_together_agree(one, other):
         ("cpu", ("tensorflow", "cupy", "asv")),
         ("gpu", ("tensorflow", "tensorflow-gpu", "cupy", "cupy-gpu", "asv")),
         ("dev", ("dev", "report", "docs")),
-        ("peers", ("peers",)),
+        ("peers", ("torch", "jax")),
     ],
 )
 def test_the_pins_are_what_pyproject_asks_for(lock, extras):

@@ -206,14 +206,13 @@ def conformance_suite(
             there = _answered(worker.ask(declared))
     else:
         place, there = f"{backend.__module__}:{backend.__qualname__}", declared(backend)
-    if devices is None:
-        devices = [d if d == "cpu" else f"{d}:0" for d in there["devices"]]
+    named = devices or [d if d == "cpu" else f"{d}:0" for d in there["devices"]]
     targets = [
         pytest.param(
             Target(place, variant, device), id=str(Target(there["name"], variant, device)),
             marks=[pytest.mark.gpu] if kind_of(device) == "gpu" else [],
         )
-        for device in devices
+        for device in named
         for variant in (there["variants"] if variants is None else variants)
     ]  # fmt: skip
     none = pytest.param(None, id="none", marks=pytest.mark.skip(reason="it declares no holes"))
@@ -235,6 +234,8 @@ def conformance_suite(
                 if absence is not None and absence.status is Status.SKIPPED:
                     if absence.reason.startswith(Unavailability.NO_DEVICE):
                         absent[target.device] = absence
+                    elif absence.reason.startswith(Unavailability.NOT_INSTALLED):
+                        absent.update(dict.fromkeys(named, absence))
                     pytest.skip(f"{absence.reason}. {absence.remedy}")
                 _answered(absence)
                 yield Opened(worker, there)

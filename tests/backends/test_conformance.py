@@ -7,8 +7,10 @@ import pytest
 from convbench.backends.base import Backend
 from convbench.backends.compute import compute
 from convbench.backends.cupy import CupyBackend
+from convbench.backends.jax import JaxBackend
 from convbench.backends.numpy import NumpyBackend
 from convbench.backends.tensorflow import TensorFlowBackend
+from convbench.backends.torch import TorchBackend
 from convbench.correctness.accuracy import accuracy_of, is_exact, refer_for
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import make_inputs
@@ -20,6 +22,10 @@ from convbench.testing import conformance_suite
 TestNumpy = conformance_suite(NumpyBackend, variants=("", "winograd"))
 TestTensorFlow = conformance_suite(TensorFlowBackend)
 TestCupy = conformance_suite(CupyBackend)
+# To compile takes seconds for each pipeline: tests/backends/test_torch.py tries a few. On a Mac,
+# `pytest --convbench convbench.backends.torch:TorchBackend` has its GPU, and every variant.
+TestTorch = conformance_suite(TorchBackend, ("cpu", "gpu:0"), ("", "contiguous"))
+TestJax = conformance_suite(JaxBackend)
 
 ROWS = load()
 
