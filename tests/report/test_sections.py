@@ -252,9 +252,7 @@ def test_the_receipts_the_session_and_the_machine_stand_behind_it():
     ]  # fmt: skip
     known = facts(said(verdict.parts, make(*records)))
     assert known["timings"].text == "1 of 2 verified while they were taken; 1 claimed"
-    assert known["session"].text == (
-        "load up to 3.0 on 2 cores, 25 % taken by the host, 2500 to 2500 MHz"
-    )
+    assert known["session"].text == ("load up to 3.0 on 2 cores, 25 % taken by the host, 2500 MHz")
     assert known["measured on"].text == "env, vm, a CPU, 2 cores, numpy 2.4"
 
 

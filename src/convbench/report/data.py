@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ _NO_HISTORY = History((), np.zeros(0), (), np.zeros((0, 0)))
 _REPORT = "report"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Data:
     """What the sections speak of.
 
@@ -92,7 +93,7 @@ class Data:
     gates: tuple[Gate, ...] = ()
     commit_url: str = ""
 
-    @property
+    @cached_property
     def times(self) -> dict[tuple[str, str], Record]:
         """The head's times of whole pipelines that count, by workload and target."""
         return counted(self.head.records, self.rows)
@@ -113,6 +114,10 @@ class Data:
         """The head's records of one of the suites that have a number."""
         return [r for r in self.head.records if r.suite == suite and r.value is not None]
 
+    @cached_property
+    def _bad(self) -> set[tuple[str, str]]:
+        return {(row.workload, row.target) for row in self.rows if row.status in BAD}
+
     def link(self, commit: str) -> str:
         """Where a commit can be read; "" if nobody has said."""
         return f"{self.commit_url}{commit}" if self.commit_url and commit else ""
@@ -120,8 +125,7 @@ class Data:
     def command(self, workload: str, target: str, suite: str = "pipeline") -> str:
         """What checks a cell again if it is wrong, and otherwise what measures it again."""
         options = ("--target", target, "--workload", workload)
-        bad = {(row.workload, row.target) for row in self.rows if row.status in BAD}
-        if suite == "accuracy" or (workload, target) in bad:
+        if suite == "accuracy" or (workload, target) in self._bad:
             return shlex.join(("convbench", "verify", *options))
         if self.comparison and suite == "pipeline" and not self.comparison.unlike_machines:
             return self.comparison.gate(options)

@@ -214,11 +214,11 @@ def _wrong(lines: Sequence[_Line], commits: Sequence[_Commit]) -> Iterator[Part]
     if found:
         yield Table.of(
             "Commits with a wrong output",
-            "commit | ^ made | workload | target | > error / bound",
+            "commit | ^ made | > error / bound | workload | target",
             (
                 (
-                    replace(commit.cell, tone="bad"), commit.made, workload, target,
-                    digits(float(error)),
+                    replace(commit.cell, tone="bad"), commit.made, digits(float(error)), workload,
+                    target,
                 )
                 for (commit, workload, target), error in found.items()
             ),

@@ -185,6 +185,8 @@ async function copy(command) {
 }
 
 for (const button of document.querySelectorAll(".copy")) {
+  button.title = button.dataset.command;
+  button.setAttribute("aria-label", `Copy the command that repeats ${text(button.parentElement)}`);
   button.addEventListener("click", () => copy(button.dataset.command));
 }
 

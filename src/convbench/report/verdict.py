@@ -39,8 +39,8 @@ def parts(data: Data) -> Iterator[Part]:
         yield Text(sentence)
     if not data.head.records:
         yield Text("`convbench bench` measures this commit, and then this page has more to show.")
-    yield Facts.of(_behind(data))
     yield from _worst(data)
+    yield Facts.of(_behind(data))
     yield from _targets(data)
     yield from _fastest(data)
     warnings = data.comparison.warnings if data.comparison else ()
@@ -260,7 +260,7 @@ def _behind(data: Data) -> Iterator[tuple[str, str | TableCell]]:
     if data.comparison:
         yield "base", _described(data, data.comparison.base)
         if command := data.comparison.gate_it:
-            yield "gate it", TableCell(command, command=command)
+            yield "gate it", TableCell("what is open, with both sides in turns", command=command)
 
 
 def _receipts(records: Sequence[Record]) -> str | TableCell:
@@ -289,7 +289,8 @@ def _session(records: Sequence[Record]) -> str:
             told.append(f"{share(max(shares))} {what}")
     clocks = [h.cpu_mhz for h in healths if h.cpu_mhz]
     if clocks:
-        told.append(f"{min(clocks):.0f} to {max(clocks):.0f} MHz")
+        ends = dict.fromkeys(f"{clock:.0f}" for clock in (min(clocks), max(clocks)))
+        told.append(f"{' to '.join(ends)} MHz")
     slowed = sorted({why for h in healths for card in h.cards for why in card.slowed})
     return ", ".join((*told, *slowed))
 
