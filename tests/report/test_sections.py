@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -257,7 +258,7 @@ def test_the_receipts_the_session_and_the_machine_stand_behind_it():
 
 
 VERIFY = ["convbench", "verify", "--target", "numpy@cpu", "--workload", "net.conv"]
-AGAIN = ["convbench", "bench", "--bench", r"bench_cold.*'numpy@cpu', 'net\.conv'"]
+AGAIN = ["convbench", "bench", "--bench", r"bench_cold\..*\Wnumpy@cpu\W.*\Wnet\.conv\W"]
 
 
 @pytest.mark.parametrize(
@@ -267,6 +268,10 @@ AGAIN = ["convbench", "bench", "--bench", r"bench_cold.*'numpy@cpu', 'net\.conv'
 def test_each_cell_has_the_command_that_repeats_it(records, suite_of, command):
     found = make(timed(HEAD), *records).command("net.conv", "numpy@cpu", suite_of)
     assert shlex.split(found) == command
+    if command is AGAIN:
+        called = "bench_cold.Smoke.track_time('numpy@cpu', '{}')".format
+        assert re.search(command[-1], called("net.conv"))
+        assert not re.search(command[-1], called("net.conv2"))
 
 
 def test_the_command_of_a_compared_time_measures_both_sides():

@@ -129,7 +129,8 @@ class Data:
             return shlex.join(("convbench", "verify", *options))
         if self.comparison and suite == "pipeline" and not self.comparison.unlike_machines:
             return self.comparison.gate(options)
-        cell = f"bench_{suite}.*{re.escape(repr(target))}, {re.escape(repr(workload))}"
+        # No quotes around the names: the shell's own would make it four times as long.
+        cell = rf"bench_{suite}\..*\W{re.escape(target)}\W.*\W{re.escape(workload)}\W"
         return shlex.join(("convbench", "bench", "--bench", cell))
 
     def exit_code(self) -> Exit:
