@@ -14,6 +14,7 @@ import yaml
 
 from .checkouts import ROOT
 from .gate.test_build import with_our_libraries
+from .schemas import conforming
 
 CELL = ("--target", "my_kernels@cpu", "--workload", "notebook.conv")
 
@@ -100,12 +101,12 @@ def test_it_is_tested(made: Repository) -> None:
 
 def test_it_is_measured_where_it_lies(made: Repository) -> None:
     cell = "bench_pipeline.Smoke.*'my_kernels@cpu', 'notebook.conv'"
-    found = json.loads(made.convbench("bench", "--bench", cell, "--rounds", "1", "--json"))
+    found = conforming(made.convbench("bench", "--bench", cell, "--rounds", "1", "--json"))
     (row,) = found["rows"]
     assert (row["target"], row["status"]) == ("my_kernels@cpu", "ok")
     assert made.run("git", "status", "--porcelain") == ""
     (evidence,) = (made.folder / ".asv" / "evidence").glob("*/*.jsonl")
-    lines = map(json.loads, filter(None, evidence.read_text().splitlines()))
+    lines = [conforming(line, "journal") for line in evidence.read_text().splitlines() if line]
     assert [line["origin"] for line in lines if "origin" in line] == [
         {"distribution": "my-kernels", "version": "0.1.0", "file": str(made.backend)}
     ]
@@ -159,8 +160,10 @@ def test_two_commits_are_gated(made: Repository) -> None:
     made.backend.write_text(kept)
     made.commit()
     quick = ("--budget", "20s", "--delta", "50")
-    (cell,) = json.loads(made.convbench("gate", "HEAD~2", *CELL, *quick, "--json"))["cells"]
+    (cell,) = conforming(made.convbench("gate", "HEAD~2", *CELL, *quick, "--json"))["cells"]
     assert cell["verdict"] in {"equivalent", "undecided"}
+    (stored,) = (made.folder / ".asv" / "evidence").glob("*/*.gate.json")
+    assert conforming(stored.read_text())["cells"]
 
 
 def test_the_action_refuses_what_is_wrong(made: Repository) -> None:
@@ -173,7 +176,7 @@ def test_the_action_refuses_what_is_wrong(made: Repository) -> None:
     for step in others:
         assert step.returncode == 0, step.stdout + step.stderr
     found = made.folder / "build" / "convbench"
-    (cell,) = json.loads((found / "comparison.json").read_text())["cells"]
+    (cell,) = conforming((found / "comparison.json").read_text())["cells"]
     assert (cell["target"], cell["workload"], cell["verdict"]) == (
         "my_kernels@cpu", "notebook.conv", "wrong"
     )  # fmt: skip

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
+from ..schemas import conforming
 from .command import run
 
 
 def test_backends_says_why_not(faulty: dict[str, str]) -> None:
     done = run("backends", "--json", env=faulty)
     assert done.returncode == 0
-    backends = {b["name"]: b for b in json.loads(done.stdout)["backends"]}
+    backends = {b["name"]: b for b in conforming(done.stdout)["backends"]}
     assert backends["numpy"]["targets"][0] == "numpy@cpu"
     assert backends["numpy"]["versions"]["numpy"]
 

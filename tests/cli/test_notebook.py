@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ..schemas import conforming
 from .command import run
 
 
@@ -19,7 +20,7 @@ def test_notebook() -> None:
         "which turns 5x5 into 1x1",
     ):
         assert words in done.stdout
-    data = json.loads(run("notebook", "--seed", "3", "--target", "numpy@cpu", "--json").stdout)
+    data = conforming(run("notebook", "--seed", "3", "--target", "numpy@cpu", "--json").stdout)
     assert data["schema"] == "convbench.notebook/1"
     pool = data["pipelines"]["max pool"]
     x = pool["input"][0]

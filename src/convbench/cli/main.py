@@ -27,6 +27,7 @@ from convbench.cli import (
     notebook,
     report,
     results,
+    schema,
     verify,
     workloads,
 )
@@ -51,6 +52,7 @@ COMMANDS = (
     gate,
     report,
     explain,
+    schema,
 )
 
 _DESCRIPTION = """\
@@ -70,6 +72,7 @@ Is the convolution still right, is it slower, and how sure are we?
   convbench gate A [B]        measure two commits side by side: is B wrong, or slower?
   convbench report            one page that shows all of it, to open in a browser
   convbench explain MESSAGE   what an error message or a log means, and what to do
+  convbench schema NAME       the JSON Schema of what a command prints
 """
 
 

@@ -25,7 +25,8 @@ TIERS = ("smoke", "standard", "full")
 BUILT_IN = Path(__file__).with_name("workloads.toml")
 """The rows that come with convbench."""
 
-_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+"""What a row may be called."""
 _NEAR, _SEED = "+", re.compile(r"[0-9a-f]{1,8}")
 
 
@@ -224,7 +225,7 @@ def _workload(where: str, row: object) -> Workload:
         raise WorkloadError(
             f"{where}: {', '.join(missing)} is missing; expected a value for each. Add it."
         )
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise WorkloadError(
             f"{where}: the name is {name!r}; expected network.layer in lower-case letters, "
             "digits and underscores. Rename the row."
