@@ -59,13 +59,13 @@ CHOICES = [
 
 @pytest.mark.parametrize(("command", "option", "value"), CHOICES)
 def test_what_there_is_can_be_asked_for(command: str, option: str, value: str) -> None:
-    arguments = main._parser().parse_args([command, option, value])
+    arguments = main.make_parser().parse_args([command, option, value])
     found = getattr(arguments, option.removeprefix("--"))
     assert found in (value, [value])
 
 
 def test_json_is_one_of_the_formats() -> None:
-    parse = main._parser().parse_args
+    parse = main.make_parser().parse_args
     assert parse(["compare", "a", "b", "--json"]) == parse(
         ["compare", "a", "b", "--format", "json"]
     )

@@ -410,7 +410,7 @@ def test_what_is_undecided_is_proposed_once_as_a_command(results):
     assert words[4:6] == ["--base-env=env", "--head-env=env"]
     assert words[6:8] == ["--target", TARGET]
     assert sorted(words[9::2]) == sorted(names)
-    arguments = main._parser().parse_args(words[1:])
+    arguments = main.make_parser().parse_args(words[1:])
     assert (arguments.base_env, arguments.target) == ("env", [TARGET])
     for shown in (drawn(render(comparison)), junit(comparison).decode(), markdown(comparison)):
         assert shown.count("gate it: ") == 1

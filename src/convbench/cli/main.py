@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper):  # a console that knows ASCII only costs a letter
             stream.reconfigure(errors="replace")
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         code: int = arguments.command(arguments)
     except KeyboardInterrupt:
@@ -107,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their arguments; shtab completes shells by it, too."""
     parser = Parser(
         "convbench", description=_DESCRIPTION, epilog=EXIT_CODES, formatter_class=Formatter
     )
