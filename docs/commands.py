@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convbench.cli.main import _parser
+from convbench.cli.main import make_parser
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """\
@@ -27,7 +27,7 @@ This is what `--help` says. All commands take `--json`, too, which prints JSON f
 
 def page() -> str:
     """All of it, as Markdown."""
-    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (commands,) = (a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
     lines = {action.dest: action.help or "" for action in commands._choices_actions}
     rows = (
         f"| [`convbench {name}`](#convbench-{name}) | {_cell(lines[name])} |\n" for name in lines
