@@ -273,7 +273,7 @@ def picture(data: Path, file: Path) -> None:
     """Draw what was claimed of what was planted, by who, from all that is kept."""
     import altair as alt  # noqa: PLC0415  # only for this
 
-    from convbench.report.charts import SERIES, svg  # noqa: PLC0415
+    from convbench.report.charts import LIGHT, svg  # noqa: PLC0415
     from convbench.report.parts import Chart  # noqa: PLC0415
 
     points: dict[tuple[str, float], list[int]] = {}
@@ -300,7 +300,9 @@ def picture(data: Path, file: Path) -> None:
         })  # fmt: skip
     names = sorted({row["who"] for row in rows}, key=lambda who: (not who.startswith("gate"), who))
     whose = {
-        "color": alt.Color("who:N", title=None).scale(domain=names, range=[*SERIES[: len(names)]]),
+        "color": alt.Color("who:N", title=None).scale(
+            domain=names, range=[*LIGHT.series[: len(names)]]
+        ),
         "strokeDash": alt.StrokeDash("who:N", title=None).scale(domain=names),
     }
     percents = alt.Axis(format="~%")

@@ -697,7 +697,7 @@ def chart(rows: Sequence[Row]) -> Chart:
     """The ratio of each layer, and the mean of each kind with its interval."""
     import altair as alt  # noqa: PLC0415  # only for this
 
-    from convbench.report.charts import SERIES, TONES  # noqa: PLC0415
+    from convbench.report.charts import LIGHT  # noqa: PLC0415
     from convbench.report.parts import Chart  # noqa: PLC0415
 
     names, dots, means = [], [], []
@@ -727,13 +727,15 @@ def chart(rows: Sequence[Row]) -> Chart:
     names_axis = alt.Axis(ticks=False, domain=False, grid=True, minExtent=190)
     y = alt.Y("kind:N", sort=names, title=None, axis=names_axis)
     offset = alt.YOffset("peer:N", sort=[*PEERS], scale=alt.Scale(paddingInner=0.2))
-    color = alt.Color("peer:N").scale(domain=[*PEERS], range=[*SERIES[: len(PEERS)]])
+    color = alt.Color("peer:N").scale(domain=[*PEERS], range=[*LIGHT.series[: len(PEERS)]])
     common: dict[str, Any] = {"y": y, "yOffset": offset, "color": color}
     each = alt.Chart(alt.InlineData(values=dots)).mark_point(filled=True, size=26, opacity=0.5)
     mean_of = alt.Chart(alt.InlineData(values=means))
     spans = mean_of.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", **common)
     marks = mean_of.mark_point(filled=True, size=80, opacity=1, shape="diamond")
-    one = alt.Chart(alt.InlineData(values=[{"at": 1}])).mark_rule(color=TONES[""], strokeWidth=2)
+    one = alt.Chart(alt.InlineData(values=[{"at": 1}])).mark_rule(
+        color=LIGHT.tones[""], strokeWidth=2
+    )
     layers = one.encode(x=alt.X("at:Q")) + each.encode(x=x, **common) + spans
     spec = (layers + marks.encode(x=x, **common)).properties(height=34 * len(names)).to_dict()
     del spec["config"]

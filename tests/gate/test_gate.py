@@ -149,7 +149,7 @@ def test_what_takes_three_times_as_long_is_slower(
     assert 1.5 < cell.effect.low < cell.effect.ratio < cell.effect.high
     assert cell.effect.p_value is not None
     assert cell.effect.p_value <= 0.05
-    assert cell.notes == ("the algorithm was im2col and is planted",)
+    assert cell.notes == ("the algorithm was GEMM of images and is planted",)
     assert Standing.CLAIM not in {cell.base.standing, cell.head.standing}
     (mean,) = comparison.means
     assert mean.ratio > 1.5

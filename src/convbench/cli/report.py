@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
         ) from error
     if not re.fullmatch(r"html|(svg|png):.+", arguments.drawn):
         raise InputError(
-            f"--format is {arguments.drawn!r}; expected html, svg:NAME or png:NAME, with the name "
-            "of a chart. Correct it."
+            f"report: --format is {arguments.drawn!r}; expected html, or svg:NAME or png:NAME of a"
+            " chart. Correct it."
         )
     started_s = time.monotonic()
 
@@ -128,8 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
         first = charts.svg(chart).encode() if kind == "svg" else charts.png(chart)
     else:
         raise InputError(
-            f"--format: there is no chart {name!r} on this page; expected one of "
-            f"{', '.join(pictures) or 'none'}. Name one of these."
+            f"report: --format: the chart is {name!r}; expected one of this page's:"
+            f" {', '.join(pictures) or 'none'}. Name one of these."
         )
     default = "report.html" if kind == "html" else f"{name}.{kind}"
     written = {arguments.output or _usual_output(default): first}
@@ -187,7 +187,7 @@ def _commit_url(arguments: argparse.Namespace) -> str:
     url: str = arguments.commit_url
     if url and not re.fullmatch(r"https?://[!-~]+", url):
         raise InputError(
-            f"--commit-url is {url!r}; expected an address of http or https, to which the hash of "
-            "a commit is appended, as https://github.com/OWNER/NAME/commit/. Correct it."
+            f"report: --commit-url is {url!r}; expected an address of http or https, to which the"
+            " hash of a commit is appended. Correct it: https://github.com/OWNER/NAME/commit/"
         )
     return url
