@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from convbench.auditing import audit
 from convbench.auditing.judge import WORST, Judge
 from convbench.measuring.asv_store import Cell
 from convbench.stimulus.inputs import make_inputs
@@ -59,3 +60,20 @@ def test_a_process_does_not_choose_what_it_is_judged_by(changes, words):
 @pytest.mark.parametrize("output", [np.zeros((1, 3, 3, 3), "float64"), np.zeros(3, "float32"), 7])
 def test_an_output_of_another_kind_is_as_wrong_as_can_be(output):
     assert judge(output)["value"] == WORST
+
+
+@pytest.mark.parametrize(
+    ("claimed", "installed", "same"),
+    [
+        ("2.14.1", "2.14.1", True),
+        ("2.14.1+cu130", "2.14.1", True),
+        ("2.14.1", "2.14.1+cpu", True),
+        ("2.14.1+cu130", "2.14.1+cpu", False),
+        ("2.14.2+cu130", "2.14.1", False),
+        ("9.9", "2.14.1", False),
+    ],
+)
+def test_a_local_label_of_a_version_may_be_said_on_one_side_alone(
+    claimed: str, installed: str, *, same: bool
+) -> None:
+    assert audit._same_version(claimed, installed) is same

@@ -270,12 +270,18 @@ def _versions(ready: Mapping[str, Any]) -> Claim | None:
             installed = metadata.version(name)
         except (metadata.PackageNotFoundError, ValueError):  # it is no distribution
             continue
-        if claimed != installed:
+        if not _same_version(str(claimed), installed):
             reason = f"it says that {name} is {str(claimed)[:80]}, and {installed} is installed"
             return Claim(
                 "versions", Support.NOT_SUPPORTED, installed, str(claimed)[:80], "", reason
             )
     return None
+
+
+def _same_version(claimed: str, installed: str) -> bool:
+    """Of local labels (PEP 440) one may be without: PyTorch 2.14.1 calls itself 2.14.1+cu130."""
+    (public, _, label), (other, _, another) = claimed.partition("+"), installed.partition("+")
+    return public == other and (label == another or not (label and another))
 
 
 def _memory(
