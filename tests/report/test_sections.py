@@ -187,7 +187,11 @@ def test_what_cannot_be_true_is_said_although_nothing_is_slower():
     data = make(timed(HEAD, **fast), ceiling(HEAD), base=[timed(BASE, **fast), ceiling(BASE)])
     assert data.comparison.exit_code() == 0
     assert data.exit_code() == 2
-    assert "1 of head cannot be true" in words(said(verdict.parts, data))
+    section = said(verdict.parts, data)
+    assert "1 of head cannot be true" in words(section)
+    (row,) = table(section, "What cannot be true")
+    assert (row["workload"], row["status"]) == ("net.conv", "invalid")
+    assert "why" in row
 
 
 def fast_and_right(**fields):

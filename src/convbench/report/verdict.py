@@ -104,6 +104,8 @@ def _sure(comparison: Comparison) -> str:
 
 
 def _worst(data: Data) -> Iterator[Part]:
+    bad = {Status.INVALID} if data.comparison else {*Status} - {Status.OK, Status.SKIPPED}
+    rows = [row for row in data.rows if row.status in bad]
     if data.comparison:
         cells = [c for c in data.comparison.cells if c.verdict in _SHOWN or c.moved]
         if cells:
@@ -111,11 +113,10 @@ def _worst(data: Data) -> Iterator[Part]:
                 _most("What to look at first", len(cells)), COMPARED,
                 (compared(data, cell) for cell in cells[:MOST_SHOWN]), folded=False,
             )  # fmt: skip
-        return
-    rows = [row for row in data.rows if row.status not in {Status.OK, Status.SKIPPED}]
     if rows:
+        title = "What cannot be true" if data.comparison else "What to look at first"
         yield Table.of(
-            _most("What to look at first", len(rows)),
+            _most(title, len(rows)),
             "workload | ^ target | status | > error / bound | > time | ~ why",
             map(_bad_row, [data] * MOST_SHOWN, rows), folded=False,
         )  # fmt: skip
