@@ -42,6 +42,16 @@ def text_of(made: init.Plan, path: str) -> str:
     return next(file.text for file in made.files if file.path == path)
 
 
+def test_what_is_shown_can_be_copied(repository: Path) -> None:
+    done = run("init", "--dry-run", cwd=repository)
+    _, _, rest = done.stdout.partition("--- src/my_kernels/convbench.py\n")
+    shown, _, _ = rest.partition("\n\n--- ")
+    run("init", cwd=repository)
+    written = (repository / "src/my_kernels/convbench.py").read_text(encoding="utf-8")
+    assert shown.strip() == written.strip()
+    assert "    def build(" in shown
+
+
 def test_an_empty_repository(repository: Path) -> None:
     before = run("init", "--dry-run", "--json", cwd=repository)
     assert {path.name for path in repository.iterdir()} == {".git"}

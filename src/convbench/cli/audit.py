@@ -27,7 +27,7 @@ was seen, or cannot be seen here. docs/trust.md says how, and what it cannot see
 EPILOG = """\
 examples:
   convbench audit --target mine@cpu
-  convbench audit --target mine@cpu --workload resnet50.conv2_x_1x1a --json
+  convbench audit --target mine@cpu --workload resnet50_v1_5.res2a_1x1a --json
   convbench audit --replay evidence.jsonl
   convbench audit --self-test      plant every known way to cheat: which are seen?
 

@@ -27,7 +27,7 @@ EPILOG = """\
 examples:
   convbench compare HEAD~1 HEAD
   convbench compare HEAD:2.20 HEAD:2.21 --delta 2
-  convbench compare main HEAD --require-power 5%%        would 5 %% have been seen everywhere?
+  convbench compare main HEAD --require-power 5%         would 5 % have been seen everywhere?
   convbench compare main HEAD --against v1.0             have small steps added up since?
   convbench compare main HEAD --format markdown > comment.md
 

@@ -66,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection(parser, default="smoke")
     parser.add_argument(
         "--target", action="append", metavar="TARGET",
-        help="backend[.variant]@device; repeatable; default: all that are here",
+        help="backend[.variant]@device; repeatable; default: those of [tool.convbench], or all that"
+        " are here",
     )  # fmt: skip
     parser.add_argument(
         "--head-target", metavar="TARGET",

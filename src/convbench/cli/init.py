@@ -16,7 +16,7 @@ from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.machine.git import git
 from convbench.words.status import Exit
-from convbench.words.table import line, stacked
+from convbench.words.table import verbatim
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -243,7 +243,7 @@ class Plan:
             "python -m pytest tests/test_convbench.py",
             "git add --all && git commit -m 'Measure with convbench'",
             f"convbench bench --bench {cells}",
-            "convbench gate HEAD~1 HEAD",
+            "convbench gate HEAD~1 HEAD    # once the next change is committed",
         ]
 
 
@@ -394,9 +394,8 @@ def render(made: Plan, *, dry_run: bool) -> RenderableType:
             if file.what != "keep":
                 lines += ["", f"--- {file.path}", *file.text.splitlines()]
         lines += ["", "nothing was written"]
-    return stacked(
-        map(line, (*lines, *_listed("by hand", made.by_hand), *_listed("next", made.next)))
-    )
+    lines += [*_listed("by hand", made.by_hand), *_listed("next", made.next)]
+    return verbatim("\n".join(lines))
 
 
 def _listed(title: str, items: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from convbench.words.text import clean
+from convbench.words.text import clean, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -98,6 +98,13 @@ def line(*words: Styled, indent: int = 0, style: str = "") -> RenderableType:
 
     text = Text(" ", style=style).join(map(_text, words))
     return Padding(text, (0, 0, 0, indent), expand=False) if indent else text
+
+
+def verbatim(text: str) -> RenderableType:
+    """Lines to be copied: with their spaces, and without what a terminal would obey."""
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text(harmless(text), no_wrap=True, overflow="ignore")
 
 
 def remark(
