@@ -122,7 +122,10 @@ class Contender:
         self._backend.synchronize()
         self._at = run, x
         output = exactly_an_array(self._backend.to_numpy(y))
-        return {"output": output, "algorithm": run.algorithm, "accumulation": run.accumulation}
+        return {
+            "output": output, "algorithm": run.algorithm, "accumulation": run.accumulation,
+            "scheme": run.scheme,
+        }  # fmt: skip
 
     def time(self, budget_s: float) -> dict[str, float]:
         """Seconds a call; and the seconds of this turn, by the clock and of a core."""
@@ -358,9 +361,9 @@ class Study:
         inputs = make_inputs(pipeline, "float32", Fill.NORMAL, seed=number)
 
         @cache
-        def expected(accumulation: str) -> Reference:
+        def expected(accumulation: str, scheme: str | None) -> Reference:
             positions = sample(pipeline, seed=number)
-            return refer_for(pipeline, inputs, Fill.NORMAL, accumulation, positions)
+            return refer_for(pipeline, inputs, Fill.NORMAL, accumulation, positions, scheme)
 
         ready = []
         for target in self._drawn(workers):
@@ -399,7 +402,9 @@ class Study:
                 row.seconds.setdefault(key, {})[number] = min(found)
 
 
-def judge(row: Row, target: Target, answer: Any, expected: Callable[[str], Reference]) -> str:
+def judge(
+    row: Row, target: Target, answer: Any, expected: Callable[[str, str | None], Reference]
+) -> str:
     """Why a result is not timed; "" if it is right.
 
     Parameters
@@ -407,13 +412,14 @@ def judge(row: Row, target: Target, answer: Any, expected: Callable[[str], Refer
     answer : dict or Outcome
         What :meth:`Contender.prepare` returns.
     expected : callable
-        What the oracle says, for a way of adding.
+        What the oracle says, for a way of adding and a scheme.
     """
     if isinstance(answer, Outcome):
         return _reason(answer)
     accumulation = str(answer["accumulation"] or format_of("float32").accumulation)
     try:
-        found = accuracy_of(exactly_an_array(answer["output"]), expected(accumulation))
+        expected_here = expected(accumulation, answer.get("scheme"))
+        found = accuracy_of(exactly_an_array(answer["output"]), expected_here)
     except (ArrayError, BrokenContract) as error:
         return f"{WRONG}{error}"
     row.algorithm[str(target)] = str(answer["algorithm"])
