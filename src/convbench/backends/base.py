@@ -20,6 +20,7 @@ It is registered by one line of its distribution's ``pyproject.toml``::
 from __future__ import annotations
 
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -211,6 +212,8 @@ class Backend(Gauges, ABC):
     install: ClassVar[str]
     """The command that would install it."""
     capabilities: ClassVar[Capabilities]
+    environment: ClassVar[Mapping[str, str]] = {}
+    """Variables that the library reads as it is loaded. What the user has set stays."""
 
     def __init__(self, device: str, variant: str = "") -> None:
         if variant not in self.capabilities.variants:
@@ -242,6 +245,8 @@ class Backend(Gauges, ABC):
     @classmethod
     def library(cls) -> ModuleType:
         """Import the library, or say why that cannot be done."""
+        for name, value in cls.environment.items():
+            os.environ.setdefault(name, value)
         for module in cls.requires:
             try:
                 imported = importlib.import_module(module)

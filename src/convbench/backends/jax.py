@@ -10,8 +10,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,9 +22,6 @@ from convbench.stimulus.spec import PipelineSpec, Windows
 
 Stage = tuple[str, Callable[[Any, Any, Any], Any]]
 """A name, and what computes it of (x, filters, bias)."""
-
-# Read when JAX takes its devices. What the user has set stays.
-_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # or one process takes the whole card
 
 # Variables that change what is computed, or how.
 _SETTINGS = (
@@ -49,6 +45,8 @@ class JaxBackend(Backend):
     name = "jax"
     requires = ("jax",)
     install = 'pip install "convbench[jax]"'
+    # Or one process takes the whole card.
+    environment: ClassVar = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     capabilities = Capabilities(
         devices=("cpu", "gpu"),
         dtypes=("float64", "float32", "tf32", "float16", "bfloat16"),
@@ -88,13 +86,6 @@ class JaxBackend(Backend):
         self._jax.config.update("jax_enable_x64", True)  # or float64 silently becomes float32
         kind, _, index = device.partition(":")
         self._device = self._jax.devices(kind)[int(index or 0)]
-
-    @classmethod
-    def library(cls) -> ModuleType:
-        """Import JAX, told to take no more of a card than it needs."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        return super().library()
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:

@@ -22,8 +22,7 @@ import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,15 +35,6 @@ Function = Callable[[Any], Any]
 Stage = tuple[str, Function]
 Pads = list[tuple[int, int]]
 Padding = str | Pads
-
-# TensorFlow reads these once, from C++. What the user has set stays.
-_ENVIRONMENT = {
-    # Errors only. It cannot silence what the libraries say about oneDNN and CUDA while they load.
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    # Keep cuDNN to direct methods: Winograd and FFT have another error law.
-    "TF_ENABLE_WINOGRAD_NONFUSED": "0",
-    "TF_ENABLE_FFT_TILING_FORWARD": "0",
-}
 
 # Further variables that change what is computed, or how.
 _SETTINGS = (
@@ -75,6 +65,13 @@ class TensorFlowBackend(Backend):
     name = "tensorflow"
     requires = ("tensorflow",)
     install = 'pip install "convbench[tensorflow]"'
+    environment: ClassVar = {
+        # Errors only. It cannot silence what is said about oneDNN and CUDA while they load.
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Keep cuDNN to direct methods: Winograd and FFT have another error law.
+        "TF_ENABLE_WINOGRAD_NONFUSED": "0",
+        "TF_ENABLE_FFT_TILING_FORWARD": "0",
+    }
     capabilities = Capabilities(
         devices=("cpu", "gpu"),
         dtypes=("float64", "float32", "tf32", "float16", "bfloat16"),
@@ -143,13 +140,6 @@ class TensorFlowBackend(Backend):
         kind, _, index = device.partition(":")
         self._tf = tf
         self._logical_device = f"{kind.upper()}:{index or 0}"
-
-    @classmethod
-    def library(cls) -> ModuleType:
-        """Import TensorFlow, with fewer messages on stderr."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        return super().library()
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
