@@ -3,7 +3,7 @@
 
     .venv/bin/python studies/continuous.py [--turns N] [--budget S] [--target TARGET]...
 
-Two commits of equal code are compared in turns, in one clone of this repository: by `asv
+Two commits of equal code are compared in turns, in clones of this repository: by `asv
 continuous`, which builds both and then measures them, and by `convbench gate`. What each claims is
 a false alarm. How well `asv continuous` knows a ratio is how far its ratio of one cell scatters
 over the turns, since it gives no interval. From that follows how many runs of it, and how much
@@ -126,11 +126,13 @@ def main() -> None:
     claims = {"asv": 0, "gate": 0}
     cells = {"asv": 0, "gate": 0}
     with tempfile.TemporaryDirectory(prefix="convbench-continuous-") as made:
-        folder = Path(made) / "project"
-        prepare(folder)
+        # A clone each: what a gate stores is in `asv compare` as another environment's.
+        folder, gated = Path(made) / "asv", Path(made) / "gate"
+        for each in (folder, gated):
+            prepare(each)
         # Whatever is built is built now, for both.
         continuous(folder, bench + ", 'notebook.pool'", options.factor)
-        gate(folder, targets, 1.0)
+        gate(gated, targets, 1.0)
         for turn in range(options.turns):
             seconds, found, claimed = continuous(folder, bench, options.factor)
             asv_s.append(seconds)
@@ -138,7 +140,7 @@ def main() -> None:
             cells["asv"] += len(found)
             for cell, ratio in found.items():
                 ratios[cell.partition("(")[2]].append(ratio)
-            seconds, judged = gate(folder, targets, options.budget)
+            seconds, judged = gate(gated, targets, options.budget)
             gate_s.append(seconds)
             cells["gate"] += len(judged)
             for cell in judged:
