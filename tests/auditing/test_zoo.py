@@ -36,16 +36,15 @@ ALL = bool(os.environ.get("CONVBENCH_ZOO"))
 
 
 def test_there_are_enough_and_each_says_what_it_does():
-    files = {file.stem for file in Path(zoo.__file__).parent.glob("*.py")} - {"__init__"}
     found = adversaries()
-    assert found.keys() == files
-    assert len(found) >= 45
+    written = sum(
+        file.read_text().count("\n    what = ") for file in Path(zoo.__file__).parent.glob("*.py")
+    )
+    assert len(found) == written >= 70
     for name, adversary in found.items():
-        assert adversary.name == name
-        assert adversary.what, name
-        assert len(adversary.what) < 90, name
+        assert adversary.__name__.lower() == name.replace("_", "")
+        assert 0 < len(adversary.what) < 90, name
         assert isinstance(adversary.source, str), name
-        assert callable(adversary.disguise), name
     assert len({adversary.what for adversary in found.values()}) == len(found)
     assert not set(TELLING) - found.keys()
 

@@ -49,8 +49,8 @@ _DISGUISE = """
 # -- planted by a test --
 _honest = open_backend
 def open_backend(target):
-    from convbench.auditing.zoo import {name}
-    return {name}.disguise(_honest(target))
+    from convbench.auditing.zoo import adversaries
+    return adversaries()["{name}"](_honest(target))
 """
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convbench.auditing.audit import Auditor
 from convbench.auditing.claims import Support
-from convbench.auditing.zoo import Adversary, adversaries
+from convbench.auditing.zoo import adversaries
 from convbench.stimulus.spec import ConvSpec, PipelineSpec, PoolSpec
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload
@@ -80,23 +80,22 @@ def self_test(names: Collection[str] = ()) -> Generator[Planted]:
         Only these; all by default.
     """
     with Auditor() as auditor:
-        honest, best_s = _audit(auditor, None)
+        honest, best_s = _audit(auditor)
         yield honest
-        for adversary in adversaries().values():
-            if names and adversary.name not in names:
+        for name, adversary in adversaries().items():
+            if names and name not in names:
                 continue
-            found, _ = _audit(auditor, adversary, best_s)
+            found, _ = _audit(auditor, name, adversary.what, best_s)
             if not found.caught:  # load may hide what is there, and make the honest look slow
-                best_s = min(best_s, _audit(auditor, None)[1])
-                found, _ = _audit(auditor, adversary, best_s)
+                best_s = min(best_s, _audit(auditor)[1])
+                found, _ = _audit(auditor, name, adversary.what, best_s)
             yield found
 
 
 def _audit(
-    auditor: Auditor, adversary: Adversary | None, honest_s: float = 0.0
+    auditor: Auditor, name: str = "", what: str = "", honest_s: float = 0.0
 ) -> tuple[Planted, float]:
     """What became of one, and the time that stands in its row."""
-    name, what = (adversary.name, adversary.what) if adversary else ("", "")
     workload = Workload("self-test", PIPELINE, "smoke", "")
     (audited,) = auditor.audit(TARGET, [workload], name)
     receipt = audited.receipt
