@@ -27,6 +27,10 @@ from convbench.stimulus.spec import ConvSpec, Padding, Pads, PipelineSpec, PoolS
 Compute = Callable[[PipelineSpec, Inputs], Array]
 
 
+class NoRoom(Exception):
+    """The pipeline has no room for a fault."""
+
+
 @dataclass(frozen=True, slots=True)
 class Correct:
     """A correct implementation and what it is given: what a fault is planted into.
@@ -47,6 +51,20 @@ class Correct:
     def weights(self) -> Weights:
         """Those of the inputs."""
         return self.inputs.weights
+
+    @property
+    def conv(self) -> ConvSpec:
+        """Its convolution; NoRoom without one."""
+        if self.pipeline.conv is None:
+            raise NoRoom
+        return self.pipeline.conv
+
+    def pool(self, *ops: str) -> PoolSpec:
+        """Its pool, if it is one of these; else NoRoom."""
+        pool = self.pipeline.pool
+        if pool is None or (ops and pool.op not in ops):
+            raise NoRoom
+        return pool
 
     def output(self, pipeline: PipelineSpec | None = None, x: Any = None, **weights: Any) -> Array:
         """What it computes; of another pipeline, or with another input, filters or bias."""
@@ -76,7 +94,7 @@ class Correct:
         return self.compute(PipelineSpec(n, h, w, c, bias=bias, pool=pool), Inputs(y, weights))
 
 
-Plant = Callable[[Correct], Array | None]
+Plant = Callable[[Correct], Array]
 Change = Callable[[Array], Array]
 
 
@@ -89,8 +107,7 @@ class Fault:
     what : str
         In words, as the cause of a wrong output.
     forms : tuple of callable
-        ``(correct) -> output``, or None where the pipeline has no room for it. That of the first
-        is planted into backends.
+        ``(correct) -> output``, or NoRoom. That of the first is planted into backends.
     grid : str
         The format that all results are numbers of, if the fault is to have stored them in it.
     sums : str
@@ -115,11 +132,10 @@ class Fault:
         for form in self.forms:
             try:
                 output = form(Correct(compute, pipeline, inputs, fitted))
-            except SpecError:  # the changed pipeline cannot be computed
-                output = None
-            if output is not None and fitted:
-                output = _fit(output, pipeline.output_shape)
-            yield output
+            except (NoRoom, SpecError):  # or the changed pipeline cannot be computed
+                yield None
+            else:
+                yield _fit(output, pipeline.output_shape) if fitted else output
 
     def apply(self, compute: Compute, pipeline: PipelineSpec, inputs: Inputs) -> Array | None:
         """Compute with the first form that there is room for; None if there is none."""
@@ -145,9 +161,9 @@ def _x(change: Change) -> Plant:
 
 
 def _weights(name: str, change: Change) -> Plant:
-    def plant(correct: Correct) -> Array | None:
+    def plant(correct: Correct) -> Array:
         if (array := getattr(correct.weights, name)) is None:
-            return None
+            raise NoRoom
         changed: Any = {name: np.ascontiguousarray(change(array))}
         return correct.output(**changed)
 
@@ -166,21 +182,25 @@ def _conv(change: Callable[[ConvSpec], ConvSpec], *, anew: bool = False) -> Plan
         SAME padding is worked out again for what has been changed; else it stays, in numbers.
     """
 
-    def plant(correct: Correct) -> Array | None:
-        pipeline = correct.pipeline
-        conv = pipeline.conv
-        if conv is None or (anew and isinstance(conv.padding, tuple)):
-            return None
-        if not anew:
-            conv = replace(conv, padding=_pads(pipeline.conv_windows))
-        if (changed := change(conv)) == conv:
-            return None
+    def plant(correct: Correct) -> Array:
+        pipeline, conv = correct.pipeline, correct.conv
+        if anew and isinstance(conv.padding, tuple):  # which is the same as in numbers
+            raise NoRoom
+        changed = _changed(conv, change, pipeline.conv_windows, anew=anew)
         if not correct.fitted:
             return correct.output(replace(pipeline, conv=changed))
         alone = correct.output(replace(pipeline, conv=changed, pool=None))
         return correct.rest(_fit(alone, pipeline.conv_shape), bias=False)
 
     return plant
+
+
+def _changed(spec: Any, change: Callable[[Any], Any], windows: Windows, *, anew: bool) -> Any:
+    if not anew:
+        spec = replace(spec, padding=_pads(windows))
+    if (changed := change(spec)) == spec:
+        raise NoRoom
+    return changed
 
 
 def _pads(windows: Windows) -> Pads:
@@ -209,24 +229,29 @@ def _symmetric(spec: ConvSpec | PoolSpec) -> Any:
 def _pool(change: Callable[[PoolSpec], PoolSpec], *, anew: bool = True) -> Plant:
     """Change the pool; see :func:`_conv`."""
 
-    def plant(correct: Correct) -> Array | None:
-        pool = correct.pipeline.pool
-        if pool is None or (not anew and isinstance(pool.padding, tuple)):
-            return None
-        if not anew:
-            pool = replace(pool, padding=_pads(correct.pipeline.pool_windows))
-        if (changed := change(pool)) == pool:
-            return None
+    def plant(correct: Correct) -> Array:
+        pool = correct.pool()
+        if not anew and isinstance(pool.padding, tuple):
+            raise NoRoom
+        changed = _changed(pool, change, correct.pipeline.pool_windows, anew=anew)
         return correct.output(replace(correct.pipeline, pool=changed))
 
     return plant
 
 
+def _convs(change: Callable[[ConvSpec], ConvSpec]) -> tuple[Plant, Plant]:
+    """Both ways; of explicit padding they are one."""
+    return _conv(change), _conv(change, anew=True)
+
+
+def _pools(change: Callable[[PoolSpec], PoolSpec]) -> tuple[Plant, Plant]:
+    """Likewise."""
+    return _pool(change), _pool(change, anew=False)
+
+
 def _pool_input(change: Change, *ops: str) -> Plant:
-    def plant(correct: Correct) -> Array | None:
-        pool = correct.pipeline.pool
-        if pool is None or pool.op not in ops:
-            return None
+    def plant(correct: Correct) -> Array:
+        pool = correct.pool(*ops)
         return correct.pooled(change(correct.before_the_pool()), pool)
 
     return plant
@@ -273,24 +298,24 @@ def _shifts(plant: Callable[[Change], Plant], axis: int) -> tuple[Plant, ...]:
 # -- what takes more than one change ---------------------------------------------------------------
 
 
-def _dropped_tap(correct: Correct, which: int) -> Array | None:
-    conv = correct.pipeline.conv
-    if conv is None or which >= conv.r * conv.s:
-        return None
+def _dropped_tap(correct: Correct, which: int) -> Array:
+    conv = correct.conv
+    if which >= conv.r * conv.s:
+        raise NoRoom
     return _filters(_at(divmod(conv.r * conv.s - 1 - which, conv.s), np.zeros_like))(correct)
 
 
-def _tap_off_by_a_thousandth(correct: Correct) -> Array | None:
+def _tap_off_by_a_thousandth(correct: Correct) -> Array:
     digits = format_of(correct.weights.dtype).factor_digits
     # The next number, where 1.001 is rounded to 1.
     factor = 1 + 2.0 ** (1 - digits) if digits < 11 else 1.001
     return _filters(_at(np.s_[0, 0], lambda f: f * factor))(correct)
 
 
-def _bias_along_width(correct: Correct) -> Array | None:
+def _bias_along_width(correct: Correct) -> Array:
     pipeline, bias = correct.pipeline, correct.weights.bias
     if bias is None or pipeline.pool is not None or pipeline.conv is None:
-        return None
+        raise NoRoom
     plain = correct.output(replace(pipeline, bias=False), bias=None)
     wrong: Array = plain + np.resize(bias, plain.shape[2])[:, np.newaxis]
     return wrong
@@ -299,9 +324,9 @@ def _bias_along_width(correct: Correct) -> Array | None:
 def _groups(change: Callable[[Array], Array]) -> Plant:
     """Change which channels of the input a group is given: an array (..., groups, C // groups)."""
 
-    def plant(correct: Correct) -> Array | None:
-        if correct.pipeline.conv is None or (groups := correct.pipeline.conv.groups) == 1:
-            return None
+    def plant(correct: Correct) -> Array:
+        if (groups := correct.conv.groups) == 1:
+            raise NoRoom
         x = correct.inputs.x
         blocked = x.reshape(*x.shape[:3], groups, -1)
         return correct.output(x=change(blocked).reshape(x.shape))
@@ -315,19 +340,19 @@ def _interleaved(blocked: Array) -> Array:
     return blocked.swapaxes(-1, -2)
 
 
-def _missing_group(correct: Correct, which: int) -> Array | None:
-    conv, filters = correct.pipeline.conv, correct.weights.filters
-    if conv is None or filters is None or conv.groups == 1 or which >= conv.groups:
-        return None
+def _missing_group(correct: Correct, which: int) -> Array:
+    conv = correct.conv
+    if conv.groups == 1 or which >= conv.groups:
+        raise NoRoom
     size = conv.k // conv.groups
     first = which % conv.groups * size
     return _filters(_at(np.s_[..., first : first + size], np.zeros_like))(correct)
 
 
-def _mixed_up_multiplier(correct: Correct) -> Array | None:
-    conv = correct.pipeline.conv
-    if conv is None or conv.groups in {1, conv.k}:
-        return None
+def _mixed_up_multiplier(correct: Correct) -> Array:
+    conv = correct.conv
+    if conv.groups in {1, conv.k}:
+        raise NoRoom
 
     def mix(array: Array) -> Array:
         blocked = array.reshape(*array.shape[:-1], conv.groups, -1)
@@ -339,17 +364,16 @@ def _mixed_up_multiplier(correct: Correct) -> Array | None:
 def _padded_with(mode: str) -> Plant:
     """What the convolution pads with is not zero."""
 
-    def plant(correct: Correct) -> Array | None:
-        pipeline = correct.pipeline
-        if pipeline.conv is None or not any(_pads(pipeline.conv_windows)):
-            return None
+    def plant(correct: Correct) -> Array:
+        pipeline, conv = correct.pipeline, replace(correct.conv, padding="VALID")
         pads = [(window.before, window.after) for window in pipeline.conv_windows]
-        if mode == "reflect" and any(
-            max(pad) >= size for pad, size in zip(pads, (pipeline.h, pipeline.w), strict=True)
+        sizes = pipeline.h, pipeline.w
+        if not any(map(any, pads)) or (
+            mode == "reflect"
+            and any(max(pad) >= size for pad, size in zip(pads, sizes, strict=True))
         ):
-            return None
+            raise NoRoom
         x = np.pad(correct.inputs.x, ((0, 0), *pads, (0, 0)), mode=mode)  # type: ignore[call-overload]
-        conv = replace(pipeline.conv, padding="VALID")
         return correct.output(replace(pipeline, h=x.shape[1], w=x.shape[2], conv=conv), x)
 
     return plant
@@ -371,19 +395,19 @@ def _count_pad(*, counted: bool) -> Plant:
     return _pool(lambda p: replace(p, count_include_pad=counted) if p.op == "avg" else p)
 
 
+def _counts(pool: PoolSpec, windows: Windows) -> Array:
+    """How many taps of each window count in its average, as (P, Q, 1)."""
+    rows, columns = (window.counts(include_pad=pool.count_include_pad) for window in windows)
+    return np.outer(rows, columns)[:, :, np.newaxis]
+
+
 def _divided(*, by_all: bool) -> Plant:
     """Averages are divided by all taps instead of those that count; or not at all."""
 
-    def plant(correct: Correct) -> Array | None:
-        pipeline = correct.pipeline
-        if pipeline.pool is None or pipeline.pool.op != "avg":
-            return None
-        include = pipeline.pool.count_include_pad
-        rows, columns = (
-            np.array(window.counts(include_pad=include), float) for window in pipeline.pool_windows
-        )
-        counts = (rows[:, np.newaxis] * columns)[:, :, np.newaxis]
-        taps = math.prod(pipeline.pool.window) if by_all else 1
+    def plant(correct: Correct) -> Array:
+        pool = correct.pool("avg")
+        counts = _counts(pool, correct.pipeline.pool_windows)
+        taps = math.prod(pool.window) if by_all else 1
         output = correct.output()
         wrong: Array = (output * (counts / taps)).astype(output.dtype)
         return wrong
@@ -391,10 +415,8 @@ def _divided(*, by_all: bool) -> Plant:
     return plant
 
 
-def _max_pool_pads_with_zero(correct: Correct) -> Array | None:
-    pool = correct.pipeline.pool
-    if pool is None or pool.op != "max":
-        return None
+def _max_pool_pads_with_zero(correct: Correct) -> Array:
+    pool = correct.pool("max")
     pads = [(window.before, window.after) for window in correct.pipeline.pool_windows]
     padded = np.pad(correct.before_the_pool(), ((0, 0), *pads, (0, 0)))
     return correct.pooled(padded, replace(pool, padding="VALID", ceil_mode=False))
@@ -403,7 +425,7 @@ def _max_pool_pads_with_zero(correct: Correct) -> Array | None:
 def _swallowed(instead: float) -> Plant:
     """The max pool takes a nan for something else, as far as the format goes."""
 
-    def plant(correct: Correct) -> Array | None:
+    def plant(correct: Correct) -> Array:
         largest = format_of(correct.weights.dtype).largest
         low = instead if math.isinf(instead) else max(instead, -largest)
         return _pool_input(lambda y: np.where(np.isnan(y), low, y).astype(y.dtype), "max")(correct)
@@ -411,8 +433,9 @@ def _swallowed(instead: float) -> Plant:
     return plant
 
 
-def _without_the_pool(correct: Correct) -> Array | None:
-    return None if correct.pipeline.pool is None else correct.before_the_pool()
+def _without_the_pool(correct: Correct) -> Array:
+    correct.pool()
+    return correct.before_the_pool()
 
 
 def _as_nhwc(array: Array) -> Array:
@@ -470,10 +493,10 @@ def _rounded_factors(into: str, *, nearest: bool = True, filters_alone: bool = F
     def rounded(array: Array) -> Array:
         return rounded_to(array, into, nearest=nearest).astype(array.dtype)
 
-    def plant(correct: Correct) -> Array | None:
+    def plant(correct: Correct) -> Array:
         filters, digits = correct.weights.filters, FORMATS[into].factor_digits
         if filters is None or format_of(correct.weights.dtype).factor_digits <= digits:
-            return None
+            raise NoRoom
         x = correct.inputs.x if filters_alone else rounded(correct.inputs.x)
         return correct.output(x=x, filters=rounded(filters))
 
@@ -503,11 +526,11 @@ def rounded_to(array: Array, name: str, *, nearest: bool = True) -> Array:
 def _short_sums(dtype: str) -> Plant:
     """Add the taps of the filters one after the other, rounding each sum."""
 
-    def plant(correct: Correct) -> Array | None:
+    def plant(correct: Correct) -> Array:
         pipeline, weights = correct.pipeline, correct.weights
         filters = weights.filters
         if filters is None or pipeline.reduction == 1 or not _is_shorter(dtype, weights.dtype):
-            return None
+            raise NoRoom
         conv = replace(pipeline, bias=False, pool=None)
         total = np.zeros(conv.output_shape, dtype)
         for r, s in np.ndindex(filters.shape[:2]):
@@ -525,16 +548,14 @@ def _short_sums(dtype: str) -> Plant:
 def _short_averages(dtype: str, *, divided_first: bool = False) -> Plant:
     """Add the elements of an average one after the other, rounding each sum."""
 
-    def plant(correct: Correct) -> Array | None:
-        pool = correct.pipeline.pool
-        if pool is None or pool.op != "avg" or not _is_shorter(dtype, correct.weights.dtype):
-            return None
+    def plant(correct: Correct) -> Array:
+        pool = correct.pool("avg")
+        if not _is_shorter(dtype, correct.weights.dtype):
+            raise NoRoom
         y = correct.before_the_pool()
         n, h, w, c = y.shape
         pipeline = PipelineSpec(n, h, w, c, pool=pool)
-        counts = np.multiply.outer(
-            *(w.counts(include_pad=pool.count_include_pad) for w in pipeline.pool_windows)
-        )[:, :, np.newaxis]
+        counts = _counts(pool, pipeline.pool_windows)
         total = np.zeros(pipeline.output_shape, dtype)
         for part in _taps(y, pipeline):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -563,7 +584,11 @@ def _taps(y: Array, pipeline: PipelineSpec) -> Iterator[Array]:
         ]
 
 
-def _stored_in(dtype: str) -> Change:
+def _stored_in(dtype: str, correct: Correct) -> Change:
+    """Round to a format; NoRoom where the numbers are no longer than that."""
+    if format_of(correct.weights.dtype).digits <= FORMATS[dtype].digits:
+        raise NoRoom
+
     def stored(output: Array) -> Array:
         return rounded_to(output, dtype).astype(output.dtype)
 
@@ -571,10 +596,8 @@ def _stored_in(dtype: str) -> Change:
 
 
 def _stored(dtype: str) -> Plant:
-    def plant(correct: Correct) -> Array | None:
-        if format_of(correct.weights.dtype).digits <= FORMATS[dtype].digits:
-            return None
-        return _stored_in(dtype)(correct.output())
+    def plant(correct: Correct) -> Array:
+        return _stored_in(dtype, correct)(correct.output())
 
     return plant
 
@@ -582,17 +605,13 @@ def _stored(dtype: str) -> Plant:
 def _computed_in(dtype: str) -> Plant:
     """Factors, bias and output are all numbers of a shorter format; sums are not."""
 
-    def plant(correct: Correct) -> Array | None:
-        if format_of(correct.weights.dtype).digits <= FORMATS[dtype].digits:
-            return None
-        change = _stored_in(dtype)
-        filters, bias = (
-            None if each is None else change(each)
-            for each in (correct.weights.filters, correct.weights.bias)
-        )
-        if filters is None and bias is None and correct.pipeline.pool is not None:
-            return None  # a pool alone is the same as if its output had been rounded
-        return change(correct.output(x=change(correct.inputs.x), filters=filters, bias=bias))
+    def plant(correct: Correct) -> Array:
+        change = _stored_in(dtype, correct)
+        weights = correct.weights.each(change)
+        if weights.filters is None and weights.bias is None:
+            raise NoRoom  # a pool alone is the same as if its output had been rounded
+        x = change(correct.inputs.x)
+        return change(correct.output(x=x, filters=weights.filters, bias=weights.bias))
 
     return plant
 
@@ -600,21 +619,21 @@ def _computed_in(dtype: str) -> Plant:
 def _stored_between(dtype: str) -> Plant:
     """What the convolution gives is stored in a format before the rest is computed."""
 
-    def plant(correct: Correct) -> Array | None:
+    def plant(correct: Correct) -> Array:
         pipeline = correct.pipeline
         if pipeline.conv is None or not (pipeline.bias or pipeline.pool):
-            return None
+            raise NoRoom
         alone = correct.output(replace(pipeline, bias=False, pool=None), bias=None)
         beyond = np.abs(alone.astype(np.float64)) >= FORMATS[dtype].overflow
         if not np.any(np.isfinite(alone) & beyond):
-            return None
+            raise NoRoom
         y = np.where(beyond, np.copysign(np.inf, alone), alone)
         return correct.rest(y.astype(alone.dtype), bias=pipeline.bias)
 
     return plant
 
 
-def _overflowed_on_the_way(correct: Correct) -> Array | None:
+def _overflowed_on_the_way(correct: Correct) -> Array:
     return _stored_between(format_of(correct.weights.dtype).storage)(correct)
 
 
@@ -641,6 +660,14 @@ _MOST_TAPS, _MOST_GROUPS = 25, 32
 def _fault(what: str, *forms: Plant, grid: str = "", sums: str = "") -> Fault:
     return Fault(what, forms, grid, sums)
 
+
+def _sums_in(dtype: str) -> Fault:
+    averages = _short_averages(dtype), _short_averages(dtype, divided_first=True)
+    forms = _short_sums(dtype), *averages[: 1 if dtype == "float32" else 2]
+    return _fault(f"the sums were kept in {dtype}", *forms, sums=dtype)
+
+
+_SHORTER = ("float16", "bfloat16", "float32")
 
 FAULTS = {
     # -- weights
@@ -735,11 +762,11 @@ FAULTS = {
     ),
     "swapped_strides": _fault(
         "the strides of height and width are swapped",
-        *(_conv(lambda c: replace(c, stride=c.stride[::-1]), anew=anew) for anew in (False, True)),
+        *_convs(lambda c: replace(c, stride=c.stride[::-1])),
     ),
     "ignored_stride": _fault(
         "the stride is ignored",
-        *(_conv(lambda c: replace(c, stride=(1, 1)), anew=anew) for anew in (False, True)),
+        *_convs(lambda c: replace(c, stride=(1, 1))),
     ),
     "ignored_dilation": _fault(
         "the dilation is ignored", _conv(lambda c: replace(c, dilation=(1, 1)))
@@ -750,18 +777,12 @@ FAULTS = {
     ),
     "dilation_off_by_one": _fault(
         "the dilation is taken for the number of zeros between taps, or is one too small",
-        *(
-            _conv(partial(_dilated_more, by=by), anew=anew)
-            for by in (1, -1)
-            for anew in (False, True)
-        ),
+        *_convs(lambda conv: _dilated_more(conv, 1)),
+        *_convs(lambda conv: _dilated_more(conv, -1)),
     ),
     "swapped_dilations": _fault(
         "the dilations of height and width are swapped",
-        *(
-            _conv(lambda c: replace(c, dilation=c.dilation[::-1]), anew=anew)
-            for anew in (False, True)
-        ),
+        *_convs(lambda c: replace(c, dilation=c.dilation[::-1])),
     ),
     "mixed_up_groups": _fault(
         "the input channels of the groups are mixed up (interleaved instead of blocked)",
@@ -793,23 +814,23 @@ FAULTS = {
     ),
     "swapped_pool_window": _fault(
         "height and width of the pool's window are swapped",
-        *(_pool(lambda p: replace(p, window=p.window[::-1]), anew=anew) for anew in (True, False)),
+        *_pools(lambda p: replace(p, window=p.window[::-1])),
     ),
     "swapped_pool_strides": _fault(
         "the strides of the pool are swapped",
-        *(_pool(lambda p: replace(p, stride=p.stride[::-1]), anew=anew) for anew in (True, False)),
+        *_pools(lambda p: replace(p, stride=p.stride[::-1])),
     ),
     "pool_stride_is_window": _fault(
         "the pool steps by its window instead of its stride",
-        *(_pool(lambda p: replace(p, stride=p.window), anew=anew) for anew in (True, False)),
+        *_pools(lambda p: replace(p, stride=p.window)),
     ),
     "ignored_pool_stride": _fault(
         "the stride of the pool is ignored",
-        *(_pool(lambda p: replace(p, stride=(1, 1)), anew=anew) for anew in (True, False)),
+        *_pools(lambda p: replace(p, stride=(1, 1))),
     ),
     "ignored_pool_dilation": _fault(
         "the dilation of the pool is ignored",
-        *(_pool(lambda p: replace(p, dilation=(1, 1)), anew=anew) for anew in (True, False)),
+        *_pools(lambda p: replace(p, dilation=(1, 1))),
     ),
     "wrong_pool_same_side": _fault(
         "the odd row of the pool's SAME padding is put before instead of after",
@@ -917,44 +938,19 @@ FAULTS = {
         "the factors were rounded to float32 before they were multiplied",
         _rounded_factors("float32"),
     ),
-    "float16_accumulation": _fault(
-        "the sums were kept in float16",
-        _short_sums("float16"),
-        _short_averages("float16"),
-        _short_averages("float16", divided_first=True),
-        sums="float16",
-    ),
-    "bfloat16_accumulation": _fault(
-        "the sums were kept in bfloat16",
-        _short_sums("bfloat16"),
-        _short_averages("bfloat16"),
-        _short_averages("bfloat16", divided_first=True),
-        sums="bfloat16",
-    ),
-    "float32_accumulation": _fault(
-        "the sums were kept in float32",
-        _short_sums("float32"),
-        _short_averages("float32"),
-        sums="float32",
-    ),
-    "float16_output": _fault(
-        "the output was rounded to float16 on the way", _stored("float16"), grid="float16"
-    ),
-    "bfloat16_output": _fault(
-        "the output was rounded to bfloat16 on the way", _stored("bfloat16"), grid="bfloat16"
-    ),
-    "float32_output": _fault(
-        "the output was rounded to float32 on the way", _stored("float32"), grid="float32"
-    ),
-    "computed_in_float16": _fault(
-        "all was computed in float16, inputs and output", _computed_in("float16"), grid="float16"
-    ),
-    "computed_in_bfloat16": _fault(
-        "all was computed in bfloat16, inputs and output", _computed_in("bfloat16"), grid="bfloat16"
-    ),
-    "computed_in_float32": _fault(
-        "all was computed in float32, inputs and output", _computed_in("float32"), grid="float32"
-    ),
+    **{f"{dtype}_accumulation": _sums_in(dtype) for dtype in _SHORTER},
+    **{
+        f"{dtype}_output": _fault(
+            f"the output was rounded to {dtype} on the way", _stored(dtype), grid=dtype
+        )
+        for dtype in _SHORTER
+    },
+    **{
+        f"computed_in_{dtype}": _fault(
+            f"all was computed in {dtype}, inputs and output", _computed_in(dtype), grid=dtype
+        )
+        for dtype in _SHORTER
+    },
     "overflowed_on_the_way": _fault(
         "the output of the convolution alone was stored, and is too large for its format",
         _overflowed_on_the_way,
