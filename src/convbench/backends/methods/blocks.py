@@ -300,6 +300,15 @@ def cut(n: int, most: int) -> Iterator[tuple[int, int, int]]:
         yield n - size, 1, size
 
 
+def multiply(left: Array, panels: Array, out: Array, most: int) -> None:
+    """Multiply (n, depth) by panels (K // width, 1, depth, width), at most so many rows at once."""
+    width = panels.shape[-1]
+    for start, times, size in cut(len(left), most):
+        part = slice(start, start + times * size)
+        product = out[part].reshape(times, size, len(panels), width).transpose(2, 0, 1, 3)
+        np.matmul(left[part].reshape(times, size, left.shape[1]), panels, out=product)
+
+
 def panel(k: int, wanted: int = 64) -> int:
     """How many of K output channels a small product has: a divisor of K."""
     return k if k <= wanted else next((v for v in (wanted, 48, 32) if k % v == 0), k)

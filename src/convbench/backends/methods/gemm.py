@@ -97,17 +97,6 @@ def _kernel(pipeline: PipelineSpec, matrix: Array, bias: Array | None) -> Kernel
     panels = np.array(panels, order="C")
     columns = slice(None, (across.out - 1) * across.stride + 1, across.stride)
 
-    def multiply(left: Array, sums: Array) -> None:
-        if not small:
-            np.matmul(left, panels, out=sums)
-            return
-        for start, times, size in blocks.cut(len(left), most):
-            part = slice(start, start + times * size)
-            product = sums[part].reshape(times, size, k // width, width)
-            np.matmul(
-                left[part].reshape(times, size, wide), panels, out=product.transpose(2, 0, 1, 3)
-            )
-
     def make() -> Compute:
         workspace = np.ones((lines * across.out if small else 0, wide), panels.dtype)
 
@@ -118,12 +107,12 @@ def _kernel(pipeline: PipelineSpec, matrix: Array, bias: Array | None) -> Kernel
             else:
                 rows = slice(a * down.stride, (b - 1) * down.stride + 1, down.stride)
                 pixels = images[:, rows, columns]
-            if small:
-                left = workspace[: len(sums)]
-                left[:, :depth].reshape(pixels.shape)[...] = pixels
-            else:
-                left = pixels.reshape(-1, depth)  # copied if there are strides
-            multiply(left, sums)
+            if not small:
+                np.matmul(pixels.reshape(-1, depth), panels, out=sums)  # copied if strided
+                return
+            left = workspace[: len(sums)]
+            left[:, :depth].reshape(pixels.shape)[...] = pixels
+            blocks.multiply(left, panels, sums, most)
 
         return compute
 

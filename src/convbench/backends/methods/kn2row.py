@@ -74,14 +74,7 @@ def _kernel(pipeline: PipelineSpec, filters: Array, _: Array | None) -> Kernel:
         def multiply(tap: int, count: int, out: Array) -> None:
             phase, line = tap * down.dilation % down.stride, tap * down.dilation // down.stride
             left = windows[phase, line : line + count].reshape(count * q, depth)
-            for start, times, size in blocks.cut(count * q, most):
-                part = slice(start, start + times * size)
-                product = out[part].reshape(times, size, k // width, width)
-                np.matmul(
-                    left[part].reshape(times, size, depth),
-                    panels[tap],
-                    out=product.transpose(2, 0, 1, 3),
-                )
+            blocks.multiply(left, panels[tap], out, most)
 
         def compute(images: Array, a: int, b: int, out: Array) -> None:
             count = b - a

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from convbench.backends.base import Hole, HoleKind, Run
-from convbench.backends.methods import blocks
+from convbench.backends.methods import blocks, cores
 from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.spec import PipelineSpec
@@ -69,9 +69,6 @@ do not stay in the cache. Measured: half of it is 7 % slower."""
 
 _PANEL = 64
 """Output channels of one product, at most."""
-
-_SMALL = 1_000_000
-"""Rows x depth x columns up to which OpenBLAS multiplies matrices where they lie."""
 
 _LANES = 512
 """Columns of one product of a transform: with the 36 x 36 elements of m = 4 it is a small one."""
@@ -233,7 +230,7 @@ def _multiply(points: Array, packed: Array, out: Array) -> None:
     """
     number, tiles, c = points.shape
     panels, *_, width = packed.shape
-    most = max(_SMALL // (c * width) // 4 * 4, 4)
+    most = max(cores.SMALL // (c * width) // 4 * 4, 4)
     each = tiles if tiles <= most else -(-tiles // -(-tiles // most)) + 3 & ~3
     # A rest is computed by a product of the same size, which begins a little earlier.
     for start, count in ((0, tiles // each), (tiles - each, 1))[: 2 if tiles % each else 1]:
