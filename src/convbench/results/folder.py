@@ -26,6 +26,7 @@ from convbench.results.journal import (
     content,
     impossible,
     kind_of,
+    listed,
     number,
     unreadable,
 )
@@ -302,7 +303,7 @@ def read_asv(path: Path) -> tuple[list[Column], list[str]]:
     room = MOST_CELLS
     for benchmark, values in benchmarks.items():
         try:
-            row = dict(zip(names, _list(values, "it"), strict=False))
+            row = dict(zip(names, listed(values, "it"), strict=False))
             column = _column(path, _name(benchmark, "a benchmark"), row, room, problems)
         except UNREADABLE as error:
             name = clip(str(benchmark), _MOST_NAME)
@@ -316,13 +317,13 @@ def read_asv(path: Path) -> tuple[list[Column], list[str]]:
 def _column(
     path: Path, benchmark: str, row: Mapping[str, Any], room: int, problems: list[str]
 ) -> dict[str, Any]:
-    lists = [_list(texts, "a parameter") for texts in _list(row["params"], "params")]
+    lists = [listed(texts, "a parameter") for texts in listed(row["params"], "params")]
     # How many there are is known before any of them is made.
     if len(lists) > _MOST_PARAMETERS:
         raise ValueError(f"it has {len(lists)} parameters, and {_MOST_PARAMETERS} are read")
     cells = math.prod(map(len, lists))
     # asv writes None for a list of nothing but None.
-    stored = None if row["result"] is None else _list(row["result"], "result")
+    stored = None if row["result"] is None else listed(row["result"], "result")
     if stored is not None and len(stored) != cells:
         raise ValueError(f"it has {len(stored)} values for {cells} parameters")
     if cells > room:
@@ -365,12 +366,6 @@ def _value(kind: Kind, value: Any) -> tuple[float | None, str]:
     if math.isnan(value):
         return math.nan, ""
     return float(value), impossible(kind, float(value))
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{name} is not a list")
-    return value
 
 
 def _name(value: Any, what: str) -> str:
@@ -489,7 +484,7 @@ def _facts(
         for name in ("stats_number", "stats_repeat"):
             if number(of_cell.get(name, 1), name.removeprefix("stats_")) < 1:
                 raise ValueError(f"{name.removeprefix('stats_')} is {of_cell[name]!r:.80}")
-        for value in (*_list(samples, "samples"), *(q for q in quartiles if q is not None)):
+        for value in (*listed(samples, "samples"), *(q for q in quartiles if q is not None)):
             if impossible(kind, number(value, "a sample", finite=False)):
                 raise ValueError(f"a sample is {value:g}")
     except UNREADABLE as error:

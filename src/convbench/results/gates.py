@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from convbench.results import machines
 from convbench.results.folder import FiledGate, Folder, short
-from convbench.results.journal import UNREADABLE, centre, content, number, unreadable
+from convbench.results.journal import UNREADABLE, centre, content, listed, number, table, unreadable
 from convbench.results.records import Record, doubt
 from convbench.words.status import Status
 
@@ -166,16 +166,16 @@ def between(one: str, other: str) -> Callable[[FiledGate], bool]:
 
 
 def _gate(filed: FiledGate, problems: list[str]) -> Gate:
-    told = _table(json.loads(content(filed.path)), "it")
+    told = table(json.loads(content(filed.path)), "it")
     if told["schema"] != SCHEMA:
         raise ValueError(f"its schema is {told['schema']!r:.80} and this version reads {SCHEMA!r}")
     ended_s = number(told["ended_s"], "ended_s")
-    sides = [_table(told[side], side) for side in SIDES]
+    sides = [table(told[side], side) for side in SIDES]
     base, head = map(_side, sides)
     cells = {}
-    for place, cell in enumerate(_list(told["cells"], "cells"), start=1):
+    for place, cell in enumerate(listed(told["cells"], "cells"), start=1):
         try:
-            described = _table(cell, "it")
+            described = table(cell, "it")
             target, workload = (str(described[name]) for name in ("base_target", "workload"))
             if described["head_target"] == target:
                 versions = [_versions(side, target) for side in sides]
@@ -203,7 +203,7 @@ def _side(told: Mapping[str, Any]) -> GatedSide:
 
 
 def _versions(side: Mapping[str, Any], target: str) -> dict[str, str]:
-    known = _table(_table(side["versions"], "versions").get(target, {}), "versions")
+    known = table(table(side["versions"], "versions").get(target, {}), "versions")
     return {name: str(version) for name, version in known.items()}
 
 
@@ -214,14 +214,14 @@ def _cell(
 ) -> GatedCell:
     pairs: dict[int, tuple[float, ...]] = {}
     only_fresh = told["state"] == "flagged"  # by chance, perhaps; "different" has been confirmed
-    for listed in _list(told["pairs"], "pairs"):
-        pair = _table(listed, "a pair")
+    for each in listed(told["pairs"], "pairs"):
+        pair = table(each, "a pair")
         log_ratio, *seconds = (number(pair[name], name) for name in ("log_ratio", *_SECONDS))
         if abs(log_ratio) > MOST_LOG or min(seconds) <= 0:
             raise ValueError(f"a pair has the times {seconds} and the logarithm {log_ratio}")
         if not only_fresh or pair["fresh"] is True:
             pairs[int(number(pair["pair"], "pair"))] = (log_ratio, *seconds)
-    sides = [_table(told[side], side) for side in SIDES]
+    sides = [table(told[side], side) for side in SIDES]
     times = [
         _time(side, [pair[1 + i] for pair in pairs.values()], versions[i], about[i])
         for i, side in enumerate(sides)
@@ -248,7 +248,7 @@ def _time(
     """What a side took, or why that is not known; None if it was not timed."""
     facts: dict[str, Any] = {"versions": versions, "algorithm": str(told["algorithm"])}
     if told["receipt"] is not None:
-        facts["receipt"] = _table(told["receipt"], "receipt")
+        facts["receipt"] = table(told["receipt"], "receipt")
     status, reason = _outcome(told["outcome"])
     if status in {Status.OK, Status.DEVIATES}:
         raise ValueError(f"{status} is no reason why there is no time")
@@ -285,17 +285,5 @@ def _check(told: Mapping[str, Any], about: Mapping[str, Any]) -> Record | None:
 def _outcome(told: Any) -> tuple[Status | None, str]:
     if told is None:
         return None, ""
-    outcome = _table(told, "an outcome")
+    outcome = table(told, "an outcome")
     return Status(str(outcome["status"])), str(outcome["reason"])
-
-
-def _table(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{name} is not an object")
-    return value
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{name} is not a list")
-    return value

@@ -318,9 +318,7 @@ def read(path: Path) -> Journal:
 
 
 def _take(journal: Journal, entry: Any) -> None:
-    if not isinstance(entry, dict):
-        raise TypeError("it is not an object")
-    facts = dict(entry)
+    facts = dict(table(entry, "it"))
     if (schema := facts.pop("schema")) not in READABLE:
         readable = " and ".join(map(str, READABLE))
         raise ValueError(f"its schema is {schema!r} and this version reads {readable}")
@@ -342,9 +340,7 @@ def _take(journal: Journal, entry: Any) -> None:
 
 
 def _note(journal: Journal, time_s: float, facts: dict[str, Any]) -> Note:
-    params, process = facts.pop("params"), str(facts.pop("process", ""))
-    if not isinstance(params, list):
-        raise TypeError("params is not a list")
+    params, process = listed(facts.pop("params"), "params"), str(facts.pop("process", ""))
     # Lines of a process come before those of its cells, so that no copy is needed but this one.
     known = {
         name: value
@@ -503,12 +499,31 @@ def number(value: Any, name: str, *, finite: bool = True) -> float:
     return float(value)
 
 
+def finite(value: Any) -> float | None:
+    """A finite number; None of all else."""
+    with contextlib.suppress(OverflowError, TypeError, ValueError):
+        return number(value, "")
+    return None
+
+
 def positive(value: Any) -> float | None:
     """A number above 0, as times and amounts are; None of all else."""
-    with contextlib.suppress(OverflowError, TypeError, ValueError):
-        found = number(value, "")
-        return found if found > 0 else None
-    return None
+    found = finite(value)
+    return found if found is not None and found > 0 else None
+
+
+def table(value: Any, name: str) -> dict[str, Any]:
+    """What a file has for an object of JSON, if it is one; else TypeError."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is not an object")
+    return value
+
+
+def listed(value: Any, name: str) -> list[Any]:
+    """Likewise a list."""
+    if not isinstance(value, list):
+        raise TypeError(f"{name} is not a list")
+    return value
 
 
 _LEAST_S, _MOST_S = 1e-15, 1e9

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from convbench.results import journal, machines
 from convbench.results.folder import Filed, Folder
-from convbench.results.journal import Ends, Note
+from convbench.results.journal import Ends, Note, finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Health:
             if all(isinstance(process.get(name), Mapping) for name in ("before", "after"))
         ]
         machines = [m for process in told if isinstance(m := process.get("machine"), Mapping)]
-        cores = [c for m in machines if (c := number(m.get("machine_cores"))) is not None]
+        cores = [c for m in machines if (c := finite(m.get("machine_cores"))) is not None]
         return cls(
             int(cores[0]) if cores else 0,
             _typical(moments, "load_1min"),
@@ -118,15 +118,8 @@ class Health:
         return self.cards[index] if index < len(self.cards) else Card()
 
 
-def number(value: object) -> float | None:
-    """A finite number as a file has it; None if it has something else there."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
 def _typical(moments: Iterable[Mapping[str, Any]], name: str) -> float | None:
-    told = [value for moment in moments if (value := number(moment.get(name))) is not None]
+    told = [value for moment in moments if (value := finite(moment.get(name))) is not None]
     return statistics.median(told) if told else None
 
 
@@ -136,7 +129,7 @@ def _share(
     """How much of the one has gone by while the other did, over all processes."""
     parts = wholes = 0.0
     for before, after in moments:
-        some = [number(moment.get(name)) for name in (part, whole) for moment in (before, after)]
+        some = [finite(moment.get(name)) for name in (part, whole) for moment in (before, after)]
         if None not in some:
             first, last, begun, ended = (value or 0.0 for value in some)
             parts, wholes = parts + last - first, wholes + ended - begun

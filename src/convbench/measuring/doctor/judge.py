@@ -24,6 +24,7 @@ from convbench.measuring.doctor.evidence import (
 from convbench.measuring.doctor.noise import summarise
 from convbench.measuring.doctor.show import extremes
 from convbench.measuring.timing import MIN_SAMPLE_S, Overhead
+from convbench.results.sessions import SLOWED
 from convbench.words.numbers import duration, share, size
 
 _GOOD_EFFECT, _BAD_EFFECT = 0.05, 0.20
@@ -48,7 +49,6 @@ _MOSTLY_FREE, _MOSTLY_TAKEN = 0.9, 0.1
 _MOST_PROCESSES = 50
 """More of them than that nobody waits for."""
 
-_SLOWED = {"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"}
 _LIMITED = {"sw_power_cap", "sync_boost", "display_clock_setting"}
 
 
@@ -308,7 +308,7 @@ def _judge_speed(card: Mapping[str, Any]) -> Finding:
         said.append(f"{card['power_w']:.0f}{limit} W")
     reasons = set(card.get("throttling", ()))
     level, to_do = Level.GOOD, []
-    if slowed := sorted(reasons & _SLOWED):
+    if slowed := sorted(reasons & SLOWED):
         level = Level.BAD
         said.append("slowed down: " + ", ".join(slowed))
         to_do.append("Let it cool, and see to its cooling and power supply.")
