@@ -80,6 +80,7 @@ def test_what_it_prints_is_what_it_has_stored(clone: Clone, done: tuple[dict, st
     for name in ("workload", "verdict", "reason", "effect"):
         assert cell[name] == shown[name]
     assert len(cell["pairs"]) == shown["pairs"]
+    assert (cell["events"], cell["discarded"], cell["cards"]) == (False, None, [])
     assert {*cell["pairs"][0]} == {"pair", "fresh", "log_ratio", "base_s", "head_s"}
     for name in gates.SIDES:
         assert cell[name]["receipt"]["seed"]

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -452,6 +453,80 @@ def test_without_a_driver_no_process_is_started(tmp_path, monkeypatch):
     monkeypatch.setattr(nvidia, "has_nvidia_driver", lambda root="/": False)
     monkeypatch.setattr(subprocess, "Popen", None)
     assert gpus() == gpu_processes() == []
+
+
+# -- A card that is watched ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched():
+    """Watchers that are closed in the end, and leave no process."""
+    watchers = []
+
+    def watch(ordinal=0):
+        watchers.append(nvidia.Watcher(ordinal))
+        return watchers[-1]
+
+    yield watch
+    for watcher in watchers:
+        process = watcher._process
+        watcher.close()
+        watcher.close()
+        assert watcher.look() is None
+        assert process is None or process.poll() is not None
+
+
+def test_the_clocks_of_a_card_are_told_again_and_again(tmp_path, monkeypatch, watched):
+    plant_driver(tmp_path, monkeypatch, [CARD, CARD | {"sm_clock_mhz": 1980, "throttling": 0x48}])
+    idle = nvidia.Clocks(345, 2619, ("gpu_idle",))
+    hot = nvidia.Clocks(1980, 2619, ("hw_slowdown", "hw_thermal_slowdown"))
+    one, other = watched(0), watched(1)
+    assert [one.look(), other.look(), one.look()] == [idle, hot, idle]
+
+
+def test_clocks_that_a_card_does_not_tell_are_not_made_up(tmp_path, monkeypatch, watched):
+    plant_driver(tmp_path, monkeypatch, [CARD | {"sm_clock_mhz": None, "throttling": None}])
+    assert watched().look() == nvidia.Clocks(None, 2619, None)
+
+
+@pytest.mark.parametrize(
+    "driver", [{"sleep_s": 600}, {"loads": False}, {"cards": [None]}], ids=["hangs", "no", "lost"]
+)
+def test_a_driver_that_fails_is_asked_once(tmp_path, monkeypatch, watched, driver):
+    plant_driver(tmp_path, monkeypatch, **driver)
+    if "sleep_s" in driver:
+        monkeypatch.setattr(nvidia, "TIMEOUT_S", 0.2)
+    watcher = watched()
+    assert watcher.look() is None
+    monkeypatch.setattr(nvidia, "select", None)
+    assert watcher.look() is None
+
+
+class Numbered:
+    """CUDA's second card lies in another place than NVML's."""
+
+    def __init__(self, code=0):
+        self.code = code
+
+    def cuInit(self, flags):  # noqa: N802
+        return 0
+
+    def cuDeviceGet(self, device, ordinal):  # noqa: N802
+        device._obj.value = 10 + ordinal
+        return self.code
+
+    def cuDeviceGetPCIBusId(self, place, size, device):  # noqa: N802
+        place.value = b"0000:%02d:00.0" % device.value
+        return 0
+
+
+def test_cards_are_counted_as_cuda_counts_them(monkeypatch):
+    nvml = SimpleNamespace(nvmlDeviceGetHandleByPciBusId=lambda place: ("at", place))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Numbered())
+    assert nvidia._counted(nvml, 1) == ("at", b"0000:11:00.0")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Numbered(code=101))
+    with pytest.raises(OSError, match="CUDA error 101"):
+        nvidia._counted(nvml, 1)
 
 
 def test_the_real_library_has_what_is_asked_of_it():

@@ -204,3 +204,21 @@ def test_what_is_huge_or_no_file_is_not_read(results):
     path.unlink()
     path.write_text("[" * 100_000)
     assert "it is nested too deeply" in load_gates(results).problems[0]
+
+
+# -- On a card ------------------------------------------------------------------------------------
+
+
+def test_what_was_discarded_is_told_with_the_verdict(results):
+    lost = {"quartets": 3, "of": 60, "why": ["sw_thermal_slowdown"]}
+    store_gate(results, gated_cell(discarded=lost))
+    why = "3 of 60 quartets discarded: the card was slowed down (sw_thermal_slowdown)"
+    assert only(results).said == f"equivalent: as the gate says; {why}"
+
+
+@pytest.mark.parametrize("lost", [{}, [3], {"quartets": "3", "of": 60, "why": []}])
+def test_a_cell_that_does_not_say_what_was_discarded_is_left_out(results, lost):
+    store_gate(results, gated_cell(discarded=lost), gated_cell(workload="other"))
+    loaded = load_gates(results)
+    assert [name for _, name in loaded.gates[0].cells] == ["other"]
+    assert "cell 1 left out" in loaded.problems[0]

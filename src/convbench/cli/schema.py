@@ -128,6 +128,7 @@ def _documents() -> dict[str, dict[str, Shape]]:
     )  # fmt: skip
     from convbench.measuring.doctor import evidence as doctor
     from convbench.measuring.timing import Overhead
+    from convbench.results.gates import Discarded
     from convbench.results.rows import Row
     from convbench.stimulus.workloads import TIERS
     from convbench.words.status import Outcome, Status
@@ -176,6 +177,8 @@ def _documents() -> dict[str, dict[str, Shape]]:
         "receipt": Mapping[str, Any] | None,
     }
     pair = {"pair": int, "fresh": bool, "log_ratio": float, "base_s": float, "head_s": float}
+    card = {"pair": int, "quartets": int, "discarded": int, "sm_mhz": [int], "memory_mhz": [int]}
+    card |= {"throttling": [str], "told": bool}
     gated_side = {
         "name": str, "commit": str, "changed": bool, "tree": str, "environment": str,
         "existing": str, "versions": Mapping[str, Mapping[str, str]],
@@ -226,6 +229,7 @@ def _documents() -> dict[str, dict[str, Shape]]:
                 "base_target": str, "head_target": str, "workload": str, "pipeline": pipeline,
                 "flops": int, "dtype": str, "fill": str, "verdict": Verdict, "reason": str,
                 "effect": Effect | None, "state": str, "pairs": [pair],
+                "events": bool, "discarded": Discarded | None, "cards": [card],
                 "base": side_of_a_cell, "head": side_of_a_cell,
             }],
         },

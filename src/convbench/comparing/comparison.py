@@ -13,6 +13,7 @@ from typing import Any
 from convbench.comparing.sides import Side
 from convbench.errors import InputError
 from convbench.results.folder import is_existing, short
+from convbench.results.gates import Discarded
 from convbench.results.records import OTHER
 from convbench.results.sessions import Run
 from convbench.words.numbers import count, share
@@ -233,6 +234,8 @@ class ComparedCell:
         Of processes, measured side by side; 0 where the sides were measured one after the other.
     to_decide_s : float, optional
         Of what is undecided: about so much longer would decide it, side by side.
+    discarded : Discarded, optional
+        Of what was measured side by side.
     unit : str
         Of what is neither a time nor a memory.
     """
@@ -252,6 +255,7 @@ class ComparedCell:
     moved: bool = False
     pairs: int = 0
     to_decide_s: float | None = None
+    discarded: Discarded | None = None
     unit: str = ""
 
     @property

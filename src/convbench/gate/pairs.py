@@ -19,6 +19,10 @@ belongs to one pair too, however many cores there are; one that waits for it imp
 of the next pair. Nothing is believed that a side says without
 a look: outputs of timed calls are verified, in the first pair and in others that are drawn, and in
 one that only the judge knows each side has to stand by its time (:mod:`convbench.auditing`).
+
+Where both sides have events of the device, these are what counts: the same calls, without the part
+in which the host wakes up. The card's clocks are asked for before the first quartet and after each,
+and what was measured while it was slowed down, by heat or for want of power, is discarded.
 """
 
 from __future__ import annotations
@@ -47,12 +51,14 @@ from convbench.correctness.sample import sample
 from convbench.correctness.schemes import SCHEMES
 from convbench.errors import ArrayError, TargetError
 from convbench.gate.build import Built
-from convbench.machine import watch, wire
+from convbench.machine import nvidia, watch, wire
 from convbench.machine.child import START_TIMEOUT_S, Child, Template
 from convbench.machine.facts import THREAD_SETTINGS
 from convbench.measuring import asv_store
 from convbench.measuring.bench import Examiner
+from convbench.results.gates import Discarded
 from convbench.results.records import doubt
+from convbench.results.sessions import SLOWED
 from convbench.stimulus.arrays import Weights
 from convbench.stimulus.formats import FORMATS, Fill
 from convbench.stimulus.inputs import Inputs, make_inputs
@@ -115,6 +121,44 @@ class Cell:
 
 
 @dataclass(slots=True)
+class Slowed:
+    """What the driver has said of the cards of a pair, between its quartets of one cell.
+
+    Attributes
+    ----------
+    quartets, discarded : int
+        How many were measured, and how many of them while a card was slowed down.
+    sm_mhz, memory_mhz : list of int
+        The lowest and the highest clock; empty if that is not told.
+    throttling : set of str
+        All reasons that it gave, those of its settings and its usual limits among them.
+    told : bool
+        Whether it gives reasons at all.
+    """
+
+    quartets: int = 0
+    discarded: int = 0
+    sm_mhz: list[int] = field(default_factory=list)
+    memory_mhz: list[int] = field(default_factory=list)
+    throttling: set[str] = field(default_factory=set)
+    told: bool = False
+
+    def slowed(self, watchers: Sequence[nvidia.Watcher]) -> bool:
+        """Ask for the clocks; whether one of the cards is slowed down."""
+        now: set[str] = set()
+        for clocks in filter(None, [watcher.look() for watcher in watchers]):
+            for known, mhz in (
+                (self.sm_mhz, clocks.sm_mhz), (self.memory_mhz, clocks.memory_mhz)
+            ):  # fmt: skip
+                if mhz is not None:
+                    known[:] = [min([mhz, *known]), max([mhz, *known])]
+            now.update(clocks.throttling or ())
+            self.told |= clocks.throttling is not None
+        self.throttling |= now
+        return not SLOWED.isdisjoint(now)
+
+
+@dataclass(slots=True)
 class Found:
     """What is known of a cell.
 
@@ -123,6 +167,10 @@ class Found:
     monitor : Monitor
     samples : dict of int to pair of sequences of float
         By the number of the pair, base's and head's seconds of a call, one a block.
+    events : bool
+        What counts are events of the device; the samples are of the host's clock all the same.
+    cards : dict of int to Slowed
+        By the number of the pair, also of one of which nothing counts.
     outcomes : dict of str to Outcome
         By side: why it has no time.
     worst : dict of str to Accuracy
@@ -134,6 +182,8 @@ class Found:
     cell: Cell
     monitor: Monitor
     samples: dict[int, tuple[list[float], list[float]]] = field(default_factory=dict)
+    events: bool = False
+    cards: dict[int, Slowed] = field(default_factory=dict)
     verified: int = 0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     worst: dict[str, Accuracy] = field(default_factory=dict)
@@ -159,6 +209,15 @@ class Found:
         """Of each pair, by its number, the seconds of a call."""
         place = SIDES.index(side)
         return {pair: statistics.median(both[place]) for pair, both in self.samples.items()}
+
+    @property
+    def discarded(self) -> Discarded | None:
+        """What does not count of all that was measured; None if all does."""
+        cards = self.cards.values()
+        if not (number := sum(card.discarded for card in cards)):
+            return None
+        why = {reason for card in cards for reason in card.throttling & SLOWED}
+        return Discarded(number, sum(card.quartets for card in cards), tuple(sorted(why)))
 
     @property
     def open(self) -> bool:
@@ -369,10 +428,14 @@ class Pairs:
         self._told: queue.Queue[Progress | BaseException | None] = queue.Queue()
         self._running: dict[str, int] = {}
         self._alive: set[Child] = set()
+        self._watchers: dict[str, nvidia.Watcher] = {}
         self._begun_s = 0.0
 
     def measure(self) -> Generator[Progress]:
         """Measure on every core; closing the iterator, as Ctrl-C does, ends it at once."""
+        if nvidia.has_nvidia_driver():
+            for card in set().union(*(found.cell.cards for found in self.found)):
+                self._watchers[card] = nvidia.Watcher(int(card.partition(":")[2] or 0))
         self._begun_s = time.monotonic()
         taken = cores()[: len(self._examiners)]
         threads = [
@@ -398,6 +461,8 @@ class Pairs:
             self._templates.close()  # a thread may wait for one of them to import its library
             for thread in threads:
                 thread.join()
+            for watcher in self._watchers.values():
+                watcher.close()
             for found in self.found:
                 found.monitor.finish()
             self.elapsed_s = time.monotonic() - self._begun_s
@@ -478,7 +543,8 @@ class Pairs:
             return
         random.shuffle(todo)
         targets = dict(zip(SIDES, todo[0].cell.targets, strict=True))
-        begin_s, done = time.monotonic(), 0
+        watchers = [self._watchers[card] for card in todo[0].cell.cards if card in self._watchers]
+        begin_s, done, events = time.monotonic(), 0, True
         with contextlib.ExitStack() as stack:
             children: dict[str, Child] = {}
             # Another core may wait for the template of one side; this one takes the other's first.
@@ -490,13 +556,15 @@ class Pairs:
                     return
                 children[side], said = opened
                 stack.enter_context(self._ended_with_us(children[side]))
-                versions = said.get("versions") if isinstance(said, dict) else None
+                told = said if isinstance(said, dict) else {}
+                versions = told.get("versions")
                 known = versions if isinstance(versions, dict) else {}
+                events = events and told.get("events") is True
                 self.versions[side][target] = {str(k): str(v) for k, v in known.items()}
             for found in todo:
                 if self._stop.is_set() or (self._share >= 1 and done):
                     break
-                measured = _Measured(found, children, examiner)
+                measured = _Measured(found, children, examiner, watchers, events=events)
                 try:
                     log_ratio = measured.run()
                 except _Lost as lost:
@@ -506,6 +574,12 @@ class Pairs:
                     continue
                 done += 1
                 with self._lock:
+                    if found.cell.cards:
+                        found.cards[number] = measured.card
+                    if log_ratio is None:
+                        found.begin_again()
+                        continue
+                    found.events = events
                     found.samples[number] = measured.samples["base"], measured.samples["head"]
                     found.tries = 0
                     if not self._stop.is_set():  # and nobody has been ended as he was looked at
@@ -556,15 +630,27 @@ class _Measured:
         By side, the seconds of a call, one a block.
     receipts : dict of str to dict
         Of the sides that had to stand by their times.
+    card : Slowed
+        What was seen of the card meanwhile.
     """
 
-    def __init__(self, found: Found, children: Mapping[str, Child], examiner: Examiner) -> None:
+    def __init__(
+        self,
+        found: Found,
+        children: Mapping[str, Child],
+        examiner: Examiner,
+        watchers: Sequence[nvidia.Watcher] = (),
+        *,
+        events: bool = False,
+    ) -> None:
         self._found, self._children, self._examiner = found, children, examiner
+        self._watchers, self._events = watchers, events
         self.samples: dict[str, list[float]] = {side: [] for side in SIDES}
         self.receipts: dict[str, dict[str, Any]] = {}
+        self.card = Slowed()
 
-    def run(self) -> float:
-        """Build, alternate, verify: the logarithm of head / base."""
+    def run(self) -> float | None:
+        """Build, alternate, verify: the logarithm of head / base; None if too little counts."""
         pipeline = self._found.cell.pipeline
         inputs = self._found.inputs()
         order = {"do": "build", **plain(pipeline, inputs, FILL)}
@@ -576,10 +662,21 @@ class _Measured:
         begun_s = time.monotonic()
         end_s = begun_s + CELL_S
         log_ratios: list[float] = []
-        while len(log_ratios) < LEAST_QUARTETS or (
-            time.monotonic() < end_s and len(log_ratios) < MOST_QUARTETS
+        slowed = self.card.slowed(self._watchers)
+        while self.card.quartets < LEAST_QUARTETS or (
+            time.monotonic() < end_s and self.card.quartets < MOST_QUARTETS
         ):
-            log_ratios.append(self._quartet(calls))
+            log_ratio, seconds = self._quartet(calls)
+            self.card.quartets += 1
+            began_slowed, slowed = slowed, self.card.slowed(self._watchers)
+            if began_slowed or slowed:
+                self.card.discarded += 1
+                continue
+            log_ratios.append(log_ratio)
+            for side in SIDES:
+                self.samples[side] += seconds[side]
+        if len(log_ratios) < LEAST_QUARTETS:
+            return None
         if not self._found.verified or not secrets.randbelow(VERIFIED):
             self._verify(pipeline, inputs, built)
         for side in SIDES:
@@ -588,20 +685,26 @@ class _Measured:
             self.receipts[side] = self._look_at(side, built[side], before[side], begun_s)
         return statistics.median(log_ratios)
 
-    def _quartet(self, calls: int) -> float:
+    def _quartet(self, calls: int) -> tuple[float, dict[str, list[float]]]:
+        """The logarithm of head / base, and by side the seconds of a call, one a block."""
         logs = dict.fromkeys(SIDES, 0.0)
+        samples: dict[str, list[float]] = {side: [] for side in SIDES}
         first, second = _shuffled()
         for side in (first, second, second, first):
             begin_s = time.perf_counter()
-            block = self._table(side, {"do": "block", "calls": calls})
+            order = {"do": "block", "calls": calls, "events": self._events}
+            block = self._table(side, order)
             ours_s = time.perf_counter() - begin_s
-            seconds = _time(block.get("seconds"), side)
+            seconds = counted = _time(block.get("seconds"), side)
+            if self._events:
+                counted = _time(block.get("card_s"), side)
+                ours_s -= counted
             if seconds > ours_s:
                 reason = f"it says that {calls} calls took {seconds} s, of {ours_s} s by our clock"
                 raise _Lost(side, Outcome.malformed(reason))
-            self.samples[side].append(seconds / calls)
-            logs[side] += math.log(seconds / calls) / 2
-        return logs["head"] - logs["base"]
+            samples[side].append(seconds / calls)
+            logs[side] += math.log(counted / calls) / 2
+        return logs["head"] - logs["base"], samples
 
     def _look_at(
         self, side: str, built: Mapping[str, Any], before: watch.Seen | None, begun_s: float
@@ -681,7 +784,8 @@ def _time(value: object, side: str) -> float:
 
 
 def _pairs_of(found: Found) -> int:
-    return len(found.samples)
+    """Those of which nothing counts among them: or a card that is hot would keep all others out."""
+    return len(found.samples.keys() | found.cards.keys())
 
 
 def _shuffled() -> list[str]:

@@ -56,6 +56,7 @@ class Worker:
     def __init__(self, convbench: ModuleType) -> None:
         self._convbench = convbench
         self._backend: Any = None
+        self._events: Any = None
         self._run: Any = None
         self._x: Any = None
         self._y: Any = None
@@ -67,7 +68,9 @@ class Worker:
         self._backend = self._convbench.open_backend(self._convbench.Target.parse(target))
         module = sys.modules[type(self._backend).__module__]
         file = str(getattr(module, "__file__", ""))
-        return {"versions": dict(self._backend.versions()), "file": file}
+        self._events = getattr(self._backend, "device_timer", lambda: None)()
+        versions = dict(self._backend.versions())
+        return {"versions": versions, "file": file, "events": self._events is not None}
 
     def compute(self, *, thorough: bool, **cell: Any) -> dict[str, Any]:
         """Compute a cell as it is checked: after a run on nan, where the commit can do that."""
@@ -102,17 +105,29 @@ class Worker:
             "scheme": getattr(self._run, "scheme", None),
         }
 
-    def block(self, calls: int) -> dict[str, Any]:
-        """Time some calls, after one that warms the caches, which the other side has used."""
+    def block(self, calls: int, *, events: bool = False) -> dict[str, Any]:
+        """Time some calls, after one that warms the caches, which the other side has used.
+
+        With `events`, as many more by those of the device: each from where it begins to be asked,
+        with nothing before it, to the end of its work. What is left out is that the host wakes up.
+        """
         self._call()
         run, x, synchronize = self._run, self._x, self._backend.synchronize
         begin_s = perf_counter()
         for _ in range(calls):
             y = run(x)
             synchronize()
-        seconds = perf_counter() - begin_s
+        found = {"seconds": perf_counter() - begin_s}
+        if events:
+            start, stop_s, card_s = self._events.start, self._events.stop_s, 0.0
+            for _ in range(calls):
+                start()
+                y = run(x)
+                card_s += stop_s()
+            synchronize()
+            found["card_s"] = card_s
         self._y = y
-        return {"seconds": seconds}
+        return found
 
     def output(self) -> Any:
         """What the last timed call gave."""

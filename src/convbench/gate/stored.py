@@ -83,7 +83,7 @@ def _side(built: Built, versions: Mapping[str, Mapping[str, str]]) -> dict[str, 
 
 def _cell(gate: Gate, cell: Cell, found: Found | None, told: ComparedCell) -> dict[str, Any]:
     base, head = map(str, cell.targets)
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     if found:
         of_side = {f"{side}_s": found.medians(side) for side in SIDES}
         pairs = [
@@ -104,6 +104,12 @@ def _cell(gate: Gate, cell: Cell, found: Found | None, told: ComparedCell) -> di
         "effect": asdict(told.effect) if told.effect else None,
         "state": str(found.monitor.state) if found else "",
         "pairs": pairs,
+        "events": found.events if found else False,
+        "discarded": asdict(told.discarded) if told.discarded else None,
+        "cards": [
+            {"pair": number} | asdict(card) | {"throttling": sorted(card.throttling)}
+            for number, card in (found.cards.items() if found else ())
+        ],
         **{side: _of_side(gate, side, cell, found, told) for side in SIDES},
     }
 

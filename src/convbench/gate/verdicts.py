@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from convbench.comparing.comparison import (
     paired,
 )
 from convbench.comparing.judge import worst_first
-from convbench.comparing.pairs import State, adjusted_p_values, geometric_mean
+from convbench.comparing.pairs import ERROR, State, adjusted_p_values, geometric_mean
 from convbench.comparing.sides import Side
 from convbench.correctness.verify import Check, Plan, verify
 from convbench.correctness.worker import Task, read
@@ -31,10 +32,11 @@ from convbench.gate.pairs import DTYPE, SIDES, Cell, Found, Pairs, Progress, Tem
 from convbench.machine.child import Child
 from convbench.measuring.asv_store import machine_name
 from convbench.measuring.bench import Examiner
+from convbench.results.gates import Discarded
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload
-from convbench.words.numbers import duration, share, times
+from convbench.words.numbers import count, duration, share, times
 from convbench.words.status import Outcome, Status
 
 RULE = Rule(delta=0.02)
@@ -156,6 +158,7 @@ class Gate:
             means=tuple(self._means()),
             changes=tuple(self._changes()),
             warnings=tuple(self._warnings()),
+            remarks=tuple(self._remarks()),
             skipped=len(judged) - len(cells),
         )
 
@@ -186,6 +189,25 @@ class Gate:
             yield "both sides are the same code: whatever is found is noise"
         if not self.right and self.pairs is None:
             yield "nothing was timed, since head is not right"
+        cells = self.pairs.found if self.pairs else []
+        if discarded := list(filter(None, (found.discarded for found in cells))):
+            of_all = Discarded(
+                sum(each.quartets for each in discarded),
+                sum(each.of for each in discarded),
+                tuple(sorted({reason for each in discarded for reason in each.why})),
+            )
+            yield f"in {count(len(discarded), 'cell')} {of_all}. Let it cool, and see to its power"
+        cards = [card for found in cells for card in found.cards.values()]
+        if cards and not any(card.told for card in cards):
+            yield "the driver does not tell whether the card was slowed down: nothing is discarded"
+
+    def _remarks(self) -> Iterator[str]:
+        found = self.pairs.found if self.pairs else []
+        if by_events := sorted({each.cell.target for each in found if each.events}):
+            yield (
+                f"of {', '.join(by_events)} the card's events decide; base and head are shown by"
+                " the host's clock"
+            )
 
     def _judged(
         self, cell: Cell, found: Found | None, adjusted: Mapping[int, float]
@@ -245,20 +267,26 @@ class Gate:
         self, cell: Cell, verdict: Verdict, reason: str, found: Found | None = None
     ) -> ComparedCell:
         base, head = (self._measured(side, cell, found) for side in SIDES)
+        discarded = found.discarded if found else None
         return ComparedCell(
             "time" if found else "accuracy", "pipeline", cell.target, cell.workload, "",
             verdict, reason, base, head, pairs=len(found.samples) if found else 0,
+            notes=(str(discarded),) if discarded else (), discarded=discarded,
         )  # fmt: skip
 
     def _with_time(self, found: Found, p_value: float) -> ComparedCell:
         assert self.pairs is not None
         monitor, cell = found.monitor, found.cell
         if not found.samples:
-            reason = "the budget ended before it was measured"
+            tried = found.discarded is not None
+            what = "enough of it counted" if tried else "it was measured"
+            reason = f"the budget ended before {what}"
             return self._without_time(cell, Verdict.UNDECIDED, reason, found)
         ratio, low, high = monitor.estimate
         effect = Effect(ratio, low, high, p_value, monitor.smallest_effect)
-        judged = paired(self._without_time(cell, Verdict.UNDECIDED, "", found), effect)
+        judged = self._without_time(cell, Verdict.UNDECIDED, "", found)
+        # What the host's clock says is the history's, and shown as it is beside the card's events.
+        judged = replace(judged, effect=effect) if found.events else paired(judged, effect)
         span = f"head takes {times(low)} to {times(high)} times as long" if low and high else ""
         to_decide_s = None
         if p_value <= 1 - self.rule.confidence:
@@ -281,14 +309,24 @@ class Gate:
                 parts.append("it seems to differ, and was to be measured again")
             parts.append(f"about {duration(to_decide_s)} more on it would decide")
             reason = "; ".join(parts)
-        notes = []
+        notes = [*judged.notes]
         before, after = (found.algorithms.get(side, "") for side in SIDES)
         if before != after:
             notes.append(f"the algorithm was {before} and is {after}")
+        if found.events and verdict is not Verdict.REGRESSED:
+            base, head = (found.medians(side) for side in SIDES)
+            by_host = {pair: math.log(head[pair] / base[pair]) for pair in base}
+            _, low, high = geometric_mean([by_host], 1 - ERROR)
+            if low and high and low > 1 + self.rule.delta:
+                verdict, to_decide_s = Verdict.UNDECIDED, None
+                reason = (
+                    f"by the card's events {reason}; by the host's clock {times(low)} to "
+                    f"{times(high)} times: what it does around the card's work is slower, or the"
+                    " events are not to be believed"
+                )
         return replace(
-            judged, verdict=verdict, reason=reason, effect=effect, notes=tuple(notes),
-            to_decide_s=to_decide_s,
-        )  # fmt: skip
+            judged, verdict=verdict, reason=reason, notes=tuple(notes), to_decide_s=to_decide_s
+        )
 
     def _means(self) -> Iterator[Mean]:
         by_target: dict[str, list[dict[int, float]]] = {}

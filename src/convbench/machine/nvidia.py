@@ -6,10 +6,13 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +195,62 @@ def holders_in_words(card: Mapping[str, Any], processes: Sequence[Mapping[str, A
     return ", ".join(named)
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How fast a card runs at a moment, and why not faster; None is what it does not tell."""
+
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    throttling: tuple[str, ...] | None = None
+    """Names in `THROTTLING`."""
+
+
+class Watcher:
+    """Asks for the clocks of one card again and again; close it in the end.
+
+    Parameters
+    ----------
+    ordinal : int
+        The number that CUDA has for the card in this process.
+    """
+
+    def __init__(self, ordinal: int) -> None:
+        command, environment = _ours(f"follow({ordinal})")
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            command, env=environment, bufsize=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def look(self) -> Clocks | None:
+        """What they are now; None, for good, once the driver has failed or was late.
+
+        It takes some 0.1 ms, and the first time as long as the driver's library takes to be loaded.
+        """
+        if self._process is None:
+            return None
+        asked, answers = self._process.stdin, self._process.stdout
+        assert asked is not None
+        assert answers is not None
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            asked.write(b"?")
+            if select.select([answers], [], [], TIMEOUT_S)[0]:
+                told = json.loads(os.read(answers.fileno(), 4096))
+                reasons = told.get("throttling")
+                return Clocks(
+                    told.get("sm_clock_mhz"),
+                    told.get("memory_clock_mhz"),
+                    None if reasons is None else tuple(reasons),
+                )
+        self.close()
+        return None
+
+    def close(self) -> None:
+        """End its process."""
+        if self._process is not None:
+            _abandon(self._process)
+            self._process = None
+
+
 # -- The driver's library -------------------------------------------------------------------------
 
 _Told = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -219,15 +278,20 @@ def _driver() -> _Told:
     """
     if not has_nvidia_driver():
         return [], []
-    program = "from convbench.machine.nvidia import tell; tell()"
-    path = os.pathsep.join(filter(None, sys.path))
-    said = _answer([sys.executable, "-P", "-c", program], os.environ | {"PYTHONPATH": path})
+    said = _answer(*_ours("tell()"))
     if said is None:
         return [], []
     with contextlib.suppress(ValueError):
         cards, processes = json.loads(said)
         return cards, processes
     return _smi()
+
+
+def _ours(call: str) -> tuple[list[str], dict[str, str]]:
+    """The command that calls a function of this module in a process of its own; its environment."""
+    path = os.pathsep.join(filter(None, sys.path))
+    program = f"from convbench.machine import nvidia; nvidia.{call}"
+    return [sys.executable, "-P", "-c", program], os.environ | {"PYTHONPATH": path}
 
 
 def tell() -> None:
@@ -256,6 +320,37 @@ def tell() -> None:
             }
             processes.append(known(mine))
     sys.stdout.write(json.dumps([cards, processes]))
+
+
+def follow(ordinal: int) -> None:
+    """Answer each byte of standard input with the clocks of a card, until there is none."""
+    import pynvml  # noqa: PLC0415  # as in tell
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks, who then ends us
+    pynvml.nvmlInit()
+    questions = _questions(pynvml, _counted(pynvml, ordinal))
+    while sys.stdin.buffer.read(1):
+        told = {}
+        for name in ("sm_clock_mhz", "memory_clock_mhz", "throttling"):
+            with contextlib.suppress(pynvml.NVMLError, AttributeError):
+                told[name] = questions[name]()
+        sys.stdout.write(f"{json.dumps(told)}\n")
+        sys.stdout.flush()
+
+
+def _counted(nvml: Any, ordinal: int) -> Any:
+    """The card that CUDA counts so: of those that are visible, and not in the order of NVML."""
+    try:
+        driver = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return nvml.nvmlDeviceGetHandleByIndex(ordinal)
+    device, place = ctypes.c_int(), ctypes.create_string_buffer(32)
+    code = driver.cuInit(0)
+    code = code or driver.cuDeviceGet(ctypes.byref(device), ordinal)
+    code = code or driver.cuDeviceGetPCIBusId(place, len(place), device)
+    if code:
+        raise OSError(f"CUDA error {code}")
+    return nvml.nvmlDeviceGetHandleByPciBusId(place.value)
 
 
 def _questions(nvml: Any, card: Any) -> dict[str, Callable[[], Any]]:
@@ -329,11 +424,15 @@ def _answer(command: Sequence[str], environment: Mapping[str, str] | None = None
     try:
         answer, _ = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        # One that waits for a dead card cannot be killed, and must not be waited for either.
-        process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.5)
-        if process.stdout is not None:
-            process.stdout.close()
+        _abandon(process)
         return None
     return answer if process.returncode == 0 else ""
+
+
+def _abandon(process: subprocess.Popen[Any]) -> None:
+    """End a process; one that waits for a dead card cannot be killed, and is not waited for."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    for pipe in filter(None, (process.stdin, process.stdout)):
+        pipe.close()

@@ -41,6 +41,27 @@ _CHECK = "bench_accuracy.Gate.track_error_over_bound"
 
 
 @dataclass(frozen=True, slots=True)
+class Discarded:
+    """What does not count, since a card was slowed down meanwhile.
+
+    Attributes
+    ----------
+    quartets, of : int
+        Of blocks, so many of all that were measured.
+    why : tuple of str
+        NVML's names of the reasons.
+    """
+
+    quartets: int
+    of: int
+    why: tuple[str, ...]
+
+    def __str__(self) -> str:
+        why = ", ".join(self.why)
+        return f"{self.quartets} of {self.of} quartets discarded: the card was slowed down ({why})"
+
+
+@dataclass(frozen=True, slots=True)
 class GatedSide:
     """What a side was.
 
@@ -232,8 +253,17 @@ def _cell(
         (checks[0], checks[1]),
         {place: pair[0] for place, pair in pairs.items()},
         number(told["flops"], "flops"),
-        f"{told['verdict']}: {told['reason']}",
+        f"{told['verdict']}: {told['reason']}{_discarded(told.get('discarded'))}",
     )
+
+
+def _discarded(told: Any) -> str:
+    """What does not count of a cell, in words; files from before this have no such field."""
+    if told is None:
+        return ""
+    lost = _table(told, "what was discarded")
+    quartets, of = (int(number(lost[name], name)) for name in ("quartets", "of"))
+    return f"; {Discarded(quartets, of, tuple(map(str, _list(lost['why'], 'why'))))}"
 
 
 _SECONDS = tuple(f"{side}_s" for side in SIDES)
