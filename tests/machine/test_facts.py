@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import json
+import os
 import re
 import stat
 import subprocess
@@ -609,3 +610,32 @@ def test_a_driver_is_found_by_its_library(monkeypatch):
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert not has_nvidia_driver()
+
+
+# -- Threads of a judge ----------------------------------------------------------------------------
+
+JUDGE = """
+import os, re, sys
+import convbench.cli.main
+from convbench.machine.facts import load_with_one_thread
+assert "numpy" not in sys.modules
+before = dict(os.environ)
+load_with_one_thread()
+assert dict(os.environ) == before
+import numpy
+a = numpy.ones((600, 600))
+a @ a
+print(re.search(r"^Threads:\\s+(\\d+)$", open("/proc/self/status").read(), re.M)[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux tells them")
+@pytest.mark.skipif(len(facts._usable_cores()) < 2, reason="BLAS has one thread on one core anyway")
+@pytest.mark.parametrize(("asked", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_a_judge_multiplies_on_one_thread_unless_the_user_says_more(asked, threads):
+    inherited = {k: v for k, v in os.environ.items() if k not in facts.THREAD_SETTINGS}
+    done = subprocess.run(
+        [sys.executable, "-c", JUDGE], env=inherited | asked,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, str(threads)), done.stderr

@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.machine.facts import load_with_one_thread
+
+    load_with_one_thread()
     from convbench.auditing.audit import Audited, Auditor, exit_code
     from convbench.auditing.claims import Receipt
     from convbench.auditing.show import render

@@ -69,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.machine.facts import load_with_one_thread
+
+    load_with_one_thread()
     from convbench.auditing.judge import Judge
     from convbench.results.records import load
     from convbench.results.rows import exit_code, render, summarise, to_dict

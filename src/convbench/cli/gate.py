@@ -104,6 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.machine.facts import load_with_one_thread
+
+    load_with_one_thread()
+
     from convbench import suites
     from convbench.comparing.comparison import Rule
     from convbench.gate.build import Wanted, build

@@ -7,6 +7,7 @@ and what does not (:func:`moment`). Whatever cannot be found out is absent from 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import platform
 import re
@@ -28,6 +29,7 @@ THREAD_SETTINGS = (
 )
 """Environment variables by which the libraries choose how many threads they start."""
 
+
 _SETTINGS = (*THREAD_SETTINGS, "OPENBLAS_CORETYPE")
 
 _CLOCKS_READ = 32
@@ -35,6 +37,23 @@ _CLOCKS_READ = 32
 
 _CPUINFO_READ_BYTES = 1 << 16
 """So much of /proc/cpuinfo is read for clocks: the kernel writes it as it is read."""
+
+
+def load_with_one_thread() -> None:
+    """Import NumPy so that its BLAS has one thread in this process, unless the user has said more.
+
+    A judge has little to multiply, and threads of its own that wait for more take the cores of
+    the process that it looks at. What is started afterwards chooses for itself.
+    """
+    ours = dict.fromkeys(THREAD_SETTINGS, "1")
+    if not ours.keys().isdisjoint(os.environ):
+        return
+    os.environ.update(ours)
+    try:
+        importlib.import_module("numpy")
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def machine_facts(root: Path | str = "/") -> dict[str, Any]:
