@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -67,6 +68,32 @@ def test_an_error_that_ends_a_command_is_not_taken_for_a_slow_down(
     assert code != Exit.SLOWER
     said = capsys.readouterr().err
     assert ("Traceback" in said) == (code is Exit.DEFECT)
+
+
+WITHOUT_POSIX = """
+import sys
+sys.modules["fcntl"] = None
+from convbench.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gate", "HEAD"], ["verify", "--list", "smoke"], ["audit"], ["bench"], ["notebook"],
+        ["backends"], ["doctor"],
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_what_needs_processes_says_so_on_a_system_that_has_other_ones(words: list[str]) -> None:
+    """As on Windows, where :mod:`fcntl` cannot be imported either."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_POSIX, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == Exit.INPUT, done.stdout + done.stderr
+    assert "expected Linux or macOS" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def run_into(*words, **options):

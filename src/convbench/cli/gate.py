@@ -107,6 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
     from convbench.machine.facts import load_with_one_thread
 
     load_with_one_thread()
+    from convbench.machine.child import require_posix
+
+    require_posix()  # before what cannot be imported there
 
     from convbench import suites
     from convbench.comparing.comparison import Rule

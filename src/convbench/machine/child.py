@@ -7,6 +7,7 @@ it answers is plain values and bytes, which cannot do anything to who reads them
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import multiprocessing
 import multiprocessing.forkserver
@@ -15,6 +16,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -25,6 +27,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from convbench.errors import InputError
 from convbench.machine import watch
 from convbench.machine.facts import THREAD_SETTINGS
 from convbench.machine.failures import explain_exit, explain_timeout
@@ -43,6 +46,22 @@ _living: set[int] = set()
 _counting = threading.RLock()
 """Held while one is started, until it is among them, and while helpers are looked for: or another
 thread would take it for one. The environment is every thread's, too."""
+
+
+def require_posix() -> None:
+    """Refuse a system whose processes cannot be forked, or waited for by their pipes.
+
+    Raises
+    ------
+    InputError
+        On Windows, where there is no ``fcntl`` either.
+    """
+    if importlib.util.find_spec("fcntl") is None:
+        raise InputError(
+            f"convbench: the system is {sys.platform}; expected Linux or macOS: what this starts "
+            "are processes as POSIX has them. Run it there, on Windows in WSL; docs/platforms.md "
+            "says what works where."
+        )
 
 
 class Child:
@@ -68,6 +87,7 @@ class Child:
         *,
         fork: bool = False,
     ) -> None:
+        require_posix()
         context: Any = multiprocessing.get_context("forkserver" if fork else "spawn")
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
@@ -378,6 +398,7 @@ def start_server(preload: str, variables: Mapping[str, str]) -> None:
     variables : mapping of str to str
         Of the environment, for that module.
     """
+    require_posix()
     multiprocessing.set_forkserver_preload([preload])
     with _environment(variables), _silent(), uninterrupted():
         multiprocessing.forkserver.ensure_running()
