@@ -5,11 +5,11 @@
     python studies/gpu_peers.py --device cpu --list smoke --batch 1   # a dry run of every code path
 
 It needs a clone of this repository, NumPy with ml_dtypes, CuPy for a card, and of PyTorch and JAX
-what is to be compared; no installation of convbench. Every row is computed by all of them on the
-same N(0,1) numbers, NHWC (channels_last in PyTorch). They take turns, in an order drawn anew for
-each turn: a turn is some calls, each waited for, and what counts is the median over the turns.
-Before that each result is held against ours, so that nobody is timed for computing something else.
-Where the time runs out, the rows that are left are named.
+what is to be compared; no installation of convbench. Every row is computed by our backends of all
+three on the same N(0,1) numbers, in NHWC (PyTorch in channels_last). They take turns, in an order
+drawn anew for each turn: a turn is some calls, each waited for, and what counts is the median over
+the turns. Before that each result is held against ours, so that nobody is timed for computing
+something else. Where the time runs out, the rows that are left are named.
 
 `make bench-gpu` runs it after the tests; reports/gpu.md has what it said of an H200.
 """
@@ -17,11 +17,9 @@ Where the time runs out, the rows that are left are named.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import json
 import math
-import os
 import random
 import statistics
 import sys
@@ -38,9 +36,11 @@ if not importlib.util.find_spec("convbench"):
 import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
 
-from convbench.backends.base import Backend
+from convbench.backends.base import Backend, Run
 from convbench.backends.cupy import CupyBackend
+from convbench.backends.jax import JaxBackend
 from convbench.backends.numpy import NumpyBackend
+from convbench.backends.torch import TorchBackend
 from convbench.errors import BackendUnavailable, Unsupported
 from convbench.machine import facts, nvidia
 from convbench.machine.failures import explain
@@ -48,8 +48,6 @@ from convbench.stimulus.arrays import Weights
 from convbench.stimulus.formats import format_of
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.workloads import load, select
-
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take the whole card
 
 DTYPES = ("bfloat16", "float16", "tf32", "float32")
 OURS = "convbench"
@@ -74,183 +72,60 @@ class Row:
     absent: dict[str, str] = field(default_factory=dict)
 
 
-# -- The contenders: each makes a call that computes and waits, and another for the output. --------
+# -- The contenders --------------------------------------------------------------------------------
 
 
-class Ours:
-    """Our own backend, as it chooses by itself."""
+def opened(device: str, said: dict[str, str]) -> dict[str, Backend]:
+    """Ours, then the peers that are here; what is not is `said`.
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.names = (OURS,)
-        self.algorithm = ""
-
-    def make(self, _: str, pipeline: PipelineSpec, dtype: str, arrays: Arrays) -> tuple[Call, Call]:
-        """Plan it."""
-        self.algorithm = ""
-        storage = format_of(dtype).storage
-        x, filters, bias = (None if a is None else a.astype(storage) for a in arrays)
-        run = self.backend.build(pipeline, Weights(dtype, filters, bias))
-        self.algorithm = run.algorithm
-        on_device, wait = self.backend.to_device(x), self.backend.synchronize
-
-        def call() -> Any:
-            y = run(on_device)
-            wait()
-            return y
-
-        return call, lambda: self.backend.to_numpy(call()).astype("float32")
-
-    def forget(self) -> None:
-        """Give the memory back."""
-        if isinstance(self.backend, CupyBackend):
-            self.backend.library().get_default_memory_pool().free_all_blocks()
+    Raises
+    ------
+    BackendUnavailable
+        If ours is not.
+    """
+    ours, where = (NumpyBackend, "cpu") if device == "cpu" else (CupyBackend, "gpu:0")
+    found: dict[str, Backend] = {OURS: ours(where)}
+    for name, kind in (
+        ("torch", TorchBackend),
+        ("torch.compile", TorchBackend),
+        ("jax", JaxBackend),
+    ):
+        try:
+            found[name] = kind(where, name.partition(".")[2])
+        except Exception as error:  # whatever a library raises
+            known = isinstance(error, BackendUnavailable)
+            said[name] = f"not compared: {error if known else explain(error).reason}"
+    if "torch" in found:  # ours chooses by time, too
+        found["torch"].library().backends.cudnn.benchmark = True
+    return found
 
 
-class Torch:
-    """PyTorch with cuDNN, eager and compiled."""
+def made(backend: Backend, pipeline: PipelineSpec, dtype: str, arrays: Arrays) -> tuple[Call, Run]:
+    """A call that computes and waits, and what it runs."""
+    storage = format_of(dtype).storage
+    x, filters, bias = (None if a is None else a.astype(storage) for a in arrays)
+    run, wait = backend.build(pipeline, Weights(dtype, filters, bias)), backend.synchronize
+    on_device = backend.to_device(x)
 
-    names = ("torch", "torch.compile")
+    def call() -> Any:
+        y = run(on_device)
+        wait()
+        return y
 
-    def __init__(self, device: str) -> None:
-        self.torch: Any = importlib.import_module("torch")
-        self.device = "cuda" if device == "gpu" else "cpu"
-        if device == "gpu" and not self.torch.cuda.is_available():
-            raise RuntimeError("this PyTorch sees no GPU")
-        self.torch.backends.cudnn.benchmark = True
-
-    def make(
-        self, name: str, pipeline: PipelineSpec, dtype: str, arrays: Arrays
-    ) -> tuple[Call, Call]:
-        """Put the pipeline into PyTorch's operations."""
-        torch = self.torch
-        torch.backends.cudnn.allow_tf32 = dtype == "tf32"
-        kind = getattr(torch, format_of(dtype).storage)
-        x, filters, bias = arrays
-
-        def placed(array: Any, *axes: int) -> Any:
-            tensor = torch.from_numpy(array).permute(*axes).to(self.device, kind)
-            return tensor.contiguous(memory_format=torch.channels_last)
-
-        image = placed(x, 0, 3, 1, 2)
-        weight = None if filters is None else placed(filters, 3, 2, 0, 1)
-        offset = None if bias is None else torch.from_numpy(bias).to(self.device, kind)
-        function = torch_function(torch, pipeline, weight, offset)
-        if name == "torch.compile":
-            torch.compiler.reset()  # or the ninth shape is silently not compiled
-            function = torch.compile(function, dynamic=False, fullgraph=True)
-        wait = torch.cuda.synchronize if self.device == "cuda" else lambda: None
-
-        def call() -> Any:
-            with torch.inference_mode():
-                y = function(image)
-            wait()
-            return y
-
-        return call, lambda: call().permute(0, 2, 3, 1).float().cpu().numpy()
-
-    def forget(self) -> None:
-        """Give the memory back."""
-        if self.device == "cuda":
-            self.torch.cuda.empty_cache()
+    return call, run
 
 
-def torch_function(torch: Any, pipeline: PipelineSpec, weight: Any, bias: Any) -> Call:
-    """The pipeline in PyTorch's operations, padded by themselves where they can."""
-    functional, conv, pool = torch.nn.functional, pipeline.conv, pipeline.pool
-
-    def split(windows: Any) -> tuple[tuple[int, int], tuple[int, int, int, int] | None]:
-        rows, columns = windows
-        # It pads both sides alike; where that makes no other window, the last reads less of it.
-        if all((w.size + 2 * w.before - w.extent) // w.stride + 1 == w.out for w in windows):
-            return (rows.before, columns.before), None
-        return (0, 0), (columns.before, columns.after, rows.before, rows.after)
-
-    conv_pad, conv_explicit = split(pipeline.conv_windows) if conv else ((0, 0), None)
-    pool_pad, pool_explicit = split(pipeline.pool_windows) if pool else ((0, 0), None)
-    if pool and pool.op == "avg" and (pool_explicit or pool.dilation != (1, 1)):
-        raise Unsupported("PyTorch has no such average pool")
-
-    def compute(x: Any) -> Any:
-        if conv is not None:
-            if conv_explicit:
-                x = functional.pad(x, conv_explicit)
-            x = functional.conv2d(
-                x, weight, bias, conv.stride, conv_pad, conv.dilation, conv.groups
-            )
-        elif bias is not None:
-            x = x + bias[:, None, None]
-        if pool is None:
-            return x
-        if pool.op == "avg":
-            return functional.avg_pool2d(
-                x, pool.window, pool.stride, pool_pad, False, pool.count_include_pad,
-                pool.divisor_override,
-            )  # fmt: skip
-        if pool_explicit:
-            x = functional.pad(x, pool_explicit, value=-math.inf)
-        return functional.max_pool2d(x, pool.window, pool.stride, pool_pad, pool.dilation)
-
-    return compute
-
-
-class Jax:
-    """JAX, compiled by XLA."""
-
-    names = ("jax",)
-
-    def __init__(self, device: str) -> None:
-        self.jax: Any = importlib.import_module("jax")
-        self.device = self.jax.devices("gpu" if device == "gpu" else "cpu")[0]
-
-    def make(self, _: str, pipeline: PipelineSpec, dtype: str, arrays: Arrays) -> tuple[Call, Call]:
-        """Put the pipeline into JAX's operations."""
-        storage = format_of(dtype).storage
-        x, filters, bias = (
-            None if a is None else self.jax.device_put(a.astype(storage), self.device)
-            for a in arrays
-        )
-        function = self.jax.jit(jax_function(self.jax, pipeline, dtype))
-        return (
-            lambda: function(x, filters, bias).block_until_ready(),
-            lambda: np.asarray(function(x, filters, bias)).astype("float32"),
-        )
-
-    def forget(self) -> None:
-        """Give the memory back."""
-        self.jax.clear_caches()
-
-
-def jax_function(jax: Any, pipeline: PipelineSpec, dtype: str) -> Callable[..., Any]:
-    """The pipeline in JAX's operations."""
-    lax, conv, pool = jax.lax, pipeline.conv, pipeline.pool
-    precision = lax.Precision.HIGHEST if dtype == "float32" else lax.Precision.DEFAULT
-    pads = [(w.before, w.after) for w in pipeline.conv_windows] if conv else []
-
-    def compute(x: Any, filters: Any, bias: Any) -> Any:
-        if conv is not None:
-            x = lax.conv_general_dilated(
-                x, filters, conv.stride, pads, rhs_dilation=conv.dilation,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=conv.groups,
-                precision=precision,
-            )  # fmt: skip
-        if bias is not None:
-            x = x + bias
-        if pool is None:
-            return x
-        rows, columns = pipeline.pool_windows
-        padding = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
-        start, combine = (-np.inf, lax.max) if pool.op == "max" else (0.0, lax.add)
-        x = lax.reduce_window(
-            x, np.array(start, x.dtype)[()], combine, (1, *pool.window, 1), (1, *pool.stride, 1),
-            padding, window_dilation=(1, *pool.dilation, 1),
-        )  # fmt: skip
-        if pool.op == "max":
-            return x
-        high, wide = pipeline.pool_divisors
-        return x / np.outer(high, wide)[:, :, None].astype(x.dtype)
-
-    return compute
+def forget(backend: Backend) -> None:
+    """Give the memory of a row back."""
+    library: Any = backend.library()
+    match backend.name:
+        case "cupy":
+            library.get_default_memory_pool().free_all_blocks()
+        case "torch":
+            library.compiler.reset()
+            library.cuda.empty_cache()
+        case "jax":
+            library.clear_caches()
 
 
 Arrays = tuple[Any, Any, Any]
@@ -269,29 +144,24 @@ def arrays_of(pipeline: PipelineSpec) -> Arrays:
 # -- Measuring -------------------------------------------------------------------------------------
 
 
-def compete(row: Row, pipeline: PipelineSpec, contenders: list[Any], options: Any) -> None:
+def compete(row: Row, pipeline: PipelineSpec, contenders: dict[str, Backend], options: Any) -> None:
     """Fill a row: each contender in turn, round after round."""
     arrays = arrays_of(pipeline)
     calls: dict[str, Call] = {}
     expected = None
-    for contender in contenders:
-        for name in contender.names:
-            try:
-                call, output = contender.make(name, pipeline, row.dtype, arrays)
-                got = output()
-                expected = got if name == OURS else expected
-                if (
-                    expected is not None
-                    and (differs := difference(got, expected)) > AGREES[row.dtype]
-                ):
-                    row.absent[name] = f"its result differs from ours by {differs:.2g} of the RMS"
-                    continue
-                calls[name] = call
-            except Exception as error:  # whatever a library raises
-                known = isinstance(error, Unsupported)
-                row.absent[name] = str(error) if known else explain(error).reason
+    for name, backend in contenders.items():
+        try:
+            call, run = made(backend, pipeline, row.dtype, arrays)
+            got = backend.to_numpy(call()).astype("float32")
             if name == OURS:
-                row.algorithm = contender.algorithm
+                expected, row.algorithm = got, run.algorithm
+            elif expected is not None and (off := difference(got, expected)) > AGREES[row.dtype]:
+                row.absent[name] = f"its result differs from ours by {off:.2g} of the RMS"
+                continue
+            calls[name] = call
+        except Exception as error:  # whatever a library raises
+            known = isinstance(error, Unsupported)
+            row.absent[name] = str(error) if known else explain(error).reason
     numbers = {name: _calibrate(call, options.sample_s) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     chance = random.Random(row.workload)
@@ -300,8 +170,8 @@ def compete(row: Row, pipeline: PipelineSpec, contenders: list[Any], options: An
             samples[name].append(_sample_s(calls[name], numbers[name]))
     row.seconds = {name: statistics.median(times) for name, times in samples.items()}
     calls.clear()
-    for contender in contenders:
-        contender.forget()
+    for backend in contenders.values():
+        forget(backend)
 
 
 def difference(got: Any, expected: Any) -> float:
@@ -324,11 +194,12 @@ def _calibrate(call: Call, sample_s: float) -> int:
     return max(1, math.ceil(sample_s / max(_sample_s(call, 2), 1e-7)))
 
 
-def ceilings(contenders: list[Any], options: Any) -> dict[str, str]:
+def ceilings(contenders: dict[str, Backend], options: Any) -> dict[str, str]:
     """What the card itself does: products in every format, a copy, and the launch of nothing."""
     found: dict[str, str] = {}
     n, size = (8192, 1 << 30) if options.device == "gpu" else (256, 1 << 22)
-    torch = next((c for c in contenders if isinstance(c, Torch)), None)
+    backend, torch = contenders[OURS], contenders.get("torch")
+    matmul: Any = torch and torch.library().backends.cuda.matmul
 
     def note(name: str, make: Callable[[], tuple[Call, float, str]]) -> None:
         try:
@@ -344,13 +215,10 @@ def ceilings(contenders: list[Any], options: Any) -> dict[str, str]:
     def product(dtype: str) -> tuple[Call, float, str]:
         if torch is None:
             raise Unsupported("the products of every format are timed through PyTorch")
-        torch.torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
-        kind = getattr(torch.torch, format_of(dtype).storage)
-        a, b = (torch.torch.randn(n, n, device=torch.device, dtype=kind) for _ in "ab")
-        wait = torch.torch.cuda.synchronize if torch.device == "cuda" else lambda: None
-        return lambda: (a @ b, wait()), 2 * n**3 / 1e12, "TFLOP/s"
-
-    backend = contenders[0].backend
+        matmul.fp32_precision = "tf32" if dtype == "tf32" else "ieee"
+        drawn = np.random.default_rng(0).standard_normal((n, n), "float32")
+        a: Any = torch.to_device(drawn.astype(format_of(dtype).storage))
+        return lambda: (a @ a, torch.synchronize()), 2 * n**3 / 1e12, "TFLOP/s"
 
     def ours(n: int) -> tuple[Call, float, str]:
         run, x = backend.gemm(n), backend.to_device(np.ones((n, n), "float32"))
@@ -372,6 +240,8 @@ def ceilings(contenders: list[Any], options: Any) -> dict[str, str]:
 
     for dtype in options.dtype:
         note(f"product of {n}, {dtype} (torch)", lambda dtype=dtype: product(dtype))
+    if torch is not None:
+        matmul.fp32_precision = "ieee"  # as the backend has set it
     note(f"product of {n}, float32 ({backend.name})", lambda: ours(n))
     note(f"copy of {size >> 20} MiB, read + written", copy)
     note("graph replay of (almost) nothing", lambda: replay(None))
@@ -435,20 +305,11 @@ def main() -> None:
     options = parser.parse_args()
     options.dtype = options.dtype or list(DTYPES)
     begun_s = time.monotonic()
-    backend: Backend
+    said: dict[str, str] = {}
     try:
-        backend = NumpyBackend("cpu") if options.device == "cpu" else CupyBackend("gpu:0")
+        contenders = opened(options.device, said)
     except BackendUnavailable as error:
         sys.exit(f"gpu_peers: nothing was measured. {error}")
-    contenders: list[Any] = [Ours(backend)]
-    said: dict[str, str] = {}
-    for kind in (Torch, Jax):
-        try:
-            contenders.append(kind(options.device))
-        except ImportError as error:
-            said[kind.names[0]] = f"not compared, because it is not installed ({error})"
-        except Exception as error:
-            said[kind.names[0]] = f"not compared: {explain(error).reason}"
     limits = ceilings(contenders, options)
     rows: list[Row] = []
     left: list[str] = []
@@ -475,15 +336,15 @@ def main() -> None:
         [
             *(f"{name}: {value}" for name, value in limits.items()),
             "",
-            *lines(rows, [n for c in contenders for n in c.names], said, left),
+            *lines(rows, list(contenders), said, left),
         ]
     )
     if options.output is not None:
         document = {
             "method": "median over interleaved turns of the wall time of run + synchronize",
             "machine": facts.machine_facts(), "moment": facts.moment(),
-            "gpus": nvidia.gpus(), "versions": backend.versions(),
-            "peers": {c.names[0]: str(getattr(c, c.names[0]).__version__) for c in contenders[1:]},
+            "gpus": nvidia.gpus(),
+            "versions": {name: backend.versions() for name, backend in contenders.items()},
             "ceilings": limits, "said": said, "left": left, "rows": [asdict(row) for row in rows],
         }  # fmt: skip
         options.output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """JAX, compiled by XLA.
 
-Only the CPU's side of it has run: the same operations have on an NVIDIA GPU, by the code of
-studies/gpu_peers.py.
+Only the CPU's side of it has run: the same operations have on an NVIDIA GPU (reports/gpu.md).
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A tensor of the device is PyTorch's: of shape (N, C, H, W), and in memory NHWC (channels_last)
 unless the variant says otherwise. It is turned outside of the clock, where it is copied.
 
-Only the CPU's side of it has run: the same operations have on an NVIDIA GPU, by the code of
-studies/gpu_peers.py, and nothing has on Apple's GPUs (mps).
+Only the CPU's side of it has run: the same operations have on an NVIDIA GPU (reports/gpu.md), and
+nothing has on Apple's GPUs (mps).
 """
 
 from __future__ import annotations
