@@ -4,4 +4,4 @@
 suites = [f"{__path__[0]}/../src/convbench/suites"]
 __path__ += suites
 
-from . import common  # noqa: E402, F401  # what asv forks from imports the libraries there
+from . import convbench_common  # noqa: E402, F401  # it imports the libraries, before asv forks

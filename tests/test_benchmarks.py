@@ -22,8 +22,8 @@ from benchmarks import (
     bench_one_core,
     bench_sweep,
     bench_transfer,
-    common,
 )
+from benchmarks import convbench_common as common
 
 from convbench import frozen
 from convbench.backends.numpy import NumpyBackend
@@ -374,8 +374,8 @@ def test_memory_is_the_peak_beyond_the_input():
     # In a process of its own, as it is measured: what this one has freed is there already. A pool
     # of 1x1 windows gives its input, 8 MB.
     code = (
-        "from benchmarks import common; from convbench import PipelineSpec, PoolSpec;"
-        "print(*common.peak_bytes('numpy@cpu',"
+        "from benchmarks import convbench_common; from convbench import PipelineSpec, PoolSpec;"
+        "print(*convbench_common.peak_bytes('numpy@cpu',"
         " PipelineSpec(8, 128, 128, 16, pool=PoolSpec('max', 1)))[:1])"
     )
     done = subprocess.run(

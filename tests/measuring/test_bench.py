@@ -350,7 +350,7 @@ class Cells:
 
 
 SUITE = """
-from .common import cell
+from .convbench_common import cell
 
 TARGETS = tuple(f"t{i}@cpu" for i in range(6))
 WORKLOADS = tuple(f"w{i}" for i in range(6))

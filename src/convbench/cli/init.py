@@ -51,7 +51,7 @@ from convbench.suites import __path__ as suites
 
 __path__ += suites
 
-from . import common  # noqa: E402, F401  # what asv forks from imports the libraries there
+from . import convbench_common  # noqa: E402, F401  # it imports the libraries, before asv forks
 '''
 
 _NEW_PROJECT = """\

@@ -15,5 +15,5 @@ from pathlib import Path
 if suites := os.environ.get("CONVBENCH_SUITES"):
     folder = Path(suites)
     sys.path.insert(0, str(folder.parent))
-    importlib.import_module(f"{folder.name}.common").import_libraries()
+    importlib.import_module(f"{folder.name}.convbench_common").import_libraries()
     sys.path.pop(0)

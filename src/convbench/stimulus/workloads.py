@@ -2,7 +2,8 @@
 
 The file lies beside this one and comes with the package; a project may have files of its own.
 
-The suites do not come through here: :mod:`convbench.suites.common` reads the same files by itself.
+The suites do not come through here: :mod:`convbench.suites.convbench_common` reads the same files
+by itself.
 What they call of convbench is that of each commit that is measured, and a rule that is new here
 would refuse the rows for some commits and not for others. This is the reader that checks, for
 people; a test holds that the two agree.

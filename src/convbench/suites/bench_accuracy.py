@@ -1,6 +1,6 @@
 """How far a result lies from the float64 oracle, in units of how far a correct one may lie."""
 
-from .common import FULL, TARGETS, cell, error_over_bound, names, pipeline_of
+from .convbench_common import FULL, TARGETS, cell, error_over_bound, names, pipeline_of
 
 
 class _Accuracy:

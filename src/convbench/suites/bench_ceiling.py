@@ -6,7 +6,7 @@ cannot be true.
 
 import numpy as np
 
-from .common import DTYPE, ROUNDS, TARGETS, cell, gauged, open_target, timed_call
+from .convbench_common import DTYPE, ROUNDS, TARGETS, cell, gauged, open_target, timed_call
 
 # A product whose matrices (4 MB each) are read from the caches, a copy that cannot be, and one
 # that is within the second level.

@@ -1,6 +1,6 @@
 """How long a whole pipeline takes when its inputs are in no cache."""
 
-from .common import FULL, TARGETS, cell, names, pipeline_of, timed
+from .convbench_common import FULL, TARGETS, cell, names, pipeline_of, timed
 
 
 class _Cold:

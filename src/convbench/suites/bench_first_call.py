@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from .common import (
+from .convbench_common import (
     DTYPE,
     FILL,
     SEED,

@@ -5,7 +5,7 @@ once, so this is close to what the device itself needs. It is a method of its ow
 with nothing else.
 """
 
-from .common import (
+from .convbench_common import (
     DTYPE,
     FILL,
     ROUNDS,

@@ -1,6 +1,6 @@
 """How much memory a pipeline takes at its peak beyond its input: weights, workspace, output."""
 
-from .common import TARGETS, cell, names, peak_bytes, pipeline_of
+from .convbench_common import TARGETS, cell, names, peak_bytes, pipeline_of
 
 
 class Smoke:

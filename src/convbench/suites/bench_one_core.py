@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .common import (
+from .convbench_common import (
     DTYPE,
     FILL,
     FULL,

@@ -1,6 +1,6 @@
 """How long a whole pipeline takes."""
 
-from .common import FULL, ROUNDS, TARGETS, cell, names, pipeline_of, timed
+from .convbench_common import FULL, ROUNDS, TARGETS, cell, names, pipeline_of, timed
 
 
 class _Pipeline:

@@ -1,6 +1,16 @@
 """How long each stage of a pipeline takes on its own, where the pipeline has several."""
 
-from .common import FULL, ROUNDS, STAGES, TARGETS, cell, names, pipeline_of, stages_of, timed
+from .convbench_common import (
+    FULL,
+    ROUNDS,
+    STAGES,
+    TARGETS,
+    cell,
+    names,
+    pipeline_of,
+    stages_of,
+    timed,
+)
 
 
 def _several_stages(tier):

@@ -4,7 +4,7 @@ A 3x3 convolution with a bias, over the height and width at 32 channels, and ove
 14 x 14: log spaced, from what is all overhead to what is all arithmetic.
 """
 
-from .common import ROUNDS, TARGETS, cell, timed
+from .convbench_common import ROUNDS, TARGETS, cell, timed
 from .interface import PipelineSpec
 
 SIZES = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .common import DTYPE, ROUNDS, SEED, TARGETS, cell, open_target, timed_call
+from .convbench_common import DTYPE, ROUNDS, SEED, TARGETS, cell, open_target, timed_call
 
 SIZES = {"transfer.4kb": 1 << 10, "transfer.1mb": 1 << 18, "transfer.64mb": 1 << 24}
 WAYS = ("to_device", "to_numpy")
