@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from convbench.cli import main, workloads
-from convbench.errors import Blind
+from convbench.cli import gate, main, workloads
+from convbench.errors import Blind, InputError
 from convbench.words.status import Exit
 
 from .command import COMMAND, run
@@ -94,6 +94,24 @@ def test_what_needs_processes_says_so_on_a_system_that_has_other_ones(words: lis
     assert done.returncode == Exit.INPUT, done.stdout + done.stderr
     assert "expected Linux or macOS" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        (Exit.OK, 0), (Exit.SLOWER, 1), (Exit.WRONG, 125), (Exit.NOTHING, 125),
+        (InputError("no such target"), 132), (RuntimeError("nobody foresaw it"), 198),
+        (KeyboardInterrupt(), 130),
+    ],
+)  # fmt: skip
+def test_git_bisect_takes_no_failure_for_a_bad_commit(monkeypatch, ends, code):
+    def run(_):
+        if isinstance(ends, BaseException):
+            raise ends
+        return ends
+
+    monkeypatch.setattr(gate, "run", run)
+    assert main.main(["gate", "HEAD", "--bisect"]) == code
 
 
 def run_into(*words, **options):

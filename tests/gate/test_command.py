@@ -23,7 +23,7 @@ from convbench.comparing.sides import Side
 from convbench.measuring.asv_run import existing
 
 from ..checkouts import ROOT, Checkout
-from .sides import SLOWER, WRONG, called, later, write
+from .sides import NOTHING, SLOWER, WRONG, called, later, write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cores are taken as Linux does it")
 
@@ -136,6 +136,50 @@ def test_wrong_as_text_and_junit(project: Checkout) -> None:
     failure = failures["notebook.conv accuracy"]
     assert failure is not None
     assert (failure.get("message") or "").startswith("wrong: head: error / bound")
+
+
+def test_bisecting_finds_the_slow_commit_past_a_wrong_one(project: Checkout) -> None:
+    """The working tree stays as it is; what is wrong or cannot be built may be slow or not."""
+    sources, last = project.folder / "src", project.git("rev-parse", "main")
+    project.git("checkout", "--quiet", "-b", "history", "main")
+    made = {}
+    try:
+        for name, body in (
+            ("good", NOTHING), ("wrong", WRONG), ("mended", NOTHING), ("slow", SLOWER),
+            ("on top", f"        # and no faster\n{SLOWER}"), ("head", SLOWER),
+        ):  # fmt: skip
+            project.git("checkout", "--quiet", "main", "--", "src")
+            write(sources, called(body))
+            made[name] = project.commit()
+        project.git("checkout", "--quiet", "main")
+        project.git("bisect", "start", "--no-checkout", made["head"], made["good"])
+        done = subprocess.run(
+            ["git", "bisect", "run", sys.executable, "-m", "convbench", "gate", made["good"],
+             "BISECT_HEAD", *DECIDED, "--bisect"],
+            cwd=project.folder, env=project.environment, capture_output=True, text=True,
+            check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert gate(project, made["good"], made["wrong"], *DECIDED, "--bisect", code=125)
+        assert f"{made['slow']} is the first bad commit" in done.stdout
+        assert project.git("rev-parse", "HEAD") == last
+        assert not project.git("status", "--porcelain")
+    finally:
+        project.git("bisect", "reset")
+        project.git("checkout", "--quiet", "--force", "main")
+        project.git("branch", "-D", "history")
+
+
+def test_what_cannot_be_built_is_left_out_of_a_bisection(project: Checkout) -> None:
+    project.git("checkout", "--quiet", "-b", "nameless", "main")
+    try:
+        (project.folder / "pyproject.toml").write_text("[project]\n")
+        project.commit()
+    finally:
+        project.git("checkout", "--quiet", "main")
+    gate(project, "main", "nameless", *DECIDED, code=4)
+    gate(project, "main", "nameless", *DECIDED, "--bisect", code=125)
+    gate(project, "nameless", "main", *DECIDED, "--bisect", code=132)
 
 
 def test_the_head_that_is_left_out_is_the_working_tree(project: Checkout) -> None:

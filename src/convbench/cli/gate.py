@@ -49,6 +49,8 @@ examples:
   convbench gate HEAD HEAD --target numpy@cpu           what does noise look like here?
   convbench gate HEAD HEAD --base-env tensorflow==2.20.0 --target tensorflow@cpu
   convbench gate HEAD HEAD --target numpy@cpu --head-target mine@cpu
+  git bisect start --no-checkout BAD GOOD       which commit has made it slower?
+  git bisect run convbench gate GOOD BISECT_HEAD --target numpy@cpu --bisect
 
 exit codes: 2 head is wrong, failed or skipped where base was right; else 1 something is slower;
 else 3 nothing could be compared, or what --require-power or --strict demand is not so; else 0;
@@ -100,6 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="show the cells that are equal, too")
     add_demands(parser, suspects=False)
+    parser.add_argument(
+        "--bisect", action="store_true",
+        help="exit as `git bisect run` has it: 0 good, 1 slower, 125 where that cannot be said, as"
+        " of what is wrong or undecided, and 128 or more to end it",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -128,7 +135,14 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = [
         replace(w, environment=env) if env else w for w, (_, env) in zip(wanted, sides, strict=True)
     ]
-    base, head = (build(each, project.root, say) for each in wanted)
+    base = build(wanted[0], project.root, say)
+    try:
+        head = build(wanted[1], project.root, say)
+    except InputError as error:
+        if not arguments.bisect:
+            raise
+        say(str(error))  # what cannot be built is no reason to end the search
+        return Exit.NOTHING
     targets = _targets(arguments)
     before = moment()
     with ExitStack() as stack:
@@ -137,7 +151,9 @@ def run(arguments: argparse.Namespace) -> int:
         interrupted = until_interrupted(_right(gate))
         if gate.right and not interrupted:
             interrupted = until_interrupted(_measured(gate, arguments, stack), _Told())
-        comparison = replace(gate.comparison(), demands=chosen_demands(arguments))
+        demands = chosen_demands(arguments)
+        demands = replace(demands, strict=demands.strict or arguments.bisect)
+        comparison = replace(gate.comparison(), demands=demands)
     folder = Folder.of_config(project.config)
     try:
         path = store(

@@ -85,6 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif isinstance(stream, io.TextIOWrapper):  # a console that knows ASCII only costs a letter
             stream.reconfigure(errors="replace")
     arguments = make_parser().parse_args(argv)
+    code = _run(arguments)
+    return _for_bisect(code) if getattr(arguments, "bisect", False) else code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run a command; what it raises becomes a message and its exit code."""
     try:
         code: int = arguments.command(arguments)
     except KeyboardInterrupt:
@@ -105,6 +111,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("this is a defect of convbench, and no verdict")
         return Exit.DEFECT
     return code
+
+
+def _for_bisect(code: int) -> int:
+    """As `git bisect run` reads it: 125 leaves a commit out, and from 128 on it ends.
+
+    What is wrong or could not be measured may be slow or not: it is neither good nor bad.
+    """
+    known: dict[int, int] = {Exit.OK: 0, Exit.SLOWER: 1, Exit.WRONG: 125, Exit.NOTHING: 125}
+    return known.get(code, 128 | code)
 
 
 def make_parser() -> argparse.ArgumentParser:
