@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from convbench.comparing import stats
 from convbench.comparing.stats import (
     LEAST_DEVIATION,
+    TRIMMED,
     benjamini_hochberg,
+    between_groups,
     geometric_mean,
     intervals,
     p_values,
+    paired,
+    powers,
     ratios,
     smallest_effects,
 )
@@ -287,6 +291,39 @@ def test_the_smallest_effect_is_found_about_as_often_as_it_says(figure):
     power = float((p_values(planted, 0.005) <= 0.05).mean())
     figure(f"of slow-downs by the smallest effect, {effect:.1%}, found: {power:.1%}")
     assert 0.7 <= power <= 0.85
+
+
+def test_the_power_of_the_smallest_effect_is_what_was_asked_for():
+    found = paired([[0.01, 0.03, 0.02, 0.05], [0.1, -0.2, 0.15], [0.1]])
+    for power in (0.5, 0.8, 0.95):
+        seen = smallest_effects(found, 0.01, 0.005, power)[:2].tolist()
+        each = powers(found, 0.01, 0.005, seen)
+        assert np.diag(each[:2]) == pytest.approx([power] * 2)
+    assert np.isnan(each[2]).all()  # of one pair nobody knows
+
+
+def test_slow_downs_are_shown_about_as_often_as_the_power_says(figure):
+    rng = np.random.default_rng(5)
+    effects = (0.01, 0.02, 0.03)
+    noise = rng.normal(0, 0.02, (4000, 12))
+    said = powers(paired(noise), 0.05, 0.005, effects).mean(axis=0)
+    for effect, power in zip(effects, said, strict=True):
+        planted = paired(noise + np.log1p(effect))
+        found = float(((p_values(planted, 0.005) <= 0.05) & (planted.log > 0)).mean())
+        figure(f"of slow-downs by {effect:.0%} of 12 pairs found: {found:.1%}, said: {power:.1%}")
+        assert found == pytest.approx(power, abs=0.06)
+
+
+@pytest.mark.parametrize("sizes", [(5, 7), (16, 9), (24, 40)])
+def test_two_groups_are_compared_as_yuen_does(sizes):
+    rng = np.random.default_rng(sizes[0])
+    before, after = (rng.normal(i / 50, 0.02, size) for i, size in enumerate(sizes))
+    found = between_groups([before.tolist()], [after.tolist()])
+    # SciPy leaves out a share, and we one of eight.
+    theirs = scipy.stats.ttest_ind(after, before, equal_var=False, trim=1 / TRIMMED)
+    low, high = np.log(intervals(found, 0.95))
+    expected = theirs.confidence_interval(0.95)
+    assert (low[0], high[0]) == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
 def test_importing_it_loads_no_scipy():
