@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from convbench.machine.git import full_hash, git, output, subjects
+from convbench.machine.git import apart, full_hash, git, output, subjects
 
 
 def test_it_answers_from_a_folder_and_reads_what_it_is_told(tmp_path):
@@ -15,6 +15,19 @@ def test_it_answers_from_a_folder_and_reads_what_it_is_told(tmp_path):
     assert commit is not None
     assert git(tmp_path, "log", "--stdin", "--format=%s", said=commit) == "one"
     assert output(tmp_path, "log", "--format=%s") == b"one\n"
+
+
+def test_it_counts_what_a_commit_has_more_than_another(tmp_path):
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    commits = []
+    for subject in ("one", "two", "three"):
+        git(tmp_path, *identity, "commit", "--quiet", "--allow-empty", "-m", subject)
+        commits.append(full_hash("HEAD", tmp_path))
+    first, _, third = commits
+    assert [apart(first, each, tmp_path) for each in commits] == [0, 1, 2]
+    assert apart(third, first, tmp_path) == 0
+    assert apart("0" * 40, first, tmp_path) == apart("--all", first, tmp_path) == 0
 
 
 def test_what_it_does_not_know_is_no_error(tmp_path, monkeypatch):

@@ -107,6 +107,7 @@ FORMS = {
     "curves": lambda: charts.curves(NUMBERS, "size", "time", ["a", "b"], "s"),
     "roofline": lambda: charts.roofline(NUMBERS, {"roof": [(1.0, 1.0), (9.0, 2.0)]}, ["a", "b"]),
     "trend": lambda: charts.trend(NUMBERS, [(0, 3, 1.0)], "commits", "s", {1: "ab", 10: "cd"}),
+    "power": lambda: charts.power(NUMBERS, ["a", "b"], 0.8),
     "narrowing": lambda: charts.narrowing(
         NUMBERS, [(1, math.nan, math.nan, 1.0), (2, 0.5, 2.0, 1.0)], (0.95, 1.05)
     ),

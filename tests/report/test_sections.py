@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from convbench.comparing.judge import compare
+from convbench.comparing.comparison import Rule
+from convbench.comparing.judge import against, compare
 from convbench.comparing.markdown import markdown
 from convbench.report import (
     backends,
@@ -28,7 +29,7 @@ from convbench.report import (
     timings,
     verdict,
 )
-from convbench.report.parts import Absent, Chart, Facts, Nothing, Section, Table, Text
+from convbench.report.parts import Absent, Chart, Facts, Nothing, Section, Table, TableCell, Text
 from convbench.report.site import side_by_side
 from convbench.results.history import Series
 from convbench.results.journal import centre
@@ -38,7 +39,7 @@ from convbench.words.numbers import duration
 from convbench.words.status import Status
 
 from ..gates import gated_cell, load_gates, store_gate
-from ..records import BASE, HEAD, checked, record, side, timed
+from ..records import BASE, HEAD, WORKLOAD, checked, record, side, timed
 from ..results.test_records import NAN, Project
 from .factories import COMMITS, TARGETS, everything, make, past, suite
 
@@ -356,12 +357,34 @@ def test_times_that_were_gated_are_as_far_apart_as_their_ratio(tmp_path):
     assert (row["head / base"], row["pairs"]) == ("1.105", "8")
     (shown,) = table(said(timings.parts, data), "Ratios")
     assert (shown["base"], shown["head"]) == (row["base"], row["head"])
-    (chart,) = said(gates.parts, data).charts
+    chart, _ = said(gates.parts, data).charts
     assert [point["y"] for point in rows_of(chart)] == pytest.approx(np.exp(logs))
     (band,) = (rows for name, rows in chart.spec["datasets"].items()
                if name != "rows" and "n" in rows[0])  # fmt: skip
     assert [look["n"] for look in band] == [4, 6, 8]
     assert band[-1]["ratio"] == pytest.approx(math.exp(0.1))
+
+
+def test_the_power_of_a_gate_is_that_of_its_pairs(tmp_path):
+    """By hand: 16 pairs, 2 left out at each end; a claim of 1 % takes t(11) = 3.11 errors."""
+    noisy = gated_cell(spread=0.02, number=16, workload="noisy")
+    store_gate(tmp_path / "results", gated_cell(spread=0.005, number=16), noisy)
+    data = make(timed(HEAD), gates=load_gates(tmp_path / "results").gates)
+    section = said(gates.parts, data)
+    rows = {row["workload"]: row for row in table(section, "Gate of")}
+    (chart,) = (chart for chart in section.charts if chart.id == "gate-power")
+    curves = {}
+    for row in rows_of(chart):
+        curves.setdefault(row["text"].split()[0], []).append((row["x"], row["y"]))
+    for name, spread in ((WORKLOAD, 0.005), ("noisy", 0.02)):
+        logs = np.sort(spread * (noise := np.linspace(-1, 1, 16)) / noise.std(ddof=1))
+        error = np.clip(logs, logs[2], logs[13]).std(ddof=1) / (12 / 16 * 4)
+        seen = 100 * (1.005 * math.exp((3.106 + 0.876) * error) - 1)
+        assert rows[name]["would have been seen"] == f"{seen:.2g} %"
+        sizes, shares = zip(*curves[name], strict=True)
+        assert np.interp(seen / 100, sizes, shares) == pytest.approx(0.8, abs=0.03)
+        assert [*shares] == sorted(shares)
+        assert shares[0] < 0.02
 
 
 # -- Correctness -----------------------------------------------------------------------------------
@@ -522,8 +545,12 @@ FLAT = [1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0]
 STEP = [1.0, 1.01, 0.99, 1.0, 1.01, 1.5, 1.51, 1.49, 1.5, 1.51]
 
 
+def history_of(data):
+    return said(history.parts, data)
+
+
 def of_history(rows, **fields):
-    return said(history.parts, make(timed(HEAD), history=past(rows, **fields)))
+    return history_of(make(timed(HEAD), history=past(rows, **fields)))
 
 
 def test_a_step_is_named_with_its_commit():
@@ -533,12 +560,79 @@ def test_a_step_is_named_with_its_commit():
     )  # fmt: skip
     section = said(history.parts, data)
     (row,) = table(section, "Steps of more than 5 %")
-    assert (row["workload"], row["after / before"]) == ("step", "1.500")
+    assert (row["workload"], row["after / before"]) == ("step", "1.499")
     assert row["commit"] == f"{COMMITS[5][:8]} Slow it down"
     assert row["last before"] == COMMITS[4][:8]
+    # By hand: of five commits each the logarithms deviate by 0.0084 and 0.0056; t of 7 degrees is
+    # 2.37, so that the ratio is known to 1.06 %.
+    assert row["interval"] == "1.483 to 1.515"
+    assert "which it was" not in row  # git does not know these commits
     first, second = section.charts
     assert (first.title, second.title) == ("step on numpy@cpu", "flat on numpy@cpu")
-    assert "1 steps" in first.alt
+    assert "1 step." in first.alt
+
+
+@pytest.mark.parametrize(
+    ("number", "benchmark", "environment", "said", "command"),
+    [
+        (1, suite("pipeline"), "existing-py_x", "this commit",
+         "convbench gate {good} {bad} --target numpy@cpu --workload step --delta 22"),
+        (9, suite("pipeline"), "existing-py_x", "one of 9 commits",
+         "git bisect start --no-checkout {bad} {good} && git bisect run convbench gate {good}"
+         " BISECT_HEAD --target numpy@cpu --workload step --delta 22 --bisect; git bisect reset"),
+        (9, suite("one_core"), "py3.12", "one of 9 commits",
+         "git bisect start --no-checkout {bad} {good} && git bisect run convbench gate {good}"
+         " BISECT_HEAD --target numpy@cpu --workload step --delta 22 --base-env=py3.12"
+         " --head-env=py3.12 --bisect; git bisect reset"),
+        (9, suite("cold"), "existing-py_x", "one of 9 commits", ""),
+        (0, suite("pipeline"), "existing-py_x", "", ""),
+    ],
+)  # fmt: skip
+def test_a_step_has_the_command_that_finds_its_commit(
+    number, benchmark, environment, said, command
+):
+    known = {"machine": "vm", "environment": environment, "benchmark": benchmark}
+    data = make(
+        timed(HEAD), history=past({"step": STEP}, **known),
+        apart=lambda *commits: number if commits == (COMMITS[4], COMMITS[5]) else 0,
+    )  # fmt: skip
+    section = history_of(replace(data, head=replace(data.head, environment=environment)))
+    (steps,) = (p for p in section.parts if isinstance(p, Table) and p.title.startswith("Steps"))
+    (cell,) = [row[-1] for row in steps.rows] if said else [TableCell("")]
+    good, bad = COMMITS[4][:8], COMMITS[5][:8]
+    assert (cell.text, cell.command) == (said, command.format(good=good, bad=bad))
+
+
+def test_what_became_faster_needs_no_culprit():
+    data = make(timed(HEAD), history=past({"step": STEP[::-1]}), apart=lambda *_: 9)
+    (steps,) = (p for p in history_of(data).parts if getattr(p, "title", "").startswith("Steps"))
+    assert (steps.rows[0][2].text, steps.rows[0][-1].command) == ("0.667", "")
+
+
+def test_each_series_is_held_against_its_best_level():
+    rows = {"step": STEP, "flat": FLAT, "mended": STEP[5:] + STEP[:5]}
+    found = {row["workload"]: row for row in table(of_history(rows), "Series")}
+    assert {name: row["last / best level"] for name, row in found.items()} == {
+        "step": "1.499", "flat": "1", "mended": "1",
+    }  # fmt: skip
+    assert found["step"]["interval"].startswith("1.48")
+    assert found["flat"]["interval"] == ""
+
+
+def test_the_head_is_held_against_the_best_and_a_pinned_commit():
+    head, slow, fast = side(timed(HEAD, 1e-3)), timed("1" * 40, 2e-3), timed("2" * 40, 0.8e-3)
+    base = side(timed(BASE, 1e-3), commit=BASE)
+    references = [side(record, commit=record.commit) for record in (slow, fast)]
+    for asked, said in (
+        ("best", "the best of its ancestors (2 commits)"),
+        ("v1", "v1 (2 commits)"),
+    ):
+        held = against(asked, head, references, Rule())
+        data = make(timed(HEAD, 1e-3), base=[timed(BASE, 1e-3)], history=past({"flat": FLAT}))
+        data = replace(data, comparison=replace(compare(base, head), against=held))
+        (row,) = table(history_of(data), f"The head against {said}: 1 of 1 slower")
+        assert (row["head / that"], row["verdict"]) == ("1.250", "regressed")
+        assert row["that commit"] == "22222222"
 
 
 def test_without_asv_no_steps_are_looked_for_and_that_is_said(monkeypatch):
@@ -561,7 +655,7 @@ def test_a_wrong_commit_is_marked_and_named_and_never_faster():
     fast = [1.0, 1.01, 0.99, 0.5, 0.51, 0.5, 1.0, 1.01, 0.99, 1.0]
     errors = [0.5] * 3 + [2.0, 3.0, 4.0] + [0.5] * 4
     right = of_history({"step": fast})
-    assert {row["after / before"] for row in table(right, "Steps")} == {"0.500", "2.000"}
+    assert {row["after / before"] for row in table(right, "Steps")} == {"0.503", "1.987"}
     section = of_history({"step": fast, WRONG: errors})
     assert all(not p.rows for p in section.parts if getattr(p, "title", "").startswith("Steps"))
     assert "good" not in tones(section).values()

@@ -68,6 +68,8 @@ _COMPARED = frozenset(
     }
 )
 
+SLOWER = frozenset({Verdict.REGRESSED, Verdict.SUSPECT})
+
 ORDER = {verdict: place for place, verdict in enumerate(Verdict)}
 
 
@@ -341,16 +343,24 @@ class Against:
         "best", of all ancestors that were measured, or the revision of one commit.
     commits : tuple of str
         With which it was compared.
-    compared : int
-        How many cells have an interval against any of them.
-    slower : tuple of (str, ComparedCell)
-        What has regressed or is suspect, with the commit that shows it most clearly.
+    cells : tuple of (str, ComparedCell)
+        Those with an interval against any of them, the worst first, each with the commit against
+        which head is slower most clearly, or the nearest to it.
     """
 
     asked: str
     commits: tuple[str, ...]
-    compared: int
-    slower: tuple[tuple[str, ComparedCell], ...]
+    cells: tuple[tuple[str, ComparedCell], ...]
+
+    @property
+    def compared(self) -> int:
+        """How many cells have an interval against any of them."""
+        return len(self.cells)
+
+    @property
+    def slower(self) -> tuple[tuple[str, ComparedCell], ...]:
+        """What has regressed or is suspect."""
+        return tuple(found for found in self.cells if found[1].verdict in SLOWER)
 
     def lines(self) -> list[str]:
         """In words: how much was compared, and each cell that is slower."""

@@ -19,6 +19,7 @@ import numpy as np
 from convbench.comparing import stats
 from convbench.comparing.comparison import (
     ORDER,
+    SLOWER,
     Against,
     ComparedCell,
     Comparison,
@@ -183,25 +184,25 @@ def against(
     O. J. Dunn, Multiple comparisons among means, J. Am. Stat. Assoc. 56, 1961.
     """
     each = replace(rule, confidence=1 - (1 - rule.confidence) / max(len(references), 1))
-    compared: set[tuple[str, ...]] = set()
-    slower: dict[tuple[str, ...], tuple[str, ComparedCell]] = {}
+    clearest: dict[tuple[str, ...], tuple[str, ComparedCell]] = {}
     for side in references:
         for cell in compare(side, head, each, bench, between=between).cells:
             if cell.effect is None or cell.effect.low is None:
                 continue
             name = (cell.kind, cell.suite, cell.target, cell.workload, cell.stage)
-            compared.add(name)
-            if cell.verdict in {Verdict.REGRESSED, Verdict.SUSPECT}:
-                known = slower.setdefault(name, (side.commit, cell))
-                if _clearer(cell) < _clearer(known[1]):
-                    slower[name] = (side.commit, cell)
-    found = sorted(slower.values(), key=lambda item: worst_first(item[1]))
-    return Against(asked, tuple(side.commit for side in references), len(compared), tuple(found))
+            known = clearest.setdefault(name, (side.commit, cell))
+            if _clearer(cell) < _clearer(known[1]):
+                clearest[name] = (side.commit, cell)
+    found = sorted(clearest.values(), key=lambda item: worst_first(item[1]))
+    return Against(asked, tuple(side.commit for side in references), tuple(found))
 
 
 def _clearer(cell: ComparedCell) -> tuple[int, float]:
+    """Lower where it is more clearly slower: by the p value, or else by the end of the interval."""
     assert cell.effect is not None
-    return ORDER[cell.verdict], cell.effect.p_value or 0.0
+    if cell.verdict in SLOWER:
+        return ORDER[cell.verdict], cell.effect.p_value or 0.0
+    return len(ORDER), -(cell.effect.low or 0.0)
 
 
 def _matcher(bench: str) -> Callable[[Record], bool]:

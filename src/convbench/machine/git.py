@@ -38,6 +38,13 @@ def ancestors(commit: str, folder: Path | None = None) -> tuple[str, ...] | None
     return tuple(dict.fromkeys((*line, *others)))[1:] if line else None
 
 
+def apart(older: str, newer: str, folder: Path | None = None) -> int:
+    """How many commits the newer one has that the older one has not; 0 if git does not know it."""
+    if not all(re.fullmatch(r"[0-9a-f]{4,64}", commit) for commit in (older, newer)):
+        return 0
+    return int(git(folder, "rev-list", "--count", newer, f"^{older}") or 0)
+
+
 def subjects(commits: Iterable[str]) -> dict[str, str]:
     """The first lines of the messages of those commits that git knows."""
     # Names come from files, and git takes some words on its standard input for options.

@@ -315,6 +315,20 @@ def narrowing(
     return _spec(free + one + area + line + dots, points, 150)
 
 
+def power(points: Sequence[Point], series: Sequence[str], at: float) -> dict[str, Any]:
+    """How likely, y, effects of a size, x, are seen: a line for each `text`, and one at `at`."""
+    x = alt.X("x:Q").scale(type="log", nice=False).title("true slow-down")
+    x = x.axis(format=".2~%", tickCount=6, grid=False, labelOverlap=True)
+    y = alt.Y("y:Q").scale(domain=[0, 1]).title("probability that it is seen")
+    y = y.axis(format="%", tickCount=5)
+    goal = _some([{"at": at}]).mark_rule(color=_GREY, strokeWidth=2).encode(y=alt.Y("at:Q"))
+    base = _rows().encode(x, y, _color(series))
+    lines = base.mark_line(strokeWidth=1.5, opacity=0.9).encode(detail="text:N")
+    marks = base.mark_point(filled=True, size=18, opacity=0.9)
+    marks = marks.encode(shape=_shape(series), tooltip=_tooltip(points))
+    return _spec(goal + lines + marks, points, 220)
+
+
 # -- Colours ---------------------------------------------------------------------------------------
 
 

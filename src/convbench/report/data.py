@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,15 @@ from convbench.comparing.sides import (
     unmeasured_head,
 )
 from convbench.errors import InputError
-from convbench.machine.git import UNSHALLOW, is_shallow, subjects
+from convbench.machine.git import UNSHALLOW, apart, is_shallow, subjects
 from convbench.results import gates, history, records
 from convbench.results.calibration import between
-from convbench.results.folder import Folder, short
+from convbench.results.folder import Folder, is_existing, short
 from convbench.results.gates import Gate
-from convbench.results.history import Drift, History
+from convbench.results.history import Drift, History, Series
 from convbench.results.journal import UNREADABLE, content, unreadable
 from convbench.results.machines import names
-from convbench.results.records import Place, Record
+from convbench.results.records import ONE_CORE, Place, Record
 from convbench.results.rows import BAD, BASELINE, Row, summarise
 from convbench.results.rows import exit_code as exit_code_of_rows
 from convbench.words.numbers import count, times
@@ -75,6 +76,8 @@ class Data:
         head as their head.
     commit_url : str
         What the hash of a commit is appended to, for a link; "" for none.
+    apart : callable
+        How many commits the second of two has that the first has not; 0 if that is not known.
     """
 
     head: Side
@@ -92,6 +95,7 @@ class Data:
     drifts: tuple[Drift, ...] = ()
     gates: tuple[Gate, ...] = ()
     commit_url: str = ""
+    apart: Callable[[str, str], int] = lambda *_: 0
 
     @cached_property
     def times(self) -> dict[tuple[str, str], Record]:
@@ -132,6 +136,26 @@ class Data:
         # No quotes around the names: the shell's own would make it four times as long.
         cell = rf"bench_{suite}\..*\W{re.escape(target)}\W.*\W{re.escape(workload)}\W"
         return shlex.join(("convbench", "bench", "--bench", cell))
+
+    def bisect(self, good: str, bad: str, series: Series, ratio: float) -> str:
+        """What finds the commit after `good`, up to `bad`, that has made a series slower.
+
+        Halfway between the two is where a commit begins to count as slow. "" if no gate measures
+        the like of the series, or git does not know the commits.
+        """
+        commits = self.apart(good, bad)
+        if not commits or series.suite not in {"pipeline", ONE_CORE} or series.kind != "time":
+            return ""
+        options = ["--target", series.target, "--workload", series.workload]
+        options += ["--delta", f"{100 * (math.sqrt(ratio) - 1):.2g}"]
+        if not is_existing(series.environment):
+            options += [f"--{side}-env={series.environment}" for side in ("base", "head")]
+        head = short(bad) if commits == 1 else "BISECT_HEAD"
+        gate = shlex.join(("convbench", "gate", short(good), head, *options))
+        if commits == 1:
+            return gate
+        start = f"git bisect start --no-checkout {short(bad)} {short(good)}"
+        return f"{start} && git bisect run {gate} --bisect; git bisect reset"
 
     def exit_code(self) -> Exit:
         """As `convbench compare` has them: wrong, nothing measured or no base, slower, fine."""
@@ -286,6 +310,7 @@ def gather(
         tuple(_drifts(past, head, ancestors(head.commit), request.rule)),
         tuple(_gates_of(of_head, head)),
         request.commit_url,
+        cache(apart),
     )
 
 
@@ -366,12 +391,9 @@ def _only_side(
 def drift_in_words(drift: Drift) -> str:
     """What has become slower, by how much, and since when."""
     series = drift.series
-    suite = series.benchmark.partition(".")[0].removeprefix("bench_")
-    plain = suite in {"pipeline", "stages"} or series.workload.startswith(suite)
-    name = (series.workload, series.stage, "" if plain else f"({suite})")
     more = "larger" if series.kind == "memory" else "slower"
     return (
-        f"{' '.join(filter(None, name))} on {series.target}: {times(drift.ratio)}x {more} since"
+        f"{series.name} on {series.target}: {times(drift.ratio)}x {more} since"
         f" {short(drift.since)}, in small steps over {count(drift.commits, 'commit')}"
     )
 

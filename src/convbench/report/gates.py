@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from convbench.comparing import stats
 from convbench.comparing.comparison import Verdict, about
-from convbench.comparing.pairs import GROWTH, LEAST_PAIRS
+from convbench.comparing.pairs import ERROR, GROWTH, LEAST_PAIRS
 from convbench.results.folder import short
 from convbench.results.gates import Gate, GatedCell
-from convbench.words.numbers import count, date, si, times
+from convbench.words.numbers import count, date, share, si, times
 
 from . import charts
 from .charts import Point
@@ -19,6 +21,9 @@ from .parts import Chart, Nothing, Part, Table, TableCell, Text
 from .verdict import VERDICT_TONES
 
 MOST_CHARTS = 6
+
+MOST_CURVES = 24
+"""In one chart: of more cells, those that had the least power."""
 
 
 def parts(data: Data) -> Iterator[Part]:
@@ -31,20 +36,23 @@ def parts(data: Data) -> Iterator[Part]:
         cells = {name: cell for name, cell in gate.cells.items() if cell.log_ratios}
         found = stats.paired([cell.log_ratios.values() for cell in cells.values()])
         low, high = stats.intervals(found, data.rule.confidence)
+        seen = stats.smallest_effects(found, ERROR, data.rule.minimum_effect, data.rule.power)
         title = f"{short(gate.head.commit)} against {short(gate.base.commit)}, {date(gate.ended_s)}"
         yield Table.of(
             f"Gate of {title}",
             "workload | ^ target | ~> base | > head | > head / base | ~> interval | > pairs"
-            " | the gate said",
+            " | ~> would have been seen | the gate said",
             (
                 (
                     TableCell(workload, command=data.command(workload, target)), target,
                     *_sides(cell, ratio), times(ratio),
                     f"{times(a)} to {times(b)}" if not math.isnan(a) else "",
-                    str(len(cell.log_ratios)), _said(cell),
+                    str(len(cell.log_ratios)), share(least) if least < math.inf else "",
+                    _said(cell),
                 )
-                for ((target, workload), cell), ratio, a, b in zip(
-                    cells.items(), found.ratio.tolist(), low.tolist(), high.tolist(), strict=True
+                for ((target, workload), cell), ratio, a, b, least in zip(
+                    cells.items(), *(each.tolist() for each in (found.ratio, low, high, seen)),
+                    strict=True,
                 )
             ),
             folded=False,
@@ -59,6 +67,7 @@ def parts(data: Data) -> Iterator[Part]:
             listed = [*cells.items()]
             for place, i in enumerate(order, start=1):
                 yield _chart(data, place, *listed[i], gate)
+            yield from _power(data, [*cells], found, seen.tolist())
 
 
 def _sides(cell: GatedCell, ratio: float) -> list[str]:
@@ -97,6 +106,41 @@ def _chart(data: Data, number: int, name: tuple[str, str], cell: GatedCell, gate
         + " after the last.",
         charts.narrowing(points, band, (1 / (1 + delta), 1 + delta)),
         small=True,
+    )
+
+
+def _power(
+    data: Data, names: Sequence[tuple[str, str]], found: stats.Ratios, seen: Sequence[float]
+) -> Iterator[Chart]:
+    """What these pairs would have shown, cell by cell."""
+    known = sorted((i for i, least in enumerate(seen) if least < 1), key=lambda i: -seen[i])
+    if not known:
+        return
+    shown, rule = known[:MOST_CURVES], data.rule
+    ends = rule.minimum_effect, max(2 * seen[shown[0]], 2 * rule.delta)
+    effects = np.geomspace(*ends, 25).tolist()
+    each = stats.powers(found, ERROR, rule.minimum_effect, effects)
+    points = [
+        Point(
+            effect, power, target, text=f"{workload} {target}",
+            says={
+                "cell": f"{workload} on {target}", "slow-down": share(effect),
+                "seen with": share(power),
+            },
+        )
+        for target, workload, powers in ((*names[i], each[i].tolist()) for i in shown)
+        for effect, power in zip(effects, powers, strict=True)
+    ]  # fmt: skip
+    some = f", of the {len(shown)} with the least" if len(shown) < len(known) else ""
+    yield Chart(
+        "gate-power",
+        f"Power of this gate{some}",
+        f"How likely {count(len(shown), 'cell')} would have shown a slow-down:"
+        f" {share(rule.power)} from {share(seen[shown[-1]])} to {share(seen[shown[0]])} on, cell by"
+        " cell.",
+        charts.power(points, [*dict.fromkeys(target for target, _ in names)], rule.power),
+        f"From the spread of its pairs: with which probability a slow-down of so much is flagged"
+        f" at the last look. The line is at {share(rule.power)}.",
     )
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from convbench.comparing import parts as words
+from convbench.comparing import stats
+from convbench.comparing.sides import BEST
 from convbench.results.folder import short
 from convbench.results.history import History, Series
-from convbench.words.numbers import date, digits, si, times
+from convbench.words.numbers import count, date, digits, si, times
 
 from . import charts
 from .charts import ZOOM_HINT, Point
 from .data import Data, measured_at
 from .parts import Chart, Nothing, Part, Table, TableCell, Text
+from .verdict import VERDICT_TONES
 
 MOST_CHARTS = 12
 MOST_POINTS = 400
@@ -32,6 +37,19 @@ _WINDOW = 5
 """A single value that lies apart is noise: a change is what medians of so many show."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """From one place to another a series stayed about there: logarithms of what was right."""
+
+    first: int
+    last: int
+    logs: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        return float(stats.paired([self.logs]).ratio[0])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Line:
     """A series over those commits that have it: their places among all that are shown."""
@@ -41,8 +59,7 @@ class _Line:
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
     """Over bound, of the output that each value is the time of."""
-    levels: tuple[tuple[int, int, float], ...] = ()
-    """From one place to another it stayed about there."""
+    levels: tuple[_Level, ...] = ()
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
@@ -52,12 +69,7 @@ class _Line:
     @property
     def name(self) -> str:
         """What it is of."""
-        if not self.series.target:  # none of ours
-            return self.series.workload
-        suite = self.series.benchmark.partition(".")[0].removeprefix("bench_")
-        plain = suite in {"pipeline", "stages"} or self.series.workload.startswith(suite)
-        of = (self.series.workload, self.series.stage, "" if plain else f"({suite})")
-        return " ".join(filter(None, of))
+        return self.series.name
 
     @property
     def unit(self) -> str:
@@ -124,16 +136,18 @@ def parts(data: Data) -> Iterator[Part]:
         yield _chart(i, line, commits)
     if len(lines) > MOST_CHARTS:
         yield Text(f"The other {len(lines) - MOST_CHARTS} series are only in the table.")
+    yield from _against(data)
     yield Table.of(
         "Series",
-        "workload | ^ target | > latest | > latest / first | ~> first | ~> lowest | ~> highest"
-        " | ~> commits",
+        "workload | ^ target | > latest | > latest / first | > last / best level | ~> interval"
+        " | ~> first | ~> lowest | ~> highest | ~> commits",
         (
             (
                 line.name, line.series.target, line.text(right[-1]), times(right[-1] / right[0]),
-                *map(line.text, (right[0], right.min(), right.max())), str(len(right)),
+                *best, *map(line.text, (right[0], right.min(), right.max())), str(len(right)),
             )
-            for line in lines if len(right := line.values[~line.wrong])
+            for line, best in zip(lines, _best(data, lines), strict=True)
+            if len(right := line.values[~line.wrong])
         ),
         most=MOST_ROWS,
     )  # fmt: skip
@@ -160,7 +174,8 @@ def _search(lines: Sequence[_Line]) -> tuple[list[_Line], int | None]:
     """Find the levels of as many as there is time for; None if there is nothing that finds them.
 
     asv's `detect_steps` fits a piecewise constant with least absolute deviations and as few steps
-    as the noise allows; of logarithms, because noise is a share of a time.
+    as the noise allows; of logarithms, because noise is a share of a time. How high a level is, is
+    the trimmed mean of its commits, from which the intervals are, too.
     """
     try:
         from asv.step_detect import detect_steps  # noqa: PLC0415  # it is not always there
@@ -173,36 +188,96 @@ def _search(lines: Sequence[_Line]) -> tuple[list[_Line], int | None]:
         if left < 0 and found:
             break
         right, places = line.values[~line.wrong], line.places[~line.wrong].tolist()
+        logs = np.log(right).tolist()
         levels = tuple(
-            (places[int(start)], places[int(end) - 1], math.exp(level))
-            for start, end, level, *_ in (detect_steps(np.log(right).tolist()) if places else ())
+            _Level(places[int(start)], places[int(end) - 1], tuple(logs[int(start) : int(end)]))
+            for start, end, *_ in (detect_steps(logs) if places else ())
         )
         found.append(replace(line, levels=levels))
     return [*found, *lines[len(found) :]], len(found)
 
 
 def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: int) -> Table:
+    steps = [(line, *both) for line in lines for both in pairwise(line.levels)]
     rows: list[tuple[float, Sequence[str | TableCell]]] = []
-    for line in lines:
-        for (_, last, before), (first, _, after) in zip(line.levels, line.levels[1:], strict=False):
-            size = abs(math.log(after / before))
-            if size > math.log1p(data.rule.delta):
-                old, new = commits[last], commits[first]
-                change = TableCell(times(after / before), "bad" if after > before else "good")
-                sides = map(line.text, (before, after))
-                what: list[str | TableCell] = [line.name, line.series.target, change, *sides]
-                rows.append((size, [*what, new.cell, old.cell, new.made]))
+    for (line, before, after), (ratio, span) in zip(
+        steps, _ratios([both for _, *both in steps], data.rule.confidence), strict=True
+    ):
+        if abs(math.log(ratio)) > math.log1p(data.rule.delta):
+            old, new = commits[before.last], commits[after.first]
+            change = TableCell(times(ratio), "bad" if ratio > 1 else "good")
+            sides = map(line.text, (before.value, after.value))
+            what: list[str | TableCell] = [line.name, line.series.target, change, span, *sides]
+            rows.append((abs(math.log(ratio)), [*what, *_where(data, line, ratio, old, new)]))
     rows.sort(key=lambda row: -row[0])
     searched = f", in {len(lines)} of {of} series" if len(lines) < of else ""
     least = f"{100 * data.rule.delta:g} %"
     return Table.of(
         f"Steps of more than {least}{searched}",
-        "workload | ^ target | > after / before | ~> before | ~> after | commit | ~ last before"
-        " | ~ made",
+        "workload | ^ target | > after / before | ~> interval | ~> before | ~> after | commit"
+        " | ~ last before | ~ made | ~ which it was",
         (row for _, row in rows),
         folded=not rows,
         most=MOST_ROWS,
     )
+
+
+def _ratios(pairs: Sequence[Sequence[_Level]], confidence: float) -> Iterator[tuple[float, str]]:
+    """Of each pair how many times as long the second level takes, and the interval, in words."""
+    found = stats.between_groups(*([pair[i].logs for pair in pairs] for i in (0, 1)))
+    for ratio, low, high in zip(found.ratio, *stats.intervals(found, confidence), strict=True):
+        yield float(ratio), "" if math.isnan(low) else f"{times(low)} to {times(high)}"
+
+
+def _where(
+    data: Data, line: _Line, ratio: float, old: _Commit, new: _Commit
+) -> Iterator[str | TableCell]:
+    """Between which commits a step is, and what says which of them it was."""
+    yield from (new.cell, old.cell, new.made)
+    number = data.apart(old.hash, new.hash)
+    one_of = "this commit" if number == 1 else f"one of {number} commits" if number else ""
+    slower = data.bisect(old.hash, new.hash, line.series, ratio) if ratio > 1 else ""
+    yield TableCell(one_of, command=slower)
+
+
+def _against(data: Data) -> Iterator[Part]:
+    """Small steps add up: the head against the best of its ancestors, or a pinned commit."""
+    held = data.comparison.against if data.comparison else None
+    if held is None:
+        return
+    few = count(len(held.commits), "commit")
+    that = "the best of its ancestors" if held.asked == BEST else held.asked
+    yield Table.of(
+        f"The head against {that} ({few}): {len(held.slower)} of {held.compared} slower",
+        "workload | ^ target | > head / that | ~> interval | verdict | ~ that commit",
+        (
+            (
+                cell.name, cell.target, words.effect(cell), words.interval(cell),
+                TableCell(str(cell.verdict), VERDICT_TONES.get(cell.verdict, "")),
+                TableCell(
+                    f"{short(commit)} {data.subjects.get(commit, '')}".rstrip(),
+                    link=data.link(commit),
+                ),
+            )
+            for commit, cell in held.cells
+        ),
+        folded=not held.slower, most=MOST_ROWS,
+    )  # fmt: skip
+
+
+def _best(data: Data, lines: Sequence[_Line]) -> Iterator[tuple[str | TableCell, str]]:
+    """How the last level of each series stands against its best one, with the interval."""
+    both = [
+        (min(line.levels, key=lambda level: level.value), line.levels[-1]) if line.levels else None
+        for line in lines
+    ]
+    found = _ratios([*filter(None, both)], data.rule.confidence)
+    for levels in both:
+        ratio, span = next(found) if levels else (math.nan, "")
+        if levels is None or levels[0] is levels[1]:
+            yield "1" if levels else "", ""
+        else:
+            yield TableCell(times(ratio), "bad" if ratio > 1 + data.rule.delta else ""), span
 
 
 def _wrong(lines: Sequence[_Line], commits: Sequence[_Commit]) -> Iterator[Part]:
@@ -245,7 +320,7 @@ def _chart(number: int, line: _Line, commits: Sequence[_Commit]) -> Chart:
             )
         )  # fmt: skip
     neighbours = f", medians of {width} neighbours" if width > 1 else ""
-    steps = f"; {len(line.levels) - 1} steps" if line.levels else ""
+    steps = f"; {count(len(line.levels) - 1, 'step')}" if line.levels else ""
     return Chart(
         f"history-{number}",
         " on ".join(filter(None, (line.name, line.series.target))),
@@ -253,7 +328,7 @@ def _chart(number: int, line: _Line, commits: Sequence[_Commit]) -> Chart:
         f" {line.text(line.values[-1])}{steps}.",
         charts.trend(
             points,
-            line.levels,
+            [(level.first, level.last, level.value) for level in line.levels],
             f"commits, the oldest first{neighbours}",
             line.unit,
             {int(place): short(commits[place].hash) for place in line.places},

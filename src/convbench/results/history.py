@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from convbench.results import machines
 from convbench.results.folder import Folder, read_asv
 from convbench.results.journal import Kind
-from convbench.results.records import Place
+from convbench.results.records import Place, suite_of
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,6 +39,21 @@ class Series:
     target: str
     workload: str
     stage: str = ""
+
+    @property
+    def suite(self) -> str:
+        """As that of a record."""
+        return suite_of(self.benchmark, self.target)
+
+    @property
+    def name(self) -> str:
+        """The workload, and what of it."""
+        if not self.target:
+            return self.workload
+        plain = self.suite in {"pipeline", "stages"} or self.workload.startswith(self.suite)
+        return " ".join(
+            filter(None, (self.workload, self.stage, "" if plain else f"({self.suite})"))
+        )
 
 
 @dataclass(frozen=True, slots=True)

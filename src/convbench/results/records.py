@@ -30,6 +30,11 @@ ONE_CORE = "one_core"
 _MOST_REASON = 2000
 
 
+def suite_of(benchmark: str, target: str) -> str:
+    """What a benchmark of asv's is about: "pipeline", "stages", "accuracy", "cold", "sweep", ..."""
+    return benchmark.partition(".")[0].removeprefix("bench_") if target else OTHER
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One number that was measured, or the reason why there is none.
@@ -83,10 +88,8 @@ class Record:
 
     @property
     def suite(self) -> str:
-        """What the benchmark is about: "pipeline", "stages", "accuracy", "cold", "sweep", ..."""
-        if not self.target:
-            return OTHER
-        return self.benchmark.partition(".")[0].removeprefix("bench_")
+        """What the benchmark is about: see :func:`suite_of`."""
+        return suite_of(self.benchmark, self.target)
 
     @property
     def origin(self) -> tuple[str, str, str]:
