@@ -105,6 +105,11 @@ def test_targets_are_columns_and_workloads_are_lines():
         ("error", "error 0.250"),
     ]  # fmt: skip
     assert suite.lines[1].cells[1] is None
+    # Alone on its line nothing is the fastest.
+    assert [cell and cell.fastest for line in suite.lines for cell in line.cells] == [
+        False, True, False, None,
+    ]  # fmt: skip
+    assert '<td class="ok fastest">' in page.to_page([section], [])
     assert suite.lines[0].benchmark == "bench_pipeline.Smoke.track_time"
 
 

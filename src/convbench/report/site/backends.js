@@ -76,7 +76,7 @@ $(document).ready(function() {
             $.each(line.cells, function(j, cell) {
                 var td = make('td');
                 if (cell) {
-                    td.addClass(cell.status).append(words(suite, cell, baseline));
+                    td.addClass(cell.status).toggleClass('fastest', cell.fastest).append(words(suite, cell, baseline));
                     var why = cell.reasons.concat(cell.gate || []);
                     if (why.length) {
                         td.attr('title', why.join('\n'));

@@ -67,7 +67,8 @@ def _cell_html(section: Section, suite: Suite, cell: Entry | None) -> str:
         return "<td></td>"
     parts = [_tag("span", text, kind) for kind, text in words(suite, cell, section.baseline)]
     title = f' title="{html.escape(cell.gate)}"' if cell.gate else ""
-    return f'<td class="{html.escape(cell.status)}"{title}>{"".join(parts)}</td>'
+    kinds = html.escape(f"{cell.status} fastest" if cell.fastest else cell.status)
+    return f'<td class="{kinds}"{title}>{"".join(parts)}</td>'
 
 
 def words(suite: Suite, cell: Entry, baseline: str) -> Iterator[tuple[str, str]]:

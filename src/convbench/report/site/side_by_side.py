@@ -36,6 +36,8 @@ class Entry:
         Whether the time means something: it was measured, and nothing is known against it.
     speed_ups : mapping of str to str
         By the other targets whose times count, too: how many times as fast as each.
+    fastest : bool
+        Of several times that count it is the shortest.
     claim : bool
         Nobody has looked at what was computed while the time was taken.
     gate : str
@@ -49,6 +51,7 @@ class Entry:
     counts: bool
     spread: str = ""
     speed_ups: Mapping[str, str] = field(default_factory=dict)
+    fastest: bool = False
     reasons: tuple[str, ...] = ()
     claim: bool = False
     gate: str = ""
@@ -244,8 +247,9 @@ def _compared(
         }
         for one, time in counted.items()
     }
+    first = min(counted, key=lambda one: counted[one].value or 0.0) if len(counted) > 1 else ""
     cells = (
-        cell and replace(cell, speed_ups=found.get(target, {}))
+        cell and replace(cell, speed_ups=found.get(target, {}), fastest=target == first)
         for target, cell in zip(targets, line.cells, strict=True)
     )
     return replace(line, cells=tuple(cells))
@@ -320,6 +324,7 @@ LEGEND = (
     "The newest measured commit of each machine and environment. A cell has the time of a"
     " call, ± how far its processes lie apart; how many times as fast that is as the baseline; and"
     " the largest error over its bound,"
-    ' which is wrong above 1. Nothing is said of the speed of a wrong result. "side by side" has a'
+    " which is wrong above 1. The shortest time of a line is bold."
+    ' Nothing is said of the speed of a wrong result. "side by side" has a'
     " stored gate, which measured it in turns with another commit: point at it."
 )
