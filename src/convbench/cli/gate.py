@@ -6,8 +6,8 @@ import argparse
 import math
 import shlex
 import time
-from collections.abc import Generator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,25 +154,29 @@ def run(arguments: argparse.Namespace) -> int:
         demands = chosen_demands(arguments)
         demands = replace(demands, strict=demands.strict or arguments.bisect)
         comparison = replace(gate.comparison(), demands=demands)
-    folder = Folder.of_config(project.config)
-    try:
+    with _or_warn("this gate is not stored"):
         path = store(
-            gate, folder, budget_s=arguments.budget, before=before, interrupted=interrupted
-        )
+            gate, Folder.of_config(project.config), budget_s=arguments.budget, before=before,
+            interrupted=interrupted,
+        )  # fmt: skip
         say(f"stored in {path}, where `convbench compare` finds it")
-    except InputError as error:  # the verdict is worth more than the file
-        say(f"WARNING: this gate is not stored: {error}")
     _show(arguments, comparison, interrupted=interrupted)
-    try:
-        with uninterrupted():  # seconds, and then whoever has pressed Ctrl-C is heard
-            for line in file_times(gate, project.config, before):
-                say(line)
-    except InputError as error:
-        say(f"WARNING: asv's history has not all of this gate: {error}")
+    with _or_warn("asv's history has not all of this gate"), uninterrupted():  # seconds
+        for line in file_times(gate, project.config, before):
+            say(line)
     code = comparison.exit_code()
     if interrupted and code in {Exit.OK, Exit.NOTHING}:
         return Exit.INTERRUPTED
     return code
+
+
+@contextmanager
+def _or_warn(what: str) -> Iterator[None]:
+    """Go on where something cannot be written: the verdict is worth more than the files."""
+    try:
+        yield
+    except InputError as error:
+        say(f"WARNING: {what}: {error}")
 
 
 def _right(gate: Gate) -> Generator[Check]:

@@ -261,9 +261,9 @@ def _discarded(told: Any) -> str:
     """What does not count of a cell, in words; files from before this have no such field."""
     if told is None:
         return ""
-    lost = _table(told, "what was discarded")
+    lost = table(told, "what was discarded")
     quartets, of = (int(number(lost[name], name)) for name in ("quartets", "of"))
-    return f"; {Discarded(quartets, of, tuple(map(str, _list(lost['why'], 'why'))))}"
+    return f"; {Discarded(quartets, of, tuple(map(str, listed(lost['why'], 'why'))))}"
 
 
 _SECONDS = tuple(f"{side}_s" for side in SIDES)
