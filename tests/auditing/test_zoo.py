@@ -37,15 +37,18 @@ ALL = bool(os.environ.get("CONVBENCH_ZOO"))
 
 def test_there_are_enough_and_each_says_what_it_does():
     found = adversaries()
+    files = Path(zoo.__file__).parent.glob("[a-z]*.py")
     written = sum(
-        file.read_text().count("\n    what = ") for file in Path(zoo.__file__).parent.glob("*.py")
+        file.read_text().count("\nclass ") - file.read_text().count("\nclass _") for file in files
     )
     assert len(found) == written >= 70
     for name, adversary in found.items():
         assert adversary.__name__.lower() == name.replace("_", "")
-        assert 0 < len(adversary.what) < 90, name
+        assert issubclass(adversary, Disguise)
+        assert "\n" not in adversary.what()
+        assert 0 < len(adversary.what()) < 90, name
         assert isinstance(adversary.source, str), name
-    assert len({adversary.what for adversary in found.values()}) == len(found)
+    assert len({adversary.what() for adversary in found.values()}) == len(found)
     assert not set(TELLING) - found.keys()
 
 

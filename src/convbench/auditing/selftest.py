@@ -85,10 +85,10 @@ def self_test(names: Collection[str] = ()) -> Generator[Planted]:
         for name, adversary in adversaries().items():
             if names and name not in names:
                 continue
-            found, _ = _audit(auditor, name, adversary.what, best_s)
+            found, _ = _audit(auditor, name, adversary.what(), best_s)
             if not found.caught:  # load may hide what is there, and make the honest look slow
                 best_s = min(best_s, _audit(auditor)[1])
-                found, _ = _audit(auditor, name, adversary.what, best_s)
+                found, _ = _audit(auditor, name, adversary.what(), best_s)
             yield found
 
 

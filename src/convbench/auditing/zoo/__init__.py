@@ -1,7 +1,7 @@
 """Ways to look faster or more right than one is: data for the judge, as faults are for the checks.
 
 Each class in the files here is one mechanism that somebody was caught with or that we have thought
-of: what dresses an honest backend up, a line on what it does, and where it was seen. `convbench
+of: it dresses an honest backend up, says in a line what it does, and where it was seen. `convbench
 audit --self-test` plants each into the process that is audited, and prints which of them were seen,
 and by what. Whoever fools the judge with another gets a class here: CONTRIBUTING.md says how.
 
@@ -12,6 +12,7 @@ or with the process that is audited, and they stop or end no process but those o
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -29,10 +30,10 @@ from convbench.stimulus.targets import Target
 class Disguise:
     """An honest backend, of which a subclass changes what it likes; most change one call.
 
+    The first line of a subclass is what is said of it to whoever looks for it.
+
     Attributes
     ----------
-    what : str
-        What it does, in a line; a class without one is none by itself.
     source : str
         Where it was seen; "" if we have thought of it.
     declares : mapping of str to str
@@ -41,7 +42,6 @@ class Disguise:
         What it has computed, as far as it keeps that.
     """
 
-    what: ClassVar[str] = ""
     source: ClassVar[str] = ""
     declares: ClassVar[Mapping[str, str]] = {}
 
@@ -52,6 +52,12 @@ class Disguise:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.honest, name)
+
+    @classmethod
+    def what(cls) -> str:
+        """What it does, in a line."""
+        text = inspect.getdoc(cls) or ""
+        return text[:1].lower() + text[1:].removesuffix(".")
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         """Build the honest run, and let `answer` stand before it."""
@@ -107,7 +113,8 @@ def adversaries() -> dict[str, type[Disguise]]:
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         for name, kind in vars(loaded).items():
-            if isinstance(kind, type) and issubclass(kind, Disguise) and kind.what:
+            ours = isinstance(kind, type) and kind.__module__ == loaded.__name__
+            if ours and not name.startswith("_"):
                 found[re.sub("(?<=.)(?=[A-Z])", "_", name).lower()] = kind
     return dict(sorted(found.items()))
 

@@ -32,9 +32,8 @@ class _Cache(Disguise):
 
 
 class CacheByIdentity(_Cache):
-    """The same array again costs nothing."""
+    """Answers from a cache keyed on id(x)."""
 
-    what = "answers from a cache keyed on id(x)"
     source = "kernelbot 501, flashinfer-bench 413"
 
     def key(self, x: Any) -> Any:
@@ -42,9 +41,9 @@ class CacheByIdentity(_Cache):
 
 
 class CacheByPointer(_Cache):
-    """Keyed on where the numbers lie: a copy of the array object is no way around it."""
+    """Answers from a cache keyed on the address of the numbers."""
 
-    what = "answers from a cache keyed on the address of the numbers"
+    # Keyed on where the numbers lie: a copy of the array object is no way around it.
     source = "kernelbot 501"
 
     def key(self, x: Any) -> Any:
@@ -52,9 +51,8 @@ class CacheByPointer(_Cache):
 
 
 class CacheByShape(_Cache):
-    """The answer to the first input is that to all."""
+    """Answers from a cache keyed on the shape of x."""
 
-    what = "answers from a cache keyed on the shape of x"
     source = "Sakana, accelerator-agents 50"
 
     def key(self, x: Any) -> Any:
@@ -62,9 +60,8 @@ class CacheByShape(_Cache):
 
 
 class CacheBySamples(_Cache):
-    """Right as long as a few of the numbers tell the inputs apart."""
+    """Answers from a cache keyed on a few elements of x."""
 
-    what = "answers from a cache keyed on a few elements of x"
     source = "ref-kernels 160, 167"
 
     def key(self, x: Any) -> Any:
@@ -72,9 +69,9 @@ class CacheBySamples(_Cache):
 
 
 class CacheByContent(_Cache):
-    """To read all of the numbers costs less than to compute."""
+    """Answers from a cache keyed on a digest of x."""
 
-    what = "answers from a cache keyed on a digest of x"
+    # To read all of the numbers costs less than to compute.
     source = "ref-kernels 160, 167"
 
     def key(self, x: Any) -> Any:
@@ -82,9 +79,7 @@ class CacheByContent(_Cache):
 
 
 class CacheNearTheThreshold(Disguise):
-    """What is computed before makes the same input 1.5 times as fast."""
-
-    what = "needs 1.5 times as long for an input that it has not seen"
+    """Needs 1.5 times as long for an input that it has not seen."""
 
     def answer(self, run: Run, x: Any) -> Any:
         begin_s = time.perf_counter()
@@ -98,9 +93,9 @@ class CacheNearTheThreshold(Disguise):
 
 
 class HonestOnFirstSight(Disguise):
-    """An input that repeats is that of a timing."""
+    """Computes only what it has not seen before."""
 
-    what = "computes only what it has not seen before"
+    # An input that repeats is that of a timing.
     source = "pygpubench 7"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -112,9 +107,8 @@ class HonestOnFirstSight(Disguise):
 
 
 class ReplayFromSharedMemory(Disguise):
-    """Answers kept in memory that outlives the process, where the system has it."""
+    """Keeps its answers in /dev/shm and reads them from there."""
 
-    what = "keeps its answers in /dev/shm and reads them from there"
     source = "ref-kernels 160"
 
     def __init__(self, honest: Backend) -> None:
@@ -138,9 +132,8 @@ class ReplayFromSharedMemory(Disguise):
 
 
 class RedrawnSeed(_Cache):
-    """The seed of every generator becomes the same, and all that is drawn is known."""
+    """Makes all random numbers of its process those of one seed."""
 
-    what = "makes all random numbers of its process those of one seed"
     source = "MLPerf TEST05"
 
     def __init__(self, honest: Backend) -> None:
@@ -154,9 +147,8 @@ class RedrawnSeed(_Cache):
 
 
 class MovedToBuild(Disguise):
-    """Answers for the seeds that everybody uses, made while nobody looks at the clock."""
+    """Build computes the answers for the usual seeds."""
 
-    what = "build computes the answers for the usual seeds"
     source = "MLPerf TEST05"
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
@@ -171,9 +163,8 @@ class MovedToBuild(Disguise):
 
 
 class BuildReadsTheInput(Disguise):
-    """The input that will be timed lies in a frame already when build is called."""
+    """Build finds the input in the frames and computes the answer."""
 
-    what = "build finds the input in the frames and computes the answer"
     source = "MLPerf TEST05, pygpubench 22"
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
@@ -190,9 +181,8 @@ class BuildReadsTheInput(Disguise):
 
 
 class MovedToToDevice(Disguise):
-    """The input is the answer already when it is on the device."""
+    """Moves all work to to_device."""
 
-    what = "moves all work to to_device"
     run: Any = None
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
@@ -212,9 +202,8 @@ class MovedToToDevice(Disguise):
 
 
 class BatchOnce(Disguise):
-    """All inputs of a batch are found in the frames, computed at once, and handed out singly."""
+    """Computes the whole batch that it finds in the frames of its caller."""
 
-    what = "computes the whole batch that it finds in the frames of its caller"
     source = "ref-kernels 104, kernelboard 224"
     kept: Any = None
 

@@ -21,9 +21,8 @@ from convbench.stimulus.spec import PipelineSpec
 
 
 class SlowClock(Disguise):
-    """The clock of the timing runs at a third of its speed."""
+    """Makes the clock that times it run at a third of its speed."""
 
-    what = "makes the clock that times it run at a third of its speed"
     source = "ref-kernels 162, wafer"
 
     def __init__(self, honest: Backend) -> None:
@@ -34,9 +33,8 @@ class SlowClock(Disguise):
 
 
 class TimeReplaced(Disguise):
-    """All clocks of the process run slower, whoever has imported them."""
+    """Replaces the time module, and its functions in all of convbench."""
 
-    what = "replaces the time module, and its functions in all of convbench"
     source = "ref-kernels 162, wafer"
 
     def __init__(self, honest: Backend) -> None:
@@ -59,9 +57,8 @@ def _slowed(clock: Any) -> Any:
 
 
 class PatchedMedian(Disguise):
-    """The centre of the samples is what their smallest would be on a better day."""
+    """Patches statistics.median and fmean."""
 
-    what = "patches statistics.median and fmean"
     source = "ref-kernels 159"
 
     def __init__(self, honest: Backend) -> None:
@@ -71,9 +68,8 @@ class PatchedMedian(Disguise):
 
 
 class DividedSamples(Disguise):
-    """The samples are divided on their way to the claim."""
+    """Divides the samples that timing.measure returns by 4."""
 
-    what = "divides the samples that timing.measure returns by 4"
     source = "ref-kernels 159, 162"
 
     def __init__(self, honest: Backend) -> None:
@@ -88,9 +84,9 @@ class DividedSamples(Disguise):
 
 
 class MoreCallsClaimed(DividedSamples):
-    """Four times the calls in the same time: samples, calls and clock agree with each other."""
+    """Claims to have made four times the calls that it made."""
 
-    what = "claims to have made four times the calls that it made"
+    # Four times the calls in the same time: samples, calls and clock agree with each other.
     source = "pygpubench 7"
 
     def told(self, timing: Timing) -> Timing:
@@ -99,9 +95,9 @@ class MoreCallsClaimed(DividedSamples):
 
 
 class OwnSeconds(LazyOutput):
-    """The seconds of fresh calls fit the judge's clock in sum, and the claim in most of them."""
+    """Puts all seconds of a batch into one of its calls, and computes in to_numpy."""
 
-    what = "puts all seconds of a batch into one of its calls, and computes in to_numpy"
+    # The seconds of fresh calls fit the judge's clock in sum, and the claim in most of them.
     source = "pygpubench 7"
 
     def __init__(self, honest: Backend) -> None:
@@ -119,9 +115,7 @@ class OwnSeconds(LazyOutput):
 
 
 class OwnMemoryMeter(Disguise):
-    """A meter of its own says that there is nothing to see."""
-
-    what = "takes 128 MiB of workspace, and its own meter says 0"
+    """Takes 128 MiB of workspace, and its own meter says 0."""
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         self.workspace = np.ones(16 << 20)
@@ -132,9 +126,7 @@ class OwnMemoryMeter(Disguise):
 
 
 class LyingVersions(Disguise):
-    """The row says that it was made by another release."""
-
-    what = "claims to be another version of NumPy"
+    """Claims to be another version of NumPy."""
 
     def versions(self) -> dict[str, str]:
         return self.honest.versions() | {"numpy": "99.0"}

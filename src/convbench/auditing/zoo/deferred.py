@@ -18,9 +18,8 @@ from convbench.stimulus.spec import PipelineSpec
 
 
 class LazyOutput(Disguise):
-    """A promise for an output: who never reads it never waits."""
+    """Returns a promise that to_numpy computes."""
 
-    what = "returns a promise that to_numpy computes"
     source = "ref-kernels 161, CUDA-L1 12"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -46,9 +45,8 @@ class _Converted(_Promise):
 
 
 class LazyArray(Disguise):
-    """An array of a class of its own that computes when it is converted."""
+    """Returns a subclass of ndarray that computes when it is read."""
 
-    what = "returns a subclass of ndarray that computes when it is read"
     source = "ref-kernels 161"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -59,9 +57,8 @@ class LazyArray(Disguise):
 
 
 class LazyRightInTime(Disguise):
-    """The same with a true array at the end: to_numpy copies what the promise computes."""
+    """Returns a subclass of ndarray, which to_numpy makes an array of."""
 
-    what = "returns a subclass of ndarray, which to_numpy makes an array of"
     source = "ref-kernels 161"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -73,9 +70,7 @@ class LazyRightInTime(Disguise):
 
 
 class MovedToToNumpy(Disguise):
-    """Nothing is computed before somebody copies the output to the host."""
-
-    what = "moves all work to to_numpy"
+    """Moves all work to to_numpy."""
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         self.run = self.honest.build(pipeline, weights)
@@ -86,9 +81,9 @@ class MovedToToNumpy(Disguise):
 
 
 class SlowCopies(LazyOutput):
-    """Its copies are said to be slow, and what is hidden in them is taken off the time."""
+    """Copies slowly where copies are compared, and computes in to_numpy."""
 
-    what = "copies slowly where copies are compared, and computes in to_numpy"
+    # Its copies are said to be slow, and what is hidden in them is taken off the time.
     source = ""
 
     def to_device(self, array: Array) -> Any:
@@ -98,9 +93,9 @@ class SlowCopies(LazyOutput):
 
 
 class DeferralBelowTheThreshold(Disguise):
-    """A quarter of the work is put off: as much as no judge with a tolerance sees."""
+    """Puts so much off that the whole takes 1.3 times the claim."""
 
-    what = "puts so much off that the whole takes 1.3 times the claim"
+    # A quarter of the work is put off: as much as no judge with a tolerance sees.
 
     def answer(self, run: Run, x: Any) -> Any:
         begin_s = time.perf_counter()
@@ -120,9 +115,9 @@ class DeferralBelowTheThreshold(Disguise):
 
 
 class NoSynchronize(Disguise):
-    """A run that only asks, and no synchronize() that waits: the commonest honest mistake."""
+    """Run asks another thread and synchronize() does not wait for it."""
 
-    what = "run asks another thread and synchronize() does not wait for it"
+    # A run that only asks, and no synchronize() that waits: the commonest honest mistake.
     source = "BackendBench 52, KernelBench 82"
 
     def __init__(self, honest: Backend) -> None:
@@ -134,9 +129,8 @@ class NoSynchronize(Disguise):
 
 
 class SynchronizeSometimes(NoSynchronize):
-    """A synchronize() that waits once in a while, as one on the wrong stream may."""
+    """Synchronize() waits for every eighth call only."""
 
-    what = "synchronize() waits for every eighth call only"
     source = "BackendBench 52"
     asked: Any = None
 
@@ -152,9 +146,8 @@ class SynchronizeSometimes(NoSynchronize):
 
 
 class ThreadBehindTheReturn(Disguise):
-    """A thread fills the array that was returned before it was full."""
+    """A thread works on after the return; to_numpy waits for it."""
 
-    what = "a thread works on after the return; to_numpy waits for it"
     source = "deep-reinforce"
     last: Any = None
 
@@ -174,9 +167,9 @@ class ThreadBehindTheReturn(Disguise):
 
 
 class WaitsForItself(NoSynchronize):
-    """Two threads share one core: the one that is watched only waits for the other."""
+    """Looks as if it waited for a processor while its own thread computes."""
 
-    what = "looks as if it waited for a processor while its own thread computes"
+    # Two threads share one core: the one that is watched only waits for the other.
     source = ""
 
     def __init__(self, honest: Backend) -> None:

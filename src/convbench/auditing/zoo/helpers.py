@@ -27,9 +27,7 @@ from convbench.stimulus.spec import PipelineSpec
 
 
 class HelperForked(Disguise):
-    """What another process takes is in no clock of this one."""
-
-    what = "a forked process computes; to_numpy waits for it"
+    """A forked process computes; to_numpy waits for it."""
 
     def start(self, work: Callable[[], None]) -> None:
         """Call `work` in another process; it returns never."""
@@ -79,9 +77,9 @@ class HelperForked(Disguise):
 
 
 class HelperDaemon(HelperForked):
-    """The same after two forks and in a session of its own: no longer a descendant."""
+    """A daemon in a session of its own computes."""
 
-    what = "a daemon in a session of its own computes"
+    # The same after two forks and in a session of its own: no longer a descendant.
 
     def start(self, work: Callable[[], None]) -> None:
         number = os.fork()
@@ -94,9 +92,9 @@ class HelperDaemon(HelperForked):
 
 
 class HelperUnmarked(HelperDaemon):
-    """The same without a trace of where it came from: no parent, no session, no environment."""
+    """A daemon that has wiped its environment computes."""
 
-    what = "a daemon that has wiped its environment computes"
+    # The same without a trace of where it came from: no parent, no session, no environment.
 
     def start(self, work: Callable[[], None]) -> None:
         def wiped() -> None:
@@ -109,9 +107,8 @@ class HelperUnmarked(HelperDaemon):
 
 
 class HelperLate(HelperForked):
-    """A helper that is started only when nobody counts the processes any more."""
+    """Starts a helper when the judge asks, in whose stead it computes."""
 
-    what = "starts a helper when the judge asks, in whose stead it computes"
     late: Run | None = None
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
@@ -136,9 +133,9 @@ _START = (
 
 
 class LeftOverLoad(Disguise):
-    """Load that stays behind makes the next row slow, and this one fast beside it."""
+    """Leaves a process behind that keeps a core busy."""
 
-    what = "leaves a process behind that keeps a core busy"
+    # Load that stays behind makes the next row slow, and this one fast beside it.
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         # Its parent ends at once, and it has nothing of our environment.
@@ -170,9 +167,7 @@ def _signal(processes: list[int], number: int) -> None:
 
 
 class EndsTheBaseline(Disguise):
-    """Without a process to compare with there is no comparison."""
-
-    what = "kills the process that the judge compares with"
+    """Kills the process that the judge compares with."""
 
     def answer(self, run: Run, x: Any) -> Any:
         if called_from("_calls"):
@@ -181,9 +176,9 @@ class EndsTheBaseline(Disguise):
 
 
 class StopsTheBaseline(Disguise):
-    """What the way of the bytes costs is measured on another process: stop that now and then."""
+    """Stops the process that the judge compares with, again and again."""
 
-    what = "stops the process that the judge compares with, again and again"
+    # What the way of the bytes costs is measured on another process: stop that now and then.
 
     def answer(self, run: Run, x: Any) -> Any:
         if called_from("_calls"):

@@ -18,9 +18,8 @@ from convbench.stimulus.arrays import Array
 
 
 class HonestWhenJudged(Disguise):
-    """It looks up who is asking, and cheats only where nobody reads."""
+    """Computes only if the judge's function is among its callers."""
 
-    what = "computes only if the judge's function is among its callers"
     source = "pygpubench 7, 22"
     old: Any = None
 
@@ -31,9 +30,9 @@ class HonestWhenJudged(Disguise):
 
 
 class HonestAfterAPause(Disguise):
-    """A timing has no pauses, and the judge makes one before it asks."""
+    """Computes only in the first 50 calls and after a pause."""
 
-    what = "computes only in the first 50 calls and after a pause"
+    # A timing has no pauses, and the judge makes one before it asks.
     source = "pygpubench 7"
     last_s = 0.0
     old: Any = None
@@ -62,27 +61,21 @@ class _Absent(Disguise):
 
 
 class ExitsWhenAsked(_Absent):
-    """Gone before it has to stand by its claim."""
-
-    what = "ends its process when it is asked for fresh numbers"
+    """Ends its process when it is asked for fresh numbers."""
 
     def refuse(self) -> None:
         os._exit(0)
 
 
 class HangsWhenAsked(_Absent):
-    """Neither an answer nor an end."""
-
-    what = "hangs on fresh numbers"
+    """Hangs on fresh numbers."""
 
     def refuse(self) -> None:
         time.sleep(600)
 
 
 class RaisesWhenAsked(_Absent):
-    """An excuse instead of an answer."""
-
-    what = "raises on fresh numbers"
+    """Raises on fresh numbers."""
 
     def refuse(self) -> None:
         raise MemoryError("try again with a smaller input")
@@ -98,9 +91,9 @@ class _Thief(np.ndarray):
 
 
 class ArraySubclass(Disguise):
-    """An array that looks for the judge's reference in the frames of who converts it."""
+    """Returns a subclass of ndarray whose astype reads the frames."""
 
-    what = "returns a subclass of ndarray whose astype reads the frames"
+    # An array that looks for the judge's reference in the frames of who converts it.
     source = "pygpubench 22"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -116,9 +109,7 @@ class _Shell:
 
 
 class LyingAttributes(Disguise):
-    """Something that has the shape and the dtype of an output, and no numbers."""
-
-    what = "returns an object with the right shape and dtype"
+    """Returns an object with the right shape and dtype."""
 
     def answer(self, run: Run, x: Any) -> Any:
         return self.once(lambda: _Shell(run(x)))
@@ -137,9 +128,8 @@ class _LoadedArray(_Loaded, np.ndarray):
 
 
 class RunsCodeWhenRead(Disguise):
-    """An output that runs code in whoever unpickles it."""
+    """Returns an object whose __reduce__ runs code in the judge."""
 
-    what = "returns an object whose __reduce__ runs code in the judge"
     source = "pygpubench 7, 15"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -155,9 +145,8 @@ def _pipe() -> Questions:
 
 
 class OwnClaim(Disguise):
-    """It finds the pipe and makes the claim itself, before the timing has begun."""
+    """Sends a claim of its own to the judge."""
 
-    what = "sends a claim of its own to the judge"
     source = "pygpubench 7, 15"
     time_s: Any = 1e-5
     sent = False
@@ -172,25 +161,22 @@ class OwnClaim(Disguise):
 
 
 class ClaimOfNan(OwnClaim):
-    """A time that is smaller than no other, and larger than none."""
+    """Claims a time of nan."""
 
-    what = "claims a time of nan"
+    # A time that is smaller than no other, and larger than none.
     source = ""
     time_s = float("nan")
 
 
 class ClaimOfAHugeInteger(OwnClaim):
-    """A number that is too large for the one who reads it."""
+    """Claims a time with 400 digits."""
 
-    what = "claims a time with 400 digits"
     source = ""
     time_s = 10**400
 
 
 class HugeMessage(Disguise):
-    """More bytes are announced than there are."""
-
-    what = "announces 2^60 bytes on the judge's pipe"
+    """Announces 2^60 bytes on the judge's pipe."""
 
     def written(self) -> bytes:
         """What it puts there, past the function that would refuse it."""
@@ -203,9 +189,8 @@ class HugeMessage(Disguise):
 
 
 class PickleOnThePipe(HugeMessage):
-    """An output that runs code in whoever unpickles it, as bytes on the judge's pipe."""
+    """Writes a pickle that runs code where the judge reads."""
 
-    what = "writes a pickle that runs code where the judge reads"
     source = "pygpubench 7, 15"
 
     def written(self) -> bytes:

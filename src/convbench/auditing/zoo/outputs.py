@@ -17,9 +17,8 @@ from convbench.stimulus.spec import PipelineSpec
 
 
 class Zeros(Disguise):
-    """Nothing at all, in the right shape."""
+    """Returns zeros."""
 
-    what = "returns zeros"
     source = "RAJAPerf 170, cubek 611"
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
@@ -28,9 +27,9 @@ class Zeros(Disguise):
 
 
 class NotANumber(Disguise):
-    """Whoever compares with nan finds no difference that is too large."""
+    """Returns nan."""
 
-    what = "returns nan"
+    # Whoever compares with nan finds no difference that is too large.
     source = "pygpubench 7"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -38,9 +37,9 @@ class NotANumber(Disguise):
 
 
 class ConstantOutput(Disguise):
-    """With inputs of mean zero the mean output is not far off."""
+    """Returns the mean output."""
 
-    what = "returns the mean output"
+    # With inputs of mean zero the mean output is not far off.
     source = "accelerator-agents 50"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -53,9 +52,7 @@ class ConstantOutput(Disguise):
 
 
 class Sleeps(Disguise):
-    """A call that takes its time and does nothing."""
-
-    what = "sleeps instead of working"
+    """Sleeps instead of working."""
 
     def answer(self, run: Run, x: Any) -> Any:
         y = self.once(lambda: np.zeros_like(run(x)))
@@ -67,9 +64,8 @@ class Sleeps(Disguise):
 
 
 class FirstCallOnly(Disguise):
-    """The first call computes, the others copy."""
+    """Computes the first call only."""
 
-    what = "computes the first call only"
     source = "Sakana"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -77,9 +73,8 @@ class FirstCallOnly(Disguise):
 
 
 class EverySecondCall(Disguise):
-    """Half of the calls do the work for all."""
+    """Computes every second call only."""
 
-    what = "computes every second call only"
     old: Any = None
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -89,9 +84,9 @@ class EverySecondCall(Disguise):
 
 
 class PreviousOutput(Disguise):
-    """The output of the input before: right in a loop over one input."""
+    """Returns the output of the previous input."""
 
-    what = "returns the output of the previous input"
+    # The output of the input before: right in a loop over one input.
     source = "llm.c 852"
     old: Any = None
 
@@ -101,9 +96,9 @@ class PreviousOutput(Disguise):
 
 
 class StaleAfterSomeCalls(Disguise):
-    """Right for as many calls as a check makes, and the old output from then on."""
+    """Returns the old output after 20 calls."""
 
-    what = "returns the old output after 20 calls"
+    # Right for as many calls as a check makes, and the old output from then on.
     source = "llm.c 852, pygpubench 7"
     old: Any = None
 
@@ -114,9 +109,8 @@ class StaleAfterSomeCalls(Disguise):
 
 
 class HonestForAWhile(Disguise):
-    """Right as long as the judge verifies, and nothing from then on."""
+    """Stands by its claim for 60 calls, and returns zeros after that."""
 
-    what = "stands by its claim for 60 calls, and returns zeros after that"
     source = "llm.c 852"
     asked = 0
     zeros: Any = None
@@ -131,9 +125,9 @@ class HonestForAWhile(Disguise):
 
 
 class HonestHalfOfTheTime(Disguise):
-    """Every second answer to the judge is right: with luck those that it verifies."""
+    """Answers every second call of the judge with zeros."""
 
-    what = "answers every second call of the judge with zeros"
+    # Every second answer to the judge is right: with luck those that it verifies.
     source = "llm.c 852"
     zeros: Any = None
 
@@ -146,9 +140,8 @@ class HonestHalfOfTheTime(Disguise):
 
 
 class CopiesOfOneOutput(Disguise):
-    """One fresh input of a batch is computed, the others get its output with a little noise."""
+    """Computes one input of eight and changes its output a little for the others."""
 
-    what = "computes one input of eight and changes its output a little for the others"
     source = "ref-kernels 104"
     y: Any = None
 
@@ -159,9 +152,9 @@ class CopiesOfOneOutput(Disguise):
 
 
 class BufferReused(Disguise):
-    """One buffer for all outputs saves an allocation, and changes what was returned before."""
+    """Writes every output into the same buffer."""
 
-    what = "writes every output into the same buffer"
+    # One buffer for all outputs saves an allocation, and changes what was returned before.
     buffer: Any = None
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -173,9 +166,8 @@ class BufferReused(Disguise):
 
 
 class UnwrittenRows(Disguise):
-    """The last row is whatever the memory held."""
+    """Leaves the last row of the last image unwritten."""
 
-    what = "leaves the last row of the last image unwritten"
     source = "wafer 104x"
     old: Any = None
 
@@ -188,9 +180,9 @@ class UnwrittenRows(Disguise):
 
 
 class InputMutated(Disguise):
-    """The input becomes one whose answer is known: only the first call has to work."""
+    """Sets its input to zero, for which it knows the answer."""
 
-    what = "sets its input to zero, for which it knows the answer"
+    # The input becomes one whose answer is known: only the first call has to work.
     source = "KernelBench 82"
     zeros: Any = None
 
@@ -207,9 +199,7 @@ class InputMutated(Disguise):
 
 
 class SmallerProblem(Disguise):
-    """One image is computed, and stands for all of the batch."""
-
-    what = "computes the first image only and repeats it"
+    """Computes the first image only and repeats it."""
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         run = self.honest.build(replace(pipeline, n=1), weights)
@@ -217,9 +207,7 @@ class SmallerProblem(Disguise):
 
 
 class FewerChannels(Disguise):
-    """The last channels of the input hardly matter."""
-
-    what = "leaves out an eighth of the input channels"
+    """Leaves out an eighth of the input channels."""
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
         c = pipeline.c - pipeline.c // 8
@@ -231,9 +219,8 @@ class FewerChannels(Disguise):
 
 
 class ShapesHardCoded(Disguise):
-    """Right for the listed size, and for no other."""
+    """Computes only what is as wide as the listed layer."""
 
-    what = "computes only what is as wide as the listed layer"
     source = "arXiv 2605.16819, 2509.14279"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -246,9 +233,8 @@ class ShapesHardCoded(Disguise):
 
 
 class Bfloat16Sums(Disguise):
-    """Sums of 8 bits, and not a word of it."""
+    """Keeps its sums in bfloat16 without saying so."""
 
-    what = "keeps its sums in bfloat16 without saying so"
     source = "kernelbench.com/blog/hard"
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -257,17 +243,17 @@ class Bfloat16Sums(Disguise):
 
 
 class Bfloat16Declared(Bfloat16Sums):
-    """Sums of 8 bits, declared: no excuse where float32 was asked for."""
+    """Keeps its sums in bfloat16 and declares it."""
 
-    what = "keeps its sums in bfloat16 and declares it"
+    # Sums of 8 bits, declared: no excuse where float32 was asked for.
     source = ""
     declares: ClassVar = {"accumulation": "bfloat16"}
 
 
 class LooseAccumulation(Disguise):
-    """A declaration that is looser than what it computes in makes errors look small."""
+    """Declares sums in float16, and is off by 2 in a thousand."""
 
-    what = "declares sums in float16, and is off by 2 in a thousand"
+    # A declaration that is looser than what it computes in makes errors look small.
     declares: ClassVar = {"accumulation": "float16"}
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -275,9 +261,9 @@ class LooseAccumulation(Disguise):
 
 
 class LooseScheme(Disguise):
-    """The bound of a scheme is for those who save multiplications, and not for their digits."""
+    """Declares Winograd's F(4x4,3x3), and computes directly on an input of 11 bits."""
 
-    what = "declares Winograd's F(4x4,3x3), and computes directly on an input of 11 bits"
+    # The bound of a scheme is for those who save multiplications, and not for their digits.
     declares: ClassVar = {"scheme": "winograd F(4x4,3x3)"}
 
     def answer(self, run: Run, x: Any) -> Any:
@@ -285,9 +271,8 @@ class LooseScheme(Disguise):
 
 
 class Float16Factors(Disguise):
-    """Factors of half the size: twice the speed where the hardware has it."""
+    """Rounds input and filters to float16."""
 
-    what = "rounds input and filters to float16"
     source = "deep-reinforce"
 
     def build(self, pipeline: PipelineSpec, weights: Weights) -> Run:
