@@ -457,7 +457,7 @@ def test_an_installation_that_fails_says_what_it_said(project: Project) -> None:
     assert not [*project.root.glob(".asv/gate/env/*/complete")]  # half is not taken for whole
 
 
-def wheel(folder: Path, version: str) -> str:
+def wheel(folder: Path, version: str, code: str = "") -> str:
     """The line of a lock for a distribution that is made there."""
     path = folder / f"thing-{version}-py3-none-any.whl"
     content = {
@@ -466,7 +466,7 @@ def wheel(folder: Path, version: str) -> str:
         "RECORD": "",
     }
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("thing.py", f"version = {version!r}")
+        file.writestr("thing.py", f"version = {version!r}\n{code}")
         for name, text in content.items():
             file.writestr(f"thing-{version}.dist-info/{name}", text)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -25,6 +25,10 @@ from convbench.measuring.asv_run import existing
 from ..checkouts import ROOT, Checkout
 from .sides import NOTHING, SLOWER, WRONG, called, later, write
 
+
+from .sides import SLOWER, WRONG, called, later, write
+from .test_build import wheel
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cores are taken as Linux does it")
 
 CELL = ("--target", "numpy@cpu", "--workload", "notebook.conv")
@@ -82,6 +86,48 @@ def gate(project: Checkout, *words: str, code: int) -> subprocess.CompletedProce
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+# -- Upgrades -------------------------------------------------------------------------------------
+
+# What a commit's own script installs: here all that is installed for the tests.
+INSTALL = """\
+import pathlib, sysconfig
+pathlib.Path(sysconfig.get_path("purelib"), "ours.pth").write_text({ours!r})
+"""
+
+THING = """
+import time
+def call(run, x):
+{body}
+"""
+
+
+def test_two_versions_of_a_library_are_installed_and_held_against_each_other(
+    project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = "\n".join(path for path in sys.path if path.endswith("site-packages"))
+    project.git("checkout", "--quiet", "-b", "upgrade", "main")
+    try:
+        (project.folder / "requirements/install.py").write_text(INSTALL.format(ours=ours))
+        planted = "        import thing\n        return thing.call(run, x)\n"
+        write(project.folder / "src", called(planted))
+        project.commit()
+    finally:
+        project.git("checkout", "--quiet", "main")
+    for version, body in (("1.0", "    return run(x)"), ("2.0", SLOWER)):
+        wheel(tmp_path, version, THING.format(body=body))
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(tmp_path))):
+        monkeypatch.setitem(project.environment, name, value)
+    versions = ("--base-env", "thing==1.0", "--head-env", "thing==2.0")
+    done = gate(project, "upgrade", "upgrade", *DECIDED, *versions, "--json", code=1)
+    assert done.stderr.count("installing the environment of upgrade:thing==") == 2
+    found = json.loads(done.stdout)
+    assert [found[side]["environment"][-11:] for side in ("base", "head")] == [
+        "-thing==1.0", "-thing==2.0",
+    ]  # fmt: skip
+    assert found["cells"][0]["verdict"] == "regressed"
+    assert "both sides are the same code" not in done.stderr + done.stdout
 
 
 # -- What it prints -------------------------------------------------------------------------------
