@@ -127,6 +127,99 @@ def test_a_backend_that_is_registered_is_taken(repository: Path) -> None:
     assert made.targets == ["fast@cpu", "numpy@cpu"]
     assert not any(path.endswith("/convbench.py") or "test" in path for path in what(made))
     assert text_of(made, "pyproject.toml").count("entry-points") == 1
+    assert "python -m pytest --convbench a.b:C" in made.next
+    (repository / "tests").mkdir()
+    (repository / "tests" / "test_convbench.py").touch()
+    assert "python -m pytest tests/test_convbench.py" in plan(repository).next
+
+
+def test_what_a_template_needs_is_depended_on(repository: Path) -> None:
+    made = tomllib.loads(text_of(plan(repository, "torch"), "pyproject.toml"))
+    assert made["project"]["dependencies"] == ["numpy", "torch"]
+    (repository / "pyproject.toml").write_text(f'{THEIRS}dependencies = ["torch>=2"]\n')
+    assert plan(repository).by_hand == []
+    assert any("name triton among" in words for words in plan(repository, "triton").by_hand)
+
+
+SETUP_CFG = """\
+[metadata]
+name = My.Kernels
+version = attr: kernels.__version__
+
+[options]
+install_requires =
+    numpy
+    numba>=0.60
+"""
+SETUP_PY = """\
+from setuptools import find_packages, setup
+
+setup(name="my-kernels", version="1.2", packages=find_packages(), install_requires=["cffi>=1"]{})
+"""
+
+
+def test_a_setup_cfg_registers(repository: Path) -> None:
+    """And no [project] is made: setuptools would take what it says for all that there is."""
+    (repository / "setup.cfg").write_text(SETUP_CFG)
+    (repository / "setup.py").write_text("from setuptools import setup\n\nsetup()\n")
+    made = plan(repository)
+    assert made.template == "numba"
+    assert tomllib.loads(text_of(made, "pyproject.toml")) == {
+        "tool": {"convbench": {"targets": ["my_kernels@cpu", "numpy@cpu"]}}
+    }
+    assert '"project": "My.Kernels"' in text_of(made, "asv.conf.json")
+    assert run("init", cwd=repository).returncode == 0
+    again = init.look(repository)
+    assert again.registered == {"my_kernels": "my_kernels.convbench:MyBackend"}
+    assert again.declared is not None
+    assert (again.declared.name, again.declared.version) == ("My.Kernels", "")
+    assert {file.what for file in plan(repository).files} == {"keep"}
+
+
+def test_a_section_of_entry_points_is_a_persons(repository: Path) -> None:
+    commands = "\n[options.entry_points]\nconsole_scripts =\n    k = kernels:main\n"
+    (repository / "setup.cfg").write_text(f"{SETUP_CFG}{commands}")
+    made = plan(repository)
+    assert "setup.cfg" not in what(made)
+    (words,) = (words for words in made.by_hand if words.startswith("setup.cfg, [options.entry"))
+    assert "add `my_kernels = my_kernels.convbench:MyBackend` to convbench.backends" in words
+
+
+def test_a_setup_py_is_read_and_not_run(repository: Path) -> None:
+    (repository / "setup.py").write_text(SETUP_PY.format(""))
+    made = plan(repository)
+    assert made.template == "cffi"
+    entry = 'entry_points={"convbench.backends": ["my_kernels = my_kernels.convbench:MyBackend"]}'
+    assert any(entry in words for words in made.by_hand)
+    (repository / "setup.py").write_text(SETUP_PY.format(f", {entry}"))
+    assert init.look(repository).registered == {"my_kernels": "my_kernels.convbench:MyBackend"}
+
+
+def test_a_package_that_is_one_file_is_refused(repository: Path) -> None:
+    (repository / "my_kernels.py").touch()
+    with pytest.raises(InputError, match=r"the package my_kernels is my_kernels\.py, a file"):
+        plan(repository)
+
+
+def test_a_project_below_the_root_of_its_repository(repository: Path) -> None:
+    """asv asks for the root, and where the project is in it."""
+    below = repository / "python" / "kernels"
+    below.mkdir(parents=True)
+    (below / "pyproject.toml").write_text(THEIRS)
+    made = plan(below)
+    assert made.seen.root == below
+    config = text_of(made, "asv.conf.json")
+    assert '"repo": "../..",\n    "repo_subdir": "python/kernels",' in config
+    assert not any("workflows" in path for path in what(made))
+
+
+def test_a_suite_that_has_a_name_of_ours_is_in_the_way(repository: Path) -> None:
+    (repository / "benchmarks").mkdir()
+    (repository / "benchmarks" / "common.py").touch()
+    assert plan(repository)
+    (repository / "benchmarks" / "bench_memory.py").touch()
+    with pytest.raises(InputError, match=r"a suite in benchmarks is bench_memory\.py, as one of"):
+        plan(repository)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +258,8 @@ def test_suites_that_are_there_stay(repository: Path) -> None:
     assert "perf/asv.conf.json" not in what(made)
     assert what(made)["perf/suites/__init__.py"] == "extend"
     assert text_of(made, "perf/suites/__init__.py") == f"import os\n\n{init.FRONT}"
-    assert any('"plugins": [".convbench.asv_plugin"]' in words for words in made.by_hand)
+    for words in ('"plugins": [".convbench.asv_plugin"]', '"build_command": ['):
+        assert any(words in said for said in made.by_hand)
     assert 'asv = "perf/asv.conf.json"' in text_of(made, "pyproject.toml")
 
 
@@ -180,7 +274,7 @@ def test_another_service_gets_no_workflow(repository: Path) -> None:
     ("text", "message"),
     [
         ("not TOML", "the text is not TOML"),
-        ("[tool.x]\n", "what registers entry points is elsewhere"),
+        ('[build-system]\nrequires = ["x"]\n', "what registers entry points is elsewhere"),
         (f'{THEIRS}dynamic = ["entry-points"]\n', "what registers entry points is elsewhere"),
         (f"{THEIRS}entry-points = {{ x = {{}} }}\n", "Add them by hand:\n\n[project.entry-points."),
     ],

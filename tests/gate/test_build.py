@@ -18,6 +18,7 @@ import pytest
 
 from convbench.errors import InputError
 from convbench.gate.build import Built, Wanted, build
+from convbench.machine import project as projects
 from convbench.measuring.asv_store import environments
 
 from ..checkouts import ROOT, SUITES
@@ -195,6 +196,54 @@ def test_a_version_that_is_dynamic_is_that_of_the_package(project: Project) -> N
     assert (project.build(".").source / "convbench-0.dist-info").is_dir()
 
 
+SETUP_CFG = """\
+[metadata]
+name = my.kernels
+version = attr: kernels.VERSION
+[options.entry_points]
+console_scripts =
+    k = kernels:main
+convbench.backends =
+    mine = kernels.mine:Mine
+"""
+SETUP_PY = """\
+import setuptools
+raise SystemExit("it is read, and not run")
+setuptools.setup(
+    name="my.kernels", version="4", packages=setuptools.find_packages(),
+    entry_points={"convbench.backends": ["mine = kernels.mine:Mine"]},
+)
+"""
+POETRY = """\
+[tool.poetry]
+name = "my.kernels"
+version = "5"
+[tool.poetry.plugins."convbench.backends"]
+mine = "kernels.mine:Mine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "version"),
+    [("setup.cfg", SETUP_CFG, "0"), ("setup.py", SETUP_PY, "4"), ("pyproject.toml", POETRY, "5")],
+)
+def test_what_else_a_package_is_installed_from(
+    project: Project, name: str, text: str, version: str
+) -> None:
+    project.git("rm", "-r", "--quiet", "pyproject.toml", "src")
+    project.write(name, text)
+    project.write("kernels/__init__.py", "")
+    if name != "pyproject.toml":  # which is there for other tools
+        project.write("pyproject.toml", "[tool.convbench]\n")
+    project.commit()
+    for side in ("HEAD", "."):
+        built = project.build(side)
+        assert built.own == {"mine"}
+        (described,) = built.source.glob("*.dist-info")
+        assert described.name == f"my_kernels-{version}.dist-info"
+    assert projects.Project.find(project.root).name == "my-kernels"
+
+
 def test_two_sides_that_are_the_same_code_can_be_told(project: Project) -> None:
     project.write("README.md", "another commit")
     project.commit()
@@ -302,10 +351,10 @@ def test_gates_that_start_at_once_do_not_hurt_each_other(project: Project, side:
 
 def test_a_build_that_fails_leaves_nothing_half(project: Project) -> None:
     project.write("pyproject.toml", "[project]\n")
-    assert "[project] with a name. Mend it" in project.refusal(".")
+    assert "is not readable (KeyError('name')); expected a pyproject" in project.refusal(".")
     assert project.cached() == [project.first[:16]]
     project.write("pyproject.toml", "[project\n")
-    assert "pyproject.toml of the working tree is not what is installed" in project.refusal(".")
+    assert "gate: the working tree: what it is installed from is not" in project.refusal(".")
 
 
 def test_where_nothing_can_be_written_is_said(project: Project) -> None:
@@ -347,11 +396,14 @@ def test_what_is_no_repository_is_said(tmp_path: Path, monkeypatch: pytest.Monke
         build(Wanted("HEAD"), tmp_path, print)
 
 
-@pytest.mark.parametrize("part", ["src", "pyproject.toml"])
-def test_a_commit_without_a_package_is_refused(project: Project, part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [("src", "the package of {}"), ("pyproject.toml", "what {} is installed from")],
+)
+def test_a_commit_without_a_package_is_refused(project: Project, part: str, what: str) -> None:
     project.git("rm", "-r", "--quiet", part)
-    commit = project.commit()
-    assert f"gate: {part} of commit {commit[:8]} is not there" in project.refusal("HEAD")
+    missing = what.format(f"commit {project.commit()[:8]}")
+    assert f"gate: {missing} is not there" in project.refusal("HEAD")
 
 
 # -- Environments ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from convbench.cli.output import show
 from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.machine.git import git
+from convbench.machine.project import Declared, declared
 from convbench.words.status import Exit
 from convbench.words.table import verbatim
 
@@ -39,6 +40,7 @@ TEMPLATES = ("numpy", "torch", "triton", "numba", "cupy", "cuda", "cffi")
 _ON_A_GPU = {"triton", "cupy", "cuda"}
 _GROUP = "convbench.backends"
 _INSTALL = f"convbench[asv,testing]=={__version__}"
+_NO_PACKAGES = {"benchmarks", "docs", "examples", "scripts", "test", "tests", "tools"}
 _OTHER_CI = (
     ".gitlab-ci.yml", ".circleci", "azure-pipelines.yml", "Jenkinsfile", ".travis.yml",
     "bitbucket-pipelines.yml", ".woodpecker.yml", ".cirrus.yml",
@@ -64,7 +66,7 @@ name = "{name}"
 version = "0.1.0"
 description = "A convolution"
 requires-python = ">=3.11"
-dependencies = ["numpy"]
+dependencies = [{dependencies}]
 """
 
 
@@ -86,14 +88,18 @@ class Seen:
     ----------
     root : Path
         The folder of the project.
-    made : mapping
-        Its ``pyproject.toml``.
+    declared : Declared, optional
+        The distribution that is installed from it, if one is.
+    asked : bool
+        Whether its ``pyproject.toml`` has ``[tool.convbench]``.
+    above : str
+        The folder in git's repository; "" if it is the repository's own.
     package : str
         The name that it is imported by.
     folder : Path
         Where that is.
-    registered : tuple of str
-        The names of its backends.
+    registered : mapping
+        The places of its backends, by name.
     config : Path, optional
         An ``asv.conf.json``.
     workflow : bool
@@ -101,10 +107,12 @@ class Seen:
     """
 
     root: Path
-    made: Mapping[str, Any]
+    declared: Declared | None
+    asked: bool
+    above: str
     package: str
     folder: Path
-    registered: tuple[str, ...]
+    registered: Mapping[str, str]
     config: Path | None
     workflow: bool
 
@@ -115,10 +123,9 @@ class Seen:
         return "mine" if taken else self.package
 
     @property
-    def group(self) -> str:
-        """The table of the entry points."""
-        poetry = "project" not in self.made and "poetry" in self.made.get("tool", {})
-        return f'tool.poetry.plugins."{_GROUP}"' if poetry else f'project.entry-points."{_GROUP}"'
+    def place(self) -> str:
+        """Of the backend's class."""
+        return f"{self.package}.convbench:MyBackend"
 
 
 def look(start: Path) -> Seen:
@@ -138,7 +145,8 @@ def look(start: Path) -> Seen:
             " Results are filed under commits: `git init` makes one."
         )
     above = [folder for folder in (start, *start.parents) if folder.is_relative_to(top)]
-    root = next((f for f in above if (f / "pyproject.toml").is_file()), Path(top))
+    marks = ("pyproject.toml", "setup.cfg", "setup.py")
+    root = next((f for f in above if any((f / mark).is_file() for mark in marks)), Path(top))
     made: dict[str, Any] = {}
     if (file := root / "pyproject.toml").is_file():
         try:
@@ -147,26 +155,28 @@ def look(start: Path) -> Seen:
             raise InputError(
                 f"{file}: the text is not TOML ({error}); expected TOML 1.0. Correct it there."
             ) from error
-        project, poetry = made.get("project"), made.get("tool", {}).get("poetry")
-        if (project is None and poetry is None) or "entry-points" in (project or {}).get(
-            "dynamic", ()
-        ):
-            raise InputError(
-                f"{file}: what registers entry points is elsewhere; expected [project] that does."
-                f" Register the class there, in the group {_GROUP}, and add [tool.convbench] here."
-            )
-    declared = made.get("project") or made.get("tool", {}).get("poetry") or {}
-    package = re.sub(r"\W", "_", str(declared.get("name", root.name))).lower()
+    said = declared(root, str(root))
+    if said is None and not made.keys().isdisjoint({"project", "build-system"}):
+        raise InputError(
+            f"{root / 'pyproject.toml'}: what registers entry points is elsewhere; expected"
+            f" [project] that does. Register the class there, in the group {_GROUP}, and add"
+            " [tool.convbench] here."
+        )
+    package = re.sub(r"\W", "_", (said.name if said else "") or root.name).lower()
     folder = _package(root, package)
-    entries = {
-        **declared.get("entry-points", {}).get(_GROUP, {}),
-        **declared.get("plugins", {}).get(_GROUP, {}),
-    }
     found = sorted((*root.glob("asv.conf.json"), *root.glob("*/asv.conf.json")))
     others = any((root / name).exists() or Path(top, name).exists() for name in _OTHER_CI)
     workflow = root == Path(top) and ((root / ".github").is_dir() or not others)
     return Seen(
-        root, made, folder.name, folder, tuple(entries), found[0] if found else None, workflow
+        root,
+        said,
+        "convbench" in made.get("tool", {}),
+        root.relative_to(top).as_posix() if root != Path(top) else "",
+        folder.name,
+        folder,
+        said.entries.get(_GROUP, {}) if said else {},
+        found[0] if found else None,
+        workflow,
     )
 
 
@@ -175,9 +185,14 @@ def _package(root: Path, name: str) -> Path:
     there = [
         path.parent
         for path in (*sorted(root.glob("src/*/__init__.py")), *sorted(root.glob("*/__init__.py")))
-        if path.parent.name not in {"tests", "benchmarks", "docs"}
+        if path.parent.name not in _NO_PACKAGES
     ]
     named = [path for path in there if path.name == name]
+    if not there and (modules := [*root.glob(f"src/{name}.py"), *root.glob(f"{name}.py")]):
+        raise InputError(
+            f"init: the package {name} is {modules[0].relative_to(root)}, a file; expected a"
+            " folder, in which a backend can lie. Make it the __init__.py of one."
+        )
     return next(iter((*named, *there)), root / "src" / name)
 
 
@@ -227,9 +242,18 @@ class Plan:
         self.files.append(File(str(path.relative_to(self.seen.root)), what, text))
 
     @property
+    def libraries(self) -> list[str]:
+        """What has to be installed for the backend that is written; none is where there is one."""
+        if self.seen.registered:
+            return []
+        text = _template(f"{self.template}.py")
+        (names,) = re.findall(r'^    install = "pip install (.+)"$', text, re.MULTILINE)
+        return str(names).split()
+
+    @property
     def targets(self) -> list[str]:
         """What is measured: the backends of the project, and NumPy to hold them against."""
-        device = "gpu:0" if self.template in _ON_A_GPU and not self.seen.registered else "cpu"
+        device = "gpu:0" if self.template in _ON_A_GPU else "cpu"
         names = self.seen.registered or (self.seen.name,)
         return [*(f"{name}@{device}" for name in names), "numpy@cpu"]
 
@@ -237,10 +261,13 @@ class Plan:
     def next(self) -> list[str]:
         """The commands that come now."""
         cells = "bench_pipeline.Smoke"
+        tests = [_TEST_FILE]
+        if self.seen.registered and not (self.seen.root / _TEST_FILE).is_file():
+            tests = [f"--convbench {place}" for place in self.seen.registered.values()]
         return [
             f"pip install '{_INSTALL}' && pip install --editable .",
             "convbench verify",
-            "python -m pytest tests/test_convbench.py",
+            f"python -m pytest {' '.join(tests)}",
             "git add --all && git commit -m 'Measure with convbench'",
             f"convbench bench --bench {cells}",
             "convbench gate HEAD~1 HEAD    # once the next change is committed",
@@ -257,34 +284,20 @@ def plan(seen: Seen, template: str | None, *, force: bool) -> Plan:
     """
     made = Plan(seen, template or _fitting(seen), force)
     root, package = seen.root, seen.folder
-    asked = made.seen.made.get("tool", {}).get("convbench")
     if not seen.registered:
         if not (package / "__init__.py").is_file():
             made.whole(package / "__init__.py", '"""A convolution."""\n')
-        text = files("convbench.templates").joinpath(f"{made.template}.py").read_text("utf-8")
-        text = text.replace('name = "mine"', f'name = "{seen.name}"')
+        text = _template(f"{made.template}.py").replace('name = "mine"', f'name = "{seen.name}"')
         made.whole(package / "convbench.py", text.replace("mine@", f"{seen.name}@"))
-        made.whole(root / "tests" / "test_convbench.py", _TEST.format(package=seen.package))
-    made.added(root / "pyproject.toml", _tables(made, asked))
+        made.whole(root / _TEST_FILE, _TEST.format(package=seen.package))
+        _register(made)
+    made.added(root / "pyproject.toml", _tables(made))
     _see_that_it_is_toml(made)
-    config = seen.config or root / "asv.conf.json"
-    if seen.config is None:
-        text = files("convbench.templates").joinpath("asv.conf.json").read_text("utf-8")
-        name = str((seen.made.get("project") or {}).get("name", seen.package))
-        made.whole(config, text.replace("PROJECT", name).replace("CONVBENCH", _INSTALL))
-    elif ".convbench.asv_plugin" not in config.read_text(encoding="utf-8"):
-        where = config.relative_to(root)
-        made.by_hand += [
-            f'{where}: add "plugins": [".convbench.asv_plugin"], so that the evidence lies beside'
-            " the results",
-            f"{where}: have install_command install '{_INSTALL}', too",
-        ]
-    made.added(config.parent / _benchmark_dir(config) / "__init__.py", FRONT)
+    _for_asv(made)
     made.added(root / ".gitignore", *(f"{name}/\n" for name in (".asv", "__pycache__")))
     if seen.workflow:
-        text = files("convbench.templates").joinpath("workflow.yml").read_text("utf-8")
-        path = root / ".github" / "workflows" / "convbench.yml"
-        made.whole(path, text.replace("CONVBENCH", _INSTALL))
+        text = _template("workflow.yml").replace("CONVBENCH", _INSTALL)
+        made.whole(root / ".github" / "workflows" / "convbench.yml", text)
     else:
         made.by_hand.append(
             "have whoever runs the tests run `convbench verify --junit verify.xml` and `convbench"
@@ -293,6 +306,7 @@ def plan(seen: Seen, template: str | None, *, force: bool) -> Plan:
     return made
 
 
+_TEST_FILE = "tests/test_convbench.py"
 _TEST = """\
 from convbench.testing import conformance_suite
 from {package}.convbench import MyBackend
@@ -301,35 +315,106 @@ TestMyBackend = conformance_suite(MyBackend)
 """
 
 
+def _template(name: str) -> str:
+    return files("convbench.templates").joinpath(name).read_text("utf-8")
+
+
+def _known_as(requirement: str) -> str:
+    """The name of a library, without what follows it and the CUDA that it is built for."""
+    name = re.split(r"[^\w-]", requirement, maxsplit=1)[0]
+    return name.lower().partition("-cuda")[0]
+
+
+def _required(seen: Seen) -> set[str]:
+    return {_known_as(text) for text in seen.declared.requires} if seen.declared else set()
+
+
 def _fitting(seen: Seen) -> str:
     """The template for what the project depends on."""
-    declared = seen.made.get("project") or {}
-    texts = [*declared.get("dependencies", ())]
-    for more in declared.get("optional-dependencies", {}).values():
-        texts += more
-    texts += seen.made.get("tool", {}).get("poetry", {}).get("dependencies", ())
-    names = {
-        re.split(r"[^\w-]", text, maxsplit=1)[0].lower().partition("-cuda")[0] for text in texts
-    }
     order = ("triton", "torch", "numba", "cffi", "cupy")
-    found = next((name for name in order if name in names), "numpy")
+    found = next((name for name in order if name in _required(seen)), "numpy")
     kernels = any(seen.folder.parent.rglob("*.cu")) if seen.folder.is_dir() else False
     return "cuda" if kernels and found in {"numpy", "cupy"} else found
 
 
-def _tables(made: Plan, asked: object) -> str:
+def _register(made: Plan) -> None:
+    """What is not done in ``pyproject.toml`` (:func:`_tables`), and what the backend needs."""
+    seen = made.seen
+    if (said := seen.declared) is None:
+        return
+    file, line = seen.root / said.file, f"{seen.name} = {seen.place}"
+    section = f"[{said.table}]"
+    if said.file == "setup.py":
+        made.by_hand.append(
+            f'setup.py: have setup() take entry_points={{"{_GROUP}": ["{line}"]}}, which registers'
+            " the backend"
+        )
+    elif said.file == "setup.cfg" and section in file.read_text(encoding="utf-8"):
+        made.by_hand.append(
+            f"setup.cfg, {section}: add `{line}` to {_GROUP}, which registers the backend"
+        )
+    elif said.file == "setup.cfg":
+        made.added(file, f"\n{section}\n{_GROUP} =\n    {line}\n".lstrip())
+    required = _required(seen)
+    if missing := [name for name in made.libraries if _known_as(name) not in required]:
+        made.by_hand.append(
+            f"{said.file}: name {' and '.join(missing)} among what the project depends on, or asv"
+            " and the workflow install it without"
+        )
+
+
+def _tables(made: Plan) -> str:
     """What is added to ``pyproject.toml``."""
     seen, text = made.seen, ""
-    if not seen.made:
-        text += _NEW_PROJECT.format(name=seen.package.replace("_", "-"))
-    if not seen.registered:
-        text += f'\n[{seen.group}]\n{seen.name} = "{seen.package}.convbench:MyBackend"\n'
-    if asked is None:
+    if seen.declared is None:
+        needed = ", ".join(f'"{name}"' for name in dict.fromkeys(("numpy", *made.libraries)))
+        name = seen.package.replace("_", "-")
+        text += _NEW_PROJECT.format(name=name, dependencies=needed)
+    table = seen.declared.table if seen.declared else "project.entry-points"
+    if not seen.registered and (seen.declared is None or seen.declared.file == "pyproject.toml"):
+        text += f'\n[{table}."{_GROUP}"]\n{seen.name} = "{seen.place}"\n'
+    if not seen.asked:
         quoted = ", ".join(f'"{target}"' for target in made.targets)
         text += f"\n[tool.convbench]\ntargets = [{quoted}]\n"
         if seen.config is not None and seen.config.parent != seen.root:
             text += f'asv = "{seen.config.relative_to(seen.root).as_posix()}"\n'
     return text.lstrip("\n")
+
+
+def _for_asv(made: Plan) -> None:
+    """Its configuration, and the front of the suites."""
+    seen, root = made.seen, made.seen.root
+    config = seen.config or root / "asv.conf.json"
+    folder = config.parent / _benchmark_dir(config)
+    where = config.relative_to(root)
+    if seen.config is None:
+        text = _template("asv.conf.json").replace("CONVBENCH", _INSTALL)
+        text = text.replace("PROJECT", (seen.declared and seen.declared.name) or seen.package)
+        if seen.above:  # asv takes the root of a repository, and then where the project is in it
+            up = "/".join(".." for _ in Path(seen.above).parts)
+            text = text.replace(
+                '"repo": ".",', f'"repo": "{up}",\n    "repo_subdir": "{seen.above}",'
+            )
+        made.whole(config, text)
+    elif ".convbench.asv_plugin" not in config.read_text(encoding="utf-8"):
+        made.by_hand += [
+            f'{where}: add "plugins": [".convbench.asv_plugin"], so that the evidence lies beside'
+            " the results",
+            f"{where}: have install_command install '{_INSTALL}', too",
+        ]
+        if '"build_command"' not in config.read_text(encoding="utf-8"):
+            made.by_hand.append(
+                f'{where}: add "build_command": ["python -m pip wheel --no-deps -w'
+                ' {build_cache_dir} {build_dir}"]; without it asv stops at the wheels of what the'
+                " project depends on"
+            )
+    ours = {path.name for path in files("convbench.suites").iterdir()} - {"__init__.py"}
+    if taken := sorted(path.name for path in folder.glob("*.py") if path.name in ours):
+        raise InputError(
+            f"init: a suite in {folder.relative_to(root)} is {taken[0]}, as one of convbench's;"
+            " expected other names. Rename it: asv would take one for the other."
+        )
+    made.added(folder / "__init__.py", FRONT)
 
 
 def _see_that_it_is_toml(made: Plan) -> None:
@@ -339,8 +424,7 @@ def _see_that_it_is_toml(made: Plan) -> None:
     try:
         tomllib.loads(file.text)
     except ValueError as error:
-        asked = made.seen.made.get("tool", {}).get("convbench")
-        added = f"\n\n{_tables(made, asked)}"
+        added = f"\n\n{_tables(made)}"
         raise InputError(
             f"pyproject.toml: what its tables are with those of convbench is no TOML ({error});"
             f" expected to add them at its end. Add them by hand:{added}"

@@ -19,7 +19,6 @@ import sys
 import tarfile
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -30,11 +29,11 @@ from typing import Self
 from convbench.backends import GROUP
 from convbench.errors import InputError
 from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
-from convbench.machine.project import Project
+from convbench.machine.project import Project, declared
 from convbench.measuring.asv_store import environments
 
 _WORKING_TREE = "working tree"
-_BESIDE = ("pyproject.toml", "requirements")
+_BESIDE = ("pyproject.toml", "setup.cfg", "setup.py", "requirements")
 _NO_PACKAGES = {"benchmarks", "docs", "tests"}
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w,.-]+\])?==[\w.!+]+")
@@ -312,30 +311,26 @@ def _describe(folder: Path, whose: str) -> None:
 
     Of two distributions with one name, the first on ``sys.path`` is the one that counts.
     """
-    source, project = folder / "src", folder / "pyproject.toml"
-    for part in (source, project):
-        if not part.exists():
-            raise InputError(
-                f"gate: {part.name} of {whose} is not there; expected a package, under src/ or at "
-                "the top, and a pyproject.toml. Name a commit that has both."
-            )
-    try:
-        declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-        name = re.sub(r"[-_.]+", "_", declared["name"])
-        version = declared.get("version") or _version(source / name / "__init__.py")
-        groups = declared.get("entry-points", {})
-        entries = "\n".join(
-            f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in members.items())
-            for group, members in groups.items()
-        )
-    except (AttributeError, LookupError, TypeError, ValueError) as error:  # or it is no TOML
+    source = folder / "src"
+    if not source.exists():
         raise InputError(
-            f"gate: pyproject.toml of {whose} is not what is installed from ({error!r}); expected "
-            "[project] with a name. Mend it, or name another commit."
-        ) from error
+            f"gate: the package of {whose} is not there; expected one under src/ or at the top."
+            " Name a commit that has it."
+        )
+    if (said := declared(folder, f"gate: {whose}")) is None or not said.name:
+        raise InputError(
+            f"gate: what {whose} is installed from is not there; expected a pyproject.toml with"
+            " [project] and a name, or a setup.cfg or setup.py. Name a commit that has one."
+        )
+    name = re.sub(r"[-_.]+", "_", said.name)
+    version = said.version or _version(source / name / "__init__.py")
+    entries = "\n".join(
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in members.items())
+        for group, members in said.entries.items()
+    )
     described = source / f"{name}-{version}.dist-info"
     described.mkdir()
-    metadata = f"Metadata-Version: 2.1\nName: {declared['name']}\nVersion: {version}\n"
+    metadata = f"Metadata-Version: 2.1\nName: {said.name}\nVersion: {version}\n"
     (described / "METADATA").write_text(metadata, encoding="utf-8")
     (described / "entry_points.txt").write_text(entries, encoding="utf-8")
 
@@ -350,7 +345,7 @@ def _own(source: Path) -> frozenset[str]:
 
 def _version(package: Path) -> str:
     """What flit takes for a version that pyproject.toml calls dynamic."""
-    text = package.read_text(encoding="utf-8")
+    text = package.read_text(encoding="utf-8") if package.is_file() else ""
     found = re.search(r"""^__version__ *= *["'](.+?)["']""", text, re.MULTILINE)
     return found[1] if found else "0"
 

@@ -17,9 +17,10 @@ What it says of machines is for who reads results (:mod:`convbench.results.machi
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -39,8 +40,8 @@ class Project:
     ----------
     root : Path
     name : str
-        Of the distribution that its ``pyproject.toml`` makes, as package indices compare names; ""
-        if it makes none.
+        Of the distribution that is installed from it, as package indices compare names; "" if none
+        is.
     targets : tuple of str
         Those that are asked for; empty if none are.
     workloads : tuple of Path
@@ -98,7 +99,9 @@ class Project:
     @classmethod
     def _of(cls, root: Path, made: Mapping[str, Any]) -> Self:
         asked = made.get("tool", {}).get("convbench", {})
-        name = made.get("project", {}).get("name", "")
+        said = None
+        with contextlib.suppress(InputError):
+            said = declared(root, "")
         where = f"{root / _PYPROJECT}, [tool.convbench]"
         if not isinstance(asked, dict) or (unknown := sorted(asked.keys() - {*_KEYS})):
             what = ", ".join(unknown) if isinstance(asked, dict) else repr(asked)
@@ -117,12 +120,136 @@ class Project:
             raise InputError(f"{where}: asv is {config!r}; expected a path. Write it in quotes.")
         return cls(
             root,
-            normalised(name),
+            normalised(said.name) if said else "",
             _words(where, "targets", asked.get("targets", [])),
             tuple(root / path for path in _words(where, "workloads", asked.get("workloads", []))),
             {key: _words(where, f"lists.{key}", names) for key, names in lists.items()},
             root / config,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What is said in a folder of the distribution that is installed from it.
+
+    Attributes
+    ----------
+    file : str
+        That registers entry points: ``pyproject.toml``, ``setup.cfg`` or ``setup.py``.
+    table : str
+        Where in it; of a ``setup.py`` it says nothing.
+    version : str
+        "" where it is worked out as it is built.
+    requires : tuple of str
+        What it depends on, extras too.
+    entries : mapping of str to mapping
+        Entry points, by group and name.
+    """
+
+    file: str
+    table: str
+    name: str
+    version: str = ""
+    requires: tuple[str, ...] = ()
+    entries: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def declared(folder: Path, where: str) -> Declared | None:
+    """Read what a folder's distribution is; nothing of it is run.
+
+    None if none is installed from it, or what registers its entry points cannot be known.
+
+    Parameters
+    ----------
+    where : str
+        What the message of an error begins with.
+
+    Raises
+    ------
+    InputError
+        If it cannot be understood.
+    """
+    import tomllib  # noqa: PLC0415  # help does not wait for it
+
+    try:
+        file = folder / _PYPROJECT
+        made = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return _of_pyproject(made) or _of_setuptools(folder, made.get("project", {}))
+    except (AttributeError, LookupError, SyntaxError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: what it is installed from is not readable ({error!r}); expected a"
+            " pyproject.toml with [project] and a name, or a setup.cfg or setup.py. Correct it."
+        ) from error
+
+
+def _of_pyproject(made: Mapping[str, Any]) -> Declared | None:
+    project, poetry = made.get("project"), made.get("tool", {}).get("poetry")
+    if project is not None and "entry-points" not in project.get("dynamic", ()):
+        extras = project.get("optional-dependencies", {}).values()
+        return Declared(
+            _PYPROJECT,
+            "project.entry-points",
+            project["name"],
+            project.get("version", ""),
+            (*project.get("dependencies", ()), *(text for texts in extras for text in texts)),
+            project.get("entry-points", {}),
+        )
+    if project is None and poetry is not None:
+        return Declared(
+            _PYPROJECT,
+            "tool.poetry.plugins",
+            poetry["name"],
+            poetry.get("version", ""),
+            tuple(poetry.get("dependencies", ())),
+            poetry.get("plugins", {}),
+        )
+    return None
+
+
+def _of_setuptools(folder: Path, project: Mapping[str, Any]) -> Declared | None:
+    """What ``setup.cfg`` says, and the literals of the call in ``setup.py``."""
+    script, settings = (folder / name for name in ("setup.py", "setup.cfg"))
+    if not (script.is_file() or settings.is_file()):
+        return None
+    import ast  # noqa: PLC0415  # few have them
+    from configparser import ConfigParser  # noqa: PLC0415
+
+    told: dict[str, Any] = {}
+    for node in ast.walk(ast.parse(script.read_text("utf-8") if script.is_file() else "")):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setup"):
+            for keyword in node.keywords:
+                with contextlib.suppress(ValueError):  # it is worked out
+                    told[str(keyword.arg)] = ast.literal_eval(keyword.value)
+    said = ConfigParser(interpolation=None)
+    said.optionxform = str  # type: ignore[method-assign, assignment]
+    said.read(settings, encoding="utf-8")
+    about, options, entries = (
+        dict(said[name]) if name in said else {}
+        for name in ("metadata", "options", "options.entry_points")
+    )
+    if not (about or told or project):
+        return None  # a setup.cfg may be there for other tools alone
+    version = about.get("version") or told.get("version", "")
+    required = _lines(told.get("install_requires", ())), _lines(options.get("install_requires", ""))
+    return Declared(
+        "setup.cfg" if about or not script.is_file() else "setup.py",
+        "options.entry_points",
+        project.get("name") or about.get("name") or told.get("name", ""),
+        "" if version.startswith(("attr:", "file:")) else version,
+        (*required[0], *required[1]),
+        {
+            group: {
+                name.strip(): value.strip()
+                for name, _, value in (line.partition("=") for line in _lines(lines))
+            }
+            for group, lines in {**told.get("entry_points", {}), **entries}.items()
+        },
+    )
+
+
+def _lines(texts: str | Iterable[str]) -> list[str]:
+    lines = texts.splitlines() if isinstance(texts, str) else texts
+    return [line.strip() for line in lines if line.strip()]
 
 
 def normalised(name: str) -> str:
