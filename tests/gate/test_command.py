@@ -24,9 +24,6 @@ from convbench.measuring.asv_run import existing
 
 from ..checkouts import ROOT, Checkout
 from .sides import NOTHING, SLOWER, WRONG, called, later, write
-
-
-from .sides import SLOWER, WRONG, called, later, write
 from .test_build import wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cores are taken as Linux does it")

@@ -338,7 +338,7 @@ class Cells:
         from convbench.measuring.asv_store import Cell
 
         self.suites = folder / "benchmarks"
-        self.evidence = folder / "evidence.jsonl"
+        self.evidence, self.kept = folder / "evidence.jsonl", ()
         self.made = [
             Cell("b.S.track_time", i, (f"{name}@cpu", f"w{i}"), 3, False, 1.0)
             for name in ("one", "two")

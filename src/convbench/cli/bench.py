@@ -20,7 +20,7 @@ from convbench.cli.arguments import (
 )
 from convbench.cli.output import EXIT_CODES, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
-from convbench.machine.git import full_hash, git
+from convbench.machine.git import changes, full_hash
 from convbench.stimulus.workloads import TIERS, Workload, select
 from convbench.words.numbers import duration, share
 from convbench.words.status import Exit, Status
@@ -123,7 +123,7 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
     """Find the commit and the suites, or say what is missing."""
     from convbench.measuring.asv_store import Store
     from convbench.measuring.bench import Bench
-    from convbench.results.folder import short
+    from convbench.results.folder import Folder, short
 
     project = here()
     config = (arguments.config or project.config).resolve()
@@ -138,7 +138,7 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
             "bench: the commit is none; expected a git repository with a commit. Results are "
             "filed under one: commit first."
         )
-    if git(config.parent, "status", "--porcelain"):
+    if changes(config.parent, Folder.of_config(config).kept):
         say(
             "WARNING: the working tree is not clean: what is measured is the tree as it is, but it"
             f" is filed under HEAD ({short(commit)})"
@@ -165,8 +165,9 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
     _see_whose_code_it_is(project, bench)
     if not bench.cells:
         raise InputError(
-            "bench: what was selected is nothing; expected a benchmark that matches. `asv run "
-            "--bench just-discover` writes what there is to benchmarks.json."
+            "bench: what was selected is nothing; expected a regular expression that is in names"
+            " such as bench_pipeline.Smoke.track_time('numpy@cpu', 'notebook.conv'). `convbench"
+            " workloads` and `convbench backends` list what can be in the brackets."
         )
     return bench
 

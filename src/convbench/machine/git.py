@@ -58,6 +58,25 @@ def subjects(commits: Iterable[str]) -> dict[str, str]:
     return {commit: subject for commit, _, subject in parts}
 
 
+def changes(folder: Path, but: Iterable[Path] = (), *, content: bool = False) -> str:
+    """What the working tree of a repository has that HEAD has not, as git lists it.
+
+    Parameters
+    ----------
+    folder : Path
+        In the repository.
+    but : iterable of Path
+        Of what lies in these nothing is said.
+    content : bool
+        What differs in files that git knows, and not which files there are.
+    """
+    top = git(folder, "rev-parse", "--show-toplevel")
+    inside = [p for p in (path.resolve() for path in but) if p.is_relative_to(top)]
+    left_out = [f":(top,exclude,literal){path.relative_to(top).as_posix()}" for path in inside]
+    asked = ("diff", "HEAD") if content else ("status", "--porcelain")
+    return git(folder, *asked, "--", ":/", *left_out)
+
+
 def git(folder: Path | None, *arguments: str, said: str = "") -> str:
     """What git prints; "" where it fails, or is not there.
 

@@ -166,7 +166,8 @@ class Store:
                 f"{config}: the file of results is {self.file}; expected a name that begins with a "
                 "commit's hash, as asv 0.6.6 makes it. Install that version."
             )
-        self.evidence = Folder(Path(self.conf.results_dir)).evidence_of(filed)
+        kept = Folder(Path(self.conf.results_dir))
+        self.evidence, self.kept = kept.evidence_of(filed), kept.kept
 
     def cells(self) -> list[Cell]:
         """Everything that was selected and is ours, in asv's order."""

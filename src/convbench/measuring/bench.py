@@ -33,7 +33,7 @@ from typing import Any, Protocol, TypeGuard
 from convbench.machine import watch
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions, start_server
 from convbench.machine.failures import explain, explain_timeout
-from convbench.machine.git import git
+from convbench.machine.git import changes, git
 from convbench.measuring import evidence
 from convbench.measuring.asv_store import Cell, Store
 from convbench.measuring.evidence import Place, Relay, Writer
@@ -306,7 +306,7 @@ class Bench:
         store = self.store
         self.ledger.append(
             "run", run=self.run, state=state, plan=self.plan,
-            clean=not git(store.suites.parent, "status", "--porcelain"),
+            clean=not changes(store.suites.parent, store.kept),
             front="convbench bench", machine=store.machine["machine"], commit=store.commit,
             environment=store.environment, commit_time_s=store.commit_time_s, **facts,
         )  # fmt: skip
@@ -414,10 +414,11 @@ def _ended(child: Child, writer: Writer) -> None:
 
 def _plan(store: Store, cells: Sequence[Cell]) -> str:
     """A name for what is measured: the tree as it is, and every cell with its rounds."""
-    root = store.suites.parent
+    root, kept = store.suites.parent, store.kept
     text = hashlib.sha256(repr([(str(cell), cell.rounds) for cell in cells]).encode())
-    for arguments in (("rev-parse", "HEAD"), ("diff", "HEAD"), ("status", "--porcelain")):
-        text.update(git(root, *arguments).encode())
+    text.update(git(root, "rev-parse", "HEAD").encode())
+    text.update(changes(root, kept, content=True).encode())
+    text.update(changes(root, kept).encode())
     return text.hexdigest()[:16]
 
 

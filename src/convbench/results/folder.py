@@ -131,6 +131,11 @@ class Folder:
         return sorted(filed for filed in found if filed is not None)
 
     @property
+    def kept(self) -> tuple[Path, Path]:
+        """What is no part of what was measured, where git knows of it."""
+        return self.results, self.evidence
+
+    @property
     def evidence(self) -> Path:
         """Beside the results: ``.asv/evidence`` for ``.asv/results``."""
         named = self.results.name not in ("", "..")
