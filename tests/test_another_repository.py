@@ -76,8 +76,10 @@ class Repository:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """After `convbench init`, with one commit, and installed from its folder."""
     repository = Repository(tmp_path_factory.mktemp("another"))
-    package = repository.python("-c", "import convbench; print(convbench.__file__)")
-    assert Path(package.strip()).is_relative_to(repository.site)
+    seen = repository.python("-c", "import convbench, sys; print(convbench.__file__, *sys.path)")
+    package, *path = map(Path, seen.split())
+    assert package.is_relative_to(repository.site)
+    assert not [folder for folder in path if folder.is_relative_to(ROOT / "src")]
     repository.convbench("init", "--template", "numpy")
     with (repository.folder / "pyproject.toml").open("a") as file:
         file.write('\n[tool.convbench.lists]\nours = ["notebook.conv"]\n')
