@@ -258,6 +258,34 @@ def test_the_makefile_explains_every_target():
     assert set(re.findall(r"^  make (\S+) +\S", listed.stdout, re.MULTILINE)) == targets
 
 
+@pytest.mark.parametrize(
+    ("measured", "published", "reported", "code"),
+    [
+        (0, 0, 0, 0), (0, 0, 3, 0), (2, 0, 2, 2), (2, 1, 0, 2), (0, 1, 2, 1), (0, 0, 70, 70),
+        (4, 0, 0, 4), (130, 0, 0, 130),
+    ],
+)  # fmt: skip
+def test_make_bench_ends_with_the_report(tmp_path, measured, published, reported, code):
+    """The status is that of the first failure; what a report has found is none."""
+    for name, ends in (
+        ("convbench", f"case $1 in bench) exit {measured};; report) exit {reported};; esac"),
+        ("asv", f"exit {published}"),
+    ):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*"\n{ends}\n')
+        (tmp_path / name).chmod(0o755)
+    done = make("bench", f"BIN={tmp_path}", "INSTALLED=")
+    assert re.findall(r"Error (\d+)", done.stderr) == ([str(code)] if code else [])
+    said = done.stdout.splitlines()
+    if code in {4, 130}:  # nothing was measured, or somebody wants it to end
+        assert said == ["convbench bench --list smoke"]
+        return
+    assert [line for line in said if line.startswith(("asv ", "convbench "))] == [
+        "convbench bench --list smoke", "asv publish", "convbench report",
+    ]  # fmt: skip
+    page = f"The report is {ROOT}/.asv/report.html; a browser opens it as it is."
+    assert (said[-1] == page) == (reported <= 3)
+
+
 def test_the_makefile_refuses_an_unknown_list():
     refused = make("bench", "LIST=tiny")
     assert refused.returncode == 2

@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 
 import pytest
 
-from convbench.report import page
+from convbench.report import charts, page
 
 from .factories import HOSTILE, everything, make
 
@@ -24,7 +25,13 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason=f"none of {', '.join(NAMES)} is here; `make browser` installs one"
 )
 
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+NARROW, MIDDLE, WIDE = (
+    {"width": width, "height": height} for width, height in ((390, 844), (768, 1024), (1440, 900))
+)
+PAPER = {"width": 718, "height": 1000}
+"""A4 with margins of a centimetre."""
+LOOKS = [(size, scheme) for size in (NARROW, MIDDLE, WIDE) for scheme in ("light", "dark")]
+NAMES_OF_LOOKS = [f"{size['width']}-{scheme}" for size, scheme in LOOKS]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +56,17 @@ def pages(tmp_path_factory):
     return paths
 
 
+DRAWN = "document.documentElement.dataset.drawn === 'yes'"
+"""As a function it can be asked for again and again: the page forbids to evaluate strings."""
+
+
 class Opened:
     """A page, and what it said and asked for."""
 
-    def __init__(self, browser, path, viewport=WIDE, scheme="light"):
-        self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
+    def __init__(self, browser, path, viewport=WIDE, scheme="light", scale=1):
+        self.context = browser.new_context(
+            viewport=viewport, color_scheme=scheme, device_scale_factor=scale
+        )
         self.page = self.context.new_page()
         self.said = []
         self.asked = []
@@ -62,7 +75,7 @@ class Opened:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.url = path if isinstance(path, str) else path.as_uri()
         self.page.goto(self.url)
-        self.page.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
+        self.page.wait_for_function(f"() => {DRAWN}")
 
     def evaluate(self, script):
         return self.page.evaluate(script)
@@ -82,9 +95,7 @@ def open_page(browser, pages):
 
 
 @pytest.mark.parametrize("name", ["whole", "hostile", "nothing"])
-@pytest.mark.parametrize(
-    ("viewport", "scheme"), [(WIDE, "light"), (WIDE, "dark"), (NARROW, "light")]
-)
+@pytest.mark.parametrize(("viewport", "scheme"), LOOKS, ids=NAMES_OF_LOOKS)
 def test_it_opens_without_a_complaint_a_request_or_a_sideways_scroll(
     open_page, name, viewport, scheme
 ):
@@ -107,7 +118,6 @@ def test_every_chart_is_drawn(open_page, name):
     assert all(marks)
 
 
-DRAWN = "document.documentElement.dataset.drawn === 'yes'"
 VISIBLE = "[...document.querySelectorAll('tbody tr')].filter(row => !row.hidden).length"
 PICTURES = "[...document.querySelectorAll('figure')].filter(figure => !figure.hidden).length"
 
@@ -119,7 +129,7 @@ def filtered(page, words):
     page.wait_for_function(
         "before => document.getElementById('matches').textContent !== before", arg=before
     )
-    page.wait_for_function(DRAWN)
+    page.wait_for_function(f"() => {DRAWN}")
     return page.locator("#matches").inner_text()
 
 
@@ -220,7 +230,7 @@ def test_the_command_that_repeats_a_cell_is_copied(open_page):
     button.press("Enter")
     command = button.get_attribute("data-command")
     assert command.startswith("convbench verify --target")
-    opened.page.wait_for_function("document.getElementById('matches').textContent")
+    opened.page.wait_for_function("() => document.getElementById('matches').textContent")
     assert opened.page.locator("#matches").inner_text() == f"Copied: {command}"
     assert opened.evaluate("navigator.clipboard.readText()") == command
 
@@ -264,8 +274,30 @@ def test_on_paper_it_is_light_and_without_what_one_cannot_use_there(open_page):
     page.emulate_media(media="print", color_scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(background) == "rgb(255, 255, 255)"
+    colors = page.evaluate(
+        "[...document.querySelectorAll('#chart-timings .mark-symbol path')]"
+        ".map(mark => getComputedStyle(mark).fill).filter(fill => fill !== 'none')"
+    )
+    light = {tuple(bytes.fromhex(color[1:])) for color in charts.LIGHT.tones.values()}
+    assert {tuple(map(int, re.findall(r"\d+", color)))[:3] for color in colors} <= light
+    assert len(set(colors)) > 1
     assert not page.locator("nav").is_visible()
     assert not page.locator("#filter").is_visible()
+
+
+@pytest.mark.parametrize("name", ["whole", "hostile"])
+def test_on_paper_nothing_is_cut_off(open_page, name):
+    """A chart is as wide as the window in which it was drawn, and paper is narrower."""
+    page = open_page(name).page
+    page.evaluate("document.querySelectorAll('details').forEach(table => { table.open = true })")
+    page.emulate_media(media="print")
+    page.set_viewport_size(PAPER)
+    wide = page.evaluate(
+        "[...document.querySelectorAll('body *')].filter(one =>"
+        " one.getBoundingClientRect().right > innerWidth + 1 && !one.parentElement.closest('svg'))"
+        ".map(one => one.closest('section').id + ' ' + one.tagName)"
+    )
+    assert wide == []
 
 
 def test_a_mark_that_is_pointed_at_says_what_it_is(open_page):
@@ -294,7 +326,7 @@ def test_the_wheel_scrolls_and_with_control_it_zooms(open_page):
     page.keyboard.down("Control")
     page.mouse.wheel(0, -120)
     page.keyboard.up("Control")
-    page.wait_for_function(f"{labels} !== {before!r}")
+    page.wait_for_function(f"() => {labels} !== {before!r}")
 
 
 def test_anchors_lead_to_their_sections(open_page):
@@ -314,11 +346,11 @@ def test_the_keyboard_reaches_the_verdict_first(open_page):
     assert page.url.endswith("#verdict")
 
 
-@pytest.mark.parametrize(
-    ("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide", "narrow"]
-)
-def test_axe_finds_no_barrier(open_page, scheme, viewport):
+@pytest.mark.parametrize(("viewport", "scheme"), LOOKS, ids=NAMES_OF_LOOKS)
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_axe_finds_no_barrier(open_page, scheme, viewport, media):
     page = open_page(viewport=viewport, scheme=scheme).page
     page.evaluate("document.querySelectorAll('details').forEach(table => { table.open = true })")
+    page.emulate_media(media=media)
     found = axe.Axe().run(page)
     assert found.violations_count == 0, found.generate_report()

@@ -159,6 +159,19 @@ def test_columns_stand_by_what_they_are_for():
     assert read.attributes("data-command") == ["convbench verify 'a b'"]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("run `a b` and `c`", "run <code>a b</code> and <code>c</code>"),
+        ("`<b>` & ` alone", "<code>&lt;b&gt;</code> &amp; ` alone"),
+        ("nothing", "nothing"),
+        ("", ""),
+    ],
+)
+def test_a_command_in_a_sentence_stands_out(text, found):
+    assert page._code(text) == found
+
+
 def test_a_long_table_says_what_is_left_out():
     table = Table.of("A table", "name", ([str(i)] for i in range(12)), most=10)
     assert (len(table.rows), table.left_out) == (10, 2)

@@ -7,11 +7,12 @@ import gzip
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from convbench import __version__
 from convbench.results.folder import short
@@ -81,7 +82,7 @@ def to_html(data: Data, parts: Sequence[Section]) -> str:
         title=f"convbench: {short(data.head.commit) or 'nothing measured'}{base}",
         version=__version__,
         sections=parts,
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        style=(_HERE / "page.css").read_text(encoding="utf-8") + _on_paper(),
         script=script,
         packed=_pack(vega) if vega else "",
         hashes=[_hash(one) for one in (script, vega) if one],
@@ -100,6 +101,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_clean,
     )
+    environment.filters["code"] = _code
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 
@@ -107,6 +109,30 @@ def _environment() -> jinja2.Environment:
 def _clean(value: Any) -> Any:
     """Take control characters and halves of characters out of what is not markup."""
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _code(text: str) -> Markup:
+    """What stands between two backticks is a command."""
+    parts = [escape(part) for part in clean(text).split("`")]
+    if len(parts) % 2 == 0:  # the last one has no partner
+        parts[-2:] = [parts[-2] + "`" + parts[-1]]
+    tags = cycle((Markup("{}"), Markup("<code>{}</code>")))
+    return Markup("").join(tag.format(part) for tag, part in zip(tags, parts, strict=False))
+
+
+def _on_paper() -> str:
+    """Paper is light, and a chart may have been drawn on a dark page."""
+    pairs = {
+        dark: light
+        for name, colors in charts.DARK.range.items()
+        for dark, light in zip(colors, charts.LIGHT.range[name], strict=True)
+    }
+    rules = (
+        f'.chart svg [{what}="{dark}"]{{{what}:{light}}}'
+        for dark, light in pairs.items()
+        for what in ("fill", "stroke")
+    )
+    return f"@media print{{{''.join(rules)}}}"
 
 
 @cache

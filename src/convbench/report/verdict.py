@@ -47,7 +47,9 @@ def parts(data: Data) -> Iterator[Part]:
     for sentence in (*warnings, *data.remarks):
         yield Text(sentence, "care")
     if data.comparison:
-        yield from (Text(f"{remark}.") for remark in data.comparison.remarks)
+        yield from (
+            Text(f"{remark[:1].upper()}{remark[1:]}.") for remark in data.comparison.remarks
+        )
     if data.comparison and data.comparison.against:
         for said in words.some(data.comparison.against.lines()):
             yield Text(said, "care" if data.comparison.against.slower else "")
