@@ -119,17 +119,29 @@ format: $(INSTALLED)  ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-# What failed does not hide what was measured: asv's page is made all the same, unless nothing was
-# even tried (4) or it was interrupted (130). The first failure is the exit status.
+# What failed does not hide what was measured: the pages are made all the same, unless nothing was
+# even tried (4) or it was interrupted (130). The first failure is the exit status; what the report
+# has found (up to 3) is none.
 .PHONY: bench
 bench: $(INSTALLED)  ## Measure HEAD: LIST=smoke (the default), standard or full
 	@$(BIN)/convbench bench --list $(LIST); measured=$$?; \
 	case $$measured in 4|130) exit $$measured;; esac; \
 	$(BIN)/asv publish; published=$$?; \
-	echo "The page is in .asv/html; to open it: $(BIN)/asv preview --browser"; \
-	for status in $$measured $$published; do \
+	echo "asv's pages are in .asv/html; to open them: $(BIN)/asv preview --browser"; \
+	$(BIN)/convbench report; reported=$$?; \
+	if [ $$reported -le 3 ]; then reported=0; \
+		echo "The report is $(CURDIR)/.asv/report.html; a browser opens it as it is."; \
+	fi; \
+	for status in $$measured $$published $$reported; do \
 		if [ $$status != 0 ]; then exit $$status; fi; \
 	done
+
+# Quietly, for an hour: whatever else runs meanwhile is a part of the example. EXAMPLE="--list smoke" is
+# shorter; `.venv/bin/python studies/example.py --help` has all of it.
+EXAMPLE ?=
+.PHONY: example
+example: $(INSTALLED)  ## Make reports/example again, of commits that are made for it
+	@$(BIN)/python studies/example.py $(EXAMPLE)
 
 # `make peers` first, or PyTorch and JAX are missing from it. STUDY="--threads 2 --list smoke" and the like
 # say what else; `.venv/bin/python studies/peers.py --help` has all of it.

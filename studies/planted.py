@@ -58,7 +58,7 @@ CHANGES = (
         "                self._compute(images, a, b, out[:, : b - a])",
     ),
 )
-_TWICE = """
+TWICE = """
 
 def _often_twice(run: Any) -> Any:
     calls = iter(range(1 << 62))
@@ -88,7 +88,7 @@ def plant(folder: Path) -> list[str]:
             sys.exit(f"{name} has no {before!r} any more: mend CHANGES in {__file__}")
         text = right.replace(before, after)
         if "_often_twice" in text:
-            text += _TWICE
+            text += TWICE
         path.write_text(text)
         call(folder, "git", *IDENTITY, "commit", "--quiet", "-am", subject)
         commits.append(call(folder, "git", "rev-parse", "HEAD").stdout.strip())
