@@ -8,21 +8,12 @@ function say(words) {
 
 // Charts -----------------------------------------------------------------------------------------
 
-// The library that draws is packed. What it unpacks to runs because the page's policy has its digest.
-async function load() {
-  const packed = JSON.parse(document.getElementById("vega").textContent);
-  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(unpacked).text();
-  document.head.append(script);
-}
-
 const theme = JSON.parse(document.getElementById("theme").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-const figures = [...document.querySelectorAll("figure")].map((figure) => {
-  const spec = JSON.parse(figure.querySelector("script").textContent);
+const figures = [];
+
+function toFigure(figure, spec) {
   const title = text(figure.querySelector("strong"));
   return {
     figure,
@@ -36,9 +27,35 @@ const figures = [...document.querySelectorAll("figure")].map((figure) => {
     view: null,
     drawn: "",
   };
-});
+}
 
-const loaded = figures.length ? load() : null;
+// The charts and the library that draws them are packed. That runs because the page's policy has the
+// digest of what it unpacks to.
+async function load() {
+  const found = [...document.querySelectorAll("figure")];
+  if (!found.length) {
+    return;
+  }
+  try {
+    const packed = JSON.parse(document.getElementById("packed").textContent);
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const { library, charts } = await new Response(unpacked).json();
+    const script = document.createElement("script");
+    script.textContent = library;
+    document.head.append(script);
+    figures.push(...found.map((figure) => toFigure(figure, charts[figure.id])));
+  } catch (error) {
+    console.error(error);
+    found.forEach((figure) => fail(figure.querySelector(".chart"), error));
+  }
+}
+
+function fail(place, error) {
+  const words = document.createElement("p");
+  words.textContent = `This chart could not be drawn: ${error.message}`;
+  place.replaceChildren(words);
+}
 
 function configFor(place) {
   const narrow = place.clientWidth < 500;
@@ -69,7 +86,6 @@ async function draw(chart, words) {
   chart.drawn = wanted;
   chart.view?.finalize();
   try {
-    await loaded;
     // `ast` interprets Vega's expressions: the page forbids to compile them.
     chart.view = await vegaEmbed(chart.place, withRows(chart.spec, kept), {
       ast: true,
@@ -79,13 +95,11 @@ async function draw(chart, words) {
     });
   } catch (error) {
     console.error(error);
-    const words = document.createElement("p");
-    words.textContent = `This chart could not be drawn: ${error.message}`;
-    chart.place.replaceChildren(words);
+    fail(chart.place, error);
   }
 }
 
-let drawing = Promise.resolve();
+let drawing = load();
 let latest = 0;
 
 // One after the other; what is asked for last stops what was asked for before.
@@ -198,8 +212,9 @@ async function copy(command) {
 }
 
 for (const button of document.querySelectorAll(".copy")) {
+  button.dataset.command = (button.closest("details")?.dataset.start ?? "") + button.dataset.command;
   button.title = button.dataset.command;
-  button.setAttribute("aria-label", `Copy the command that repeats ${text(button.parentElement)}`);
+  button.setAttribute("aria-label", `Copy the command for ${text(button.parentElement)}`);
   button.addEventListener("click", () => copy(button.dataset.command));
 }
 

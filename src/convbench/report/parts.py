@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any, Literal
 
 from convbench.words.status import Status
@@ -103,6 +104,13 @@ class Table:
     left_out: int = 0
     folded: bool = True
     part: Literal["table"] = "table"
+
+    @property
+    def start(self) -> str:
+        """The words with which all of its commands begin, which the page has once."""
+        commands = [cell.command for row in self.rows for cell in row if cell.command]
+        start = commonprefix(commands)  # noqa: RUF071  # letters are what is meant
+        return start.rpartition(" ")[0] + " " if len(commands) > 1 else ""
 
     @classmethod
     def of(
