@@ -137,6 +137,31 @@ def test_with_them_every_page_works_without_the_network(browse, path, shows):
     assert {path for path in asked if not (site.folder / path[1:]).exists()} == set()
 
 
+def test_on_a_phone_asvs_bar_hides_nothing_and_is_scrolled_away(browse):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="`make` installs it with .venv")
+    site = browse("offline")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = chromium.new_page(viewport={"width": 390, "height": 500})
+        tab.goto(f"http://127.0.0.1:{site.server.server_port}/index.html#/backends")
+        first = tab.locator("#backends-display p").first
+        first.wait_for()
+        bar = tab.locator("#nav")
+        end = bar.bounding_box()["y"] + bar.bounding_box()["height"]
+        assert first.bounding_box()["y"] >= end
+        tab.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+        assert bar.bounding_box()["y"] < 0
+        wide = tab.evaluate(
+            "[...document.querySelectorAll('#backends-display *')].filter(one =>"
+            " one.getBoundingClientRect().right > innerWidth && !one.closest('.wide'))"
+            ".map(one => one.outerHTML)"
+        )
+        assert wide == []
+        tab.evaluate("window.location.hash = '#/summarylist'")
+        tab.wait_for_function("() => !document.body.classList.contains('backends-shown')")
+        chromium.close()
+
+
 def test_data_that_wants_to_be_a_script_is_text(browse):
     site = browse("offline")
     bad = {"reason": HOSTILE, "remedy": HOSTILE, "status": Status.FAILED, "value": None}

@@ -29,14 +29,14 @@ $(document).ready(function() {
         if (cell.counts && cell.spread) {
             parts.push(make('span', cell.spread, 'spread'));
         }
+        if (cell.speed_ups[baseline]) {
+            parts.push(make('span', cell.speed_ups[baseline], 'speedup'));
+        }
         if (cell.time && cell.claim) {
             parts.push(make('span', 'claim', 'claim'));
         }
         if (cell.gate) {
             parts.push(make('span', 'side by side', 'gate'));
-        }
-        if (cell.speed_ups[baseline]) {
-            parts.push(make('span', cell.speed_ups[baseline], 'speedup'));
         }
         if (suite.checked && cell.status !== 'skipped') {
             parts.push(make('span', cell.error ? 'error ' + cell.error : 'not checked', 'error'));
@@ -155,13 +155,15 @@ $(document).ready(function() {
     $(window).on('hashchange', function() {
         if ($.asv.parse_hash_string(window.location.hash).location[0] !== 'backends') {
             display.hide();
+            $('body').removeClass('backends-shown');
         }
     });
 
     $.asv.register_page('backends', function(params) {
         var wanted = params.baseline ? params.baseline[0] : null;
         $('#title').text('Backends');
-        // asv's bar stays where it is, and is higher the narrower the window.
+        // asv's bar is higher the narrower the window; on a phone it is scrolled with the page.
+        $('body').addClass('backends-shown');
         display.css('top', $('#nav').outerHeight() + 5).show();
         if (loaded) {
             draw(loaded, wanted);

@@ -79,12 +79,12 @@ def words(suite: Suite, cell: Entry, baseline: str) -> Iterator[tuple[str, str]]
         yield ("time" if cell.counts else "void"), cell.time
     if cell.counts and cell.spread:
         yield "spread", cell.spread
+    if baseline in cell.speed_ups:
+        yield "speedup", cell.speed_ups[baseline]
     if cell.time and cell.claim:
         yield "claim", "claim"
     if cell.gate:
         yield "gate", "side by side"
-    if baseline in cell.speed_ups:
-        yield "speedup", cell.speed_ups[baseline]
     if suite.checked and cell.status != Status.SKIPPED:
         yield "error", f"error {cell.error}" if cell.error else "not checked"
 
