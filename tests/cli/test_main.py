@@ -37,7 +37,11 @@ def test_help_teaches() -> None:
         (["verify", "--fill", "zeros"], "invalid choice"),
         (["verify", "--workloads", "nowhere.toml"], "nowhere.toml"),
         (["frobnicate"], "invalid choice"),
-        ([], "required"),
+        (["verfy"], "Did you mean verify"),
+        (["verify", "--workload", "vgg16.conv1"], "Did you mean vgg16.conv1_1 or vgg16.conv1_2?"),
+        (["bench", "--bench", "("], "no regular expression (missing )"),
+        (["report", "--output", "/proc/none/r.html"], "/proc/none"),
+        ([], "convbench gate A [B]"),
     ],
 )
 def test_bad_input_is_named_and_exits_with_4(arguments: list[str], message: str) -> None:

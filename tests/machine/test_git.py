@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from convbench.machine.git import apart, changes, full_hash, git, output, subjects
+from convbench.machine.git import apart, changes, complaint, full_hash, git, output, subjects
 
 
 def test_it_answers_from_a_folder_and_reads_what_it_is_told(tmp_path):
@@ -46,6 +46,17 @@ def test_what_is_kept_in_a_working_tree_is_no_change_of_it(tmp_path):
         assert "old.json" in changes(below, content=content)
     (tmp_path / "other").write_text("4")
     assert changes(below, [results]) == "?? other"
+
+
+def test_a_repository_that_git_does_not_trust_is_told(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    assert complaint(tmp_path) == ""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert full_hash("HEAD", tmp_path) is None
+    assert complaint(tmp_path).startswith("git says: fatal: detected dubious ownership")
+    assert "safe.directory" in complaint(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert complaint(tmp_path).startswith("git does not start")
 
 
 def test_what_it_does_not_know_is_no_error(tmp_path, monkeypatch):

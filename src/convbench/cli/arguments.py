@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -35,6 +37,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with 4: argparse's own 2 means "wrong" here."""
         self.print_usage(sys.stderr)
+        if found := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message):
+            near = get_close_matches(found[1], re.findall(r"[\w-]+", found[2]))
+            message += f". Did you mean {' or '.join(near)}?" if near else ""
         self.exit(Exit.INPUT, f"{self.prog}: {clean(message)}\n")
 
 

@@ -40,6 +40,9 @@ TEMPLATES = ("numpy", "torch", "triton", "numba", "cupy", "cuda", "cffi")
 _ON_A_GPU = {"triton", "cupy", "cuda"}
 _GROUP = "convbench.backends"
 _INSTALL = f"convbench[asv,testing]=={__version__}"
+_NOT_TRACKED = (".asv", "__pycache__", "*.egg-info", "build")
+"""What measuring and installing leave: a tree with more than HEAD has is not what HEAD names."""
+
 _NO_PACKAGES = {"benchmarks", "docs", "examples", "scripts", "test", "tests", "tools"}
 _OTHER_CI = (
     ".gitlab-ci.yml", ".circleci", "azure-pipelines.yml", "Jenkinsfile", ".travis.yml",
@@ -294,7 +297,7 @@ def plan(seen: Seen, template: str | None, *, force: bool) -> Plan:
     made.added(root / "pyproject.toml", _tables(made))
     _see_that_it_is_toml(made)
     _for_asv(made)
-    made.added(root / ".gitignore", *(f"{name}/\n" for name in (".asv", "__pycache__")))
+    made.added(root / ".gitignore", *(f"{name}/\n" for name in _NOT_TRACKED))
     if seen.workflow:
         text = _template("workflow.yml").replace("CONVBENCH", _INSTALL)
         made.whole(root / ".github" / "workflows" / "convbench.yml", text)

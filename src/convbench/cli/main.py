@@ -34,6 +34,7 @@ from convbench.cli import (
 from convbench.cli.arguments import Formatter, Parser, add_command
 from convbench.cli.output import EXIT_CODES, say
 from convbench.errors import Blind, ConvbenchError, InputError
+from convbench.machine.git import complaint
 from convbench.words.status import Exit
 from convbench.words.text import harmless
 
@@ -84,7 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper):  # a console that knows ASCII only costs a letter
             stream.reconfigure(errors="replace")
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.print_help(sys.stderr)
+        return Exit.INPUT
+    arguments = parser.parse_args(words)
     code = _run(arguments)
     return _for_bisect(code) if getattr(arguments, "bisect", False) else code
 
@@ -98,11 +104,20 @@ def _run(arguments: argparse.Namespace) -> int:
         return Exit.INTERRUPTED
     except InputError as error:
         say(str(error))
+        if why := complaint():  # a repository of another user's looks as if there were no commit
+            say(why)
         return Exit.INPUT
     except Blind as error:
         say(str(error))
         return Exit.WRONG
-    except (ConvbenchError, OSError) as error:
+    except OSError as error:
+        where, why = error.filename or "what is written to", error.strerror or str(error)
+        say(
+            f"{where}: it is not usable ({why}); expected a place to read and to write, with room."
+            " Name another, or mend that one."
+        )
+        return Exit.INPUT
+    except ConvbenchError as error:
         say(f"{type(error).__name__}: {error}")
         return Exit.INPUT
     except Exception:

@@ -58,6 +58,21 @@ def subjects(commits: Iterable[str]) -> dict[str, str]:
     return {commit: subject for commit, _, subject in parts}
 
 
+def complaint(folder: Path | None = None) -> str:
+    """Why git does not answer in a repository, in its words; "" if it does, or this is none."""
+    try:
+        import subprocess  # noqa: PLC0415  # the commands' help does not wait for it
+
+        found = subprocess.run(
+            ["git", "rev-parse", "--git-dir"],
+            capture_output=True, check=False, cwd=folder, text=True, errors="replace",
+        )  # fmt: skip
+    except OSError as error:
+        return f"git does not start: {error}"
+    said = " ".join(found.stderr.split())
+    return "" if found.returncode == 0 or "not a git repository" in said else f"git says: {said}"
+
+
 def changes(folder: Path, but: Iterable[Path] = (), *, content: bool = False) -> str:
     """What the working tree of a repository has that HEAD has not, as git lists it.
 

@@ -140,10 +140,16 @@ class Store:
                 self._described = Path(folder, "benchmarks.json").read_bytes()
                 self.conf.results_dir = results_dir
                 date = repo.get_date(commit)
-            except (asv.util.UserError, asv.util.ProcessError, OSError, re.error) as error:
+            except (asv.util.UserError, asv.util.ProcessError, OSError) as error:
                 raise InputError(
                     f"{config}: what asv makes of it is an error ({error}); expected suites that "
                     f"it can discover. It says: {said.getvalue()[-2000:]}"
+                ) from error
+            except re.error as error:
+                raise InputError(
+                    f"bench: what selects is {' '.join(select)!r}, which is no regular expression"
+                    f" ({error}); expected one of Python's. Put \\ before a bracket that is meant"
+                    " as it is."
                 ) from error
         if of is None:
             raise InputError(

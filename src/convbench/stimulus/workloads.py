@@ -162,7 +162,8 @@ def find(workloads: Iterable[Workload], names: Iterable[str]) -> tuple[Workload,
         if name not in known:
             import difflib  # noqa: PLC0415  # nor for this
 
-            close = difflib.get_close_matches(name, known)
+            begun = [row for row in known if row.startswith(name)]
+            close = begun[:3] or difflib.get_close_matches(name, known)
             hint = f"Did you mean {' or '.join(close)}?" if close else "No row is spelled like it."
             raise WorkloadError(
                 f"workloads: the name is {name!r}; expected the name of a row. {hint}"
