@@ -222,6 +222,19 @@ def test_the_first_screen_says_who_is_fastest_by_how_much_and_how_sure_that_is()
     assert (tensorflow["right"], tensorflow["worst error / bound"]) == ("1 of 1", "0.200")
 
 
+def test_what_a_workload_computes_stands_beside_who_is_fastest():
+    """So that the filter finds the layers of a kind, which their names do not tell."""
+    known = {"net.conv1": "1x8x8x3 -> conv 3x3x16"}
+    data = replace(everything(), pipelines=known)
+    for section, start in ((verdict, "Fastest target"), (backends, "Speed-up over")):
+        rows = table(said(section.parts, data), start)
+        assert {r["workload"]: r["what it computes"] for r in rows} == {
+            "net.conv1": "1x8x8x3 -> conv 3x3x16", "net.conv2": "", "net.pool": "",
+        }  # fmt: skip
+    (chart,) = said(backends.parts, data).charts
+    assert {row["y"] for row in rows_of(chart) if "3x3" in str(row)} == {"net.conv1"}
+
+
 def test_without_a_base_the_first_sentences_say_what_is_right_and_what_is_fastest():
     told = words(said(verdict.parts, fast_and_right()))
     assert "2 of 4 results are right, 2 of them were not checked" in told

@@ -15,6 +15,7 @@ from convbench.cli.arguments import (
     add_delta,
     add_demands,
     add_results_dir,
+    all_workloads,
     chosen_demands,
     chosen_folder,
     here,
@@ -23,6 +24,7 @@ from convbench.cli.output import say, show
 from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.machine.git import ancestors, full_hash
+from convbench.stimulus.workloads import BUILT_IN, load
 from convbench.words.table import line, stacked
 
 if TYPE_CHECKING:
@@ -105,11 +107,13 @@ def run(arguments: argparse.Namespace) -> int:
         if time.monotonic() - started_s > 2:
             say(f"{text} ...")
 
+    known = load(BUILT_IN) if arguments.results_dir else all_workloads(here())
     data = gather(
         Request(
             chosen_folder(arguments).results, arguments.head, arguments.base, arguments.baseline,
             Rule(delta=arguments.delta), platform.node(), arguments.results_dir is not None,
             chosen_demands(arguments), arguments.against, _commit_url(arguments),
+            {workload.name: str(workload.pipeline) for workload in known},
         ),
         full_hash,
         ancestors,

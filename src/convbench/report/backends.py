@@ -33,12 +33,14 @@ def parts(data: Data) -> Iterator[Part]:
     yield _chart(data, found)
     yield Table.of(
         f"Speed-up over {data.baseline}",
-        "workload | ^ target | > speed-up | > interval | > time | ~> of the baseline | ~ algorithm",
+        "workload | ^ target | > speed-up | > interval | > time | ~> of the baseline | ~ algorithm"
+        " | ~ what it computes",
         (
             (
                 TableCell(workload, command=data.command(workload, target)), target,
                 faster(found[workload, target].ratio), found[workload, target].span,
                 si(one.value, "s"), si(base.value, "s"), str(one.facts.get("algorithm", "")),
+                data.pipelines.get(workload, ""),
             )
             for (workload, target), (one, base) in zip(pairs, both, strict=True)
         ),
@@ -70,6 +72,7 @@ def _chart(data: Data, found: Mapping[tuple[str, str], SpeedUp]) -> Chart:
             text = f"{math.exp(log):.2g}x"
             color = charts.ramp(abs(log) / limit, _SAME, _FASTER if log > 0 else _SLOWER)
         says = {"workload": workload, "target": target, "speed-up": text}
+        says["what it computes"] = data.pipelines.get(workload, "")  # the filter finds it
         points.append(Point(target, workload, text=text, color=color, says=says))
     some = f", {len(kept)} of {len(workloads)} workloads" if len(kept) < len(workloads) else ""
     return Chart(

@@ -76,6 +76,8 @@ class Data:
         head as their head.
     commit_url : str
         What the hash of a commit is appended to, for a link; "" for none.
+    pipelines : mapping of str to str
+        What the workloads are that are known here, in words: "1x5x5x3 -> conv 5x5x6".
     apart : callable
         How many commits the second of two has that the first has not; 0 if that is not known.
     """
@@ -95,6 +97,7 @@ class Data:
     drifts: tuple[Drift, ...] = ()
     gates: tuple[Gate, ...] = ()
     commit_url: str = ""
+    pipelines: Mapping[str, str] = field(default_factory=dict)
     apart: Callable[[str, str], int] = lambda *_: 0
 
     @cached_property
@@ -209,6 +212,7 @@ class Request:
     here : str
         The name of this machine.
     commit_url : str
+    pipelines : mapping of str to str
         As of `Data`.
     elsewhere : bool
         As for :func:`~convbench.comparing.sides.unmeasured_head`.
@@ -224,6 +228,7 @@ class Request:
     demands: Demands = field(default_factory=Demands)
     against: str | None = None
     commit_url: str = ""
+    pipelines: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather(
@@ -310,6 +315,7 @@ def gather(
         tuple(_drifts(past, head, ancestors(head.commit), request.rule)),
         tuple(_gates_of(of_head, head)),
         request.commit_url,
+        request.pipelines,
         cache(apart),
     )
 

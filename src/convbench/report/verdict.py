@@ -228,7 +228,7 @@ def _fastest(data: Data) -> Iterator[Part]:
         yield Table.of(
             "Fastest target of each workload",
             "workload | ^ fastest | > time | > times as fast as the next | ~> interval"
-            " | ~ the next",
+            " | ~ the next | ~ what it computes",
             (
                 (
                     TableCell(workload := best.time.workload,
@@ -238,7 +238,7 @@ def _fastest(data: Data) -> Iterator[Part]:
                         faster(best.speed_up.ratio), "" if best.speed_up.sure else "care",
                         "" if best.speed_up.sure else "the interval has 1 in it: not surely faster",
                     ),
-                    best.speed_up.span, best.second.target,
+                    best.speed_up.span, best.second.target, data.pipelines.get(workload, ""),
                 )
                 for best in ranked if best.speed_up and best.second
             ),
