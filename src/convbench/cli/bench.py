@@ -148,7 +148,7 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
     if any(workload.tier == "full" for workload in chosen):
         os.environ["CONVBENCH_FULL"] = "1"
     say("discovering the suites ...")
-    store = Store(config, arguments.bench or [_cells(arguments.list, chosen)], commit)
+    store = Store(config, arguments.bench or [selecting(arguments.list, chosen)], commit)
     judge.pipelines = {workload.name: workload.pipeline for workload in workloads}
     bench = Bench(
         store,
@@ -189,7 +189,7 @@ def _see_whose_code_it_is(project: Project, bench: Bench) -> None:
         )
 
 
-def _cells(name: str, chosen: Sequence[Workload]) -> str:
+def selecting(name: str | None, chosen: Sequence[Workload]) -> str:
     """What asv selects a list by: the classes of its tiers, or what asv calls its cells."""
     if name in TIERS:
         classes = "|".join(tier.capitalize() for tier in TIERS[: TIERS.index(name) + 1])

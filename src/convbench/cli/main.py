@@ -22,6 +22,7 @@ from convbench.cli import (
     compare,
     doctor,
     explain,
+    fleet,
     gate,
     init,
     notebook,
@@ -51,6 +52,7 @@ COMMANDS = (
     results,
     compare,
     gate,
+    fleet,
     report,
     explain,
     schema,
@@ -71,6 +73,7 @@ Is the convolution still right, is it slower, and how sure are we?
   convbench results           the table of what asv measured
   convbench compare A B       what became wrong or slower between two measured commits
   convbench gate A [B]        measure two commits side by side: is B wrong, or slower?
+  convbench fleet RANGE       measure many commits over many machines, with Dask
   convbench report            one page that shows all of it, to open in a browser
   convbench explain MESSAGE   what an error message or a log means, and what to do
   convbench schema NAME       the JSON Schema of what a command prints

@@ -25,9 +25,9 @@ examples:
 exit codes: 0 printed, 4 bad input, 70 a defect of convbench"""
 
 NAMES = (
-    "audit", "backends", "bench", "check", "compare", "doctor", "explain", "gate", "gate_evidence",
-    "init", "journal", "messages", "notebook", "report", "results", "verify", "workloads",
-    "workloads-file",
+    "audit", "backends", "bench", "check", "compare", "doctor", "explain", "fleet", "gate",
+    "gate_evidence", "init", "journal", "messages", "notebook", "report", "results", "verify",
+    "workloads", "workloads-file",
 )  # fmt: skip
 
 Shape = Any
@@ -220,6 +220,15 @@ def _documents() -> dict[str, dict[str, Shape]]:
             "known": bool, "error": str,
             "findings": [entry | {"line": int, "said": str, "when": str | None}],
         },
+        "fleet": {
+            "interrupted": bool, "elapsed_s": float, "units": int, "kept": int,
+            "commits": [{"commit": str, "units": int, "kept": int, "measured": int,
+                         "rows": Mapping[str, int]}],
+            "machines": [{"machine": str, "hardware": str, "names": [str], "workers": int,
+                          "units": int, "measured_s": float}],
+            "problems": [{"commit": str, "machine": str, "worker": str, "unit": str,
+                          "cells": int, "reason": str}],
+        },
         "gate": compared | {"interrupted": bool, "again": str},
         "gate_evidence": {
             "ended_s": float, "interrupted": bool, "budget_s": float, "elapsed_s": float,
@@ -275,7 +284,8 @@ def _lines() -> list[dict[str, Any]]:
             "run",
             {"run": str, "state": Literal["begun", "finished"]},
             {"plan": str, "clean": bool, "machine": str, "commit": str, "environment": str,
-             "commit_time_s": float, "strangers": [str], "elapsed_s": float, "measured_s": float},
+             "commit_time_s": float, "strangers": [str], "elapsed_s": float, "measured_s": float,
+             "unit": str, "worker": str},
         ),
         _line(
             "process",

@@ -156,7 +156,7 @@ class Store:
                 f"{config}: the environment is {environment!r}, and asv makes none of that name;"
                 " expected existing:PYTHON, or one of its matrix. Name one of these."
             )
-        self.machine = _machine()
+        self.machine = describe_machine()
         self.commit = commit
         self.environment = str(of.name)
         params = {**self.machine, "python": of.python, **of.requirements}
@@ -190,6 +190,10 @@ class Store:
                 params = tuple(str(ast.literal_eval(param)) for param in choices[index])
                 cells.append(Cell(name, index, params, rounds, alone, timeout_s, stands, version))
         return cells
+
+    def describe(self) -> None:
+        """Write what asv knows of the benchmarks, all of them, where it looks for that."""
+        write(Path(self.conf.results_dir) / "benchmarks.json", self._described, parents=True)
 
     def others(self) -> list[str]:
         """What was selected and is not ours: its first parameter is no target, or it has none."""
@@ -225,7 +229,7 @@ class Store:
             self._util.write_json(str(made / "machine.json"), self.machine, 1)
             described = (made / "machine.json").read_bytes()
             write((results / self.file).with_name("machine.json"), described, parents=True)
-            write(results / "benchmarks.json", self._described)
+            self.describe()
             write(results / self.file, (made / self.file).read_bytes())
 
     def _load(self) -> None:
@@ -333,7 +337,7 @@ def outcome(notes: Sequence[Note]) -> _Stored | None:
     return ends.value, None, None
 
 
-def _machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """What asv knows of this machine; it is described now if it is not known."""
     from asv.machine import Machine, MachineCollection  # noqa: PLC0415
     from asv.util import UserError  # noqa: PLC0415

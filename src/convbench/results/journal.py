@@ -124,13 +124,13 @@ def append(path: Path, kind: str, /, **content: Any) -> bytes:
     bytes
         The line; empty, with a warning, if it could not be written.
     """
-    line = _line(kind, content)
+    made = line(kind, content)
     try:
-        _append(path, [line])
+        _append(path, [made])
     except OSError as error:
         warnings.warn(f"no evidence could be written: {error}", RuntimeWarning, stacklevel=2)
         return b""
-    return line
+    return made
 
 
 def append_all(path: Path, lines: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
@@ -142,7 +142,7 @@ def append_all(path: Path, lines: Iterable[tuple[str, Mapping[str, Any]]]) -> No
         If they cannot be written there.
     """
     try:
-        _append(path, [_line(kind, content) for kind, content in lines])
+        _append(path, [line(kind, content) for kind, content in lines])
     except OSError as error:
         raise InputError(
             f"{path}: the evidence is not writable ({error.strerror}); expected a place to append"
@@ -150,7 +150,8 @@ def append_all(path: Path, lines: Iterable[tuple[str, Mapping[str, Any]]]) -> No
         ) from error
 
 
-def _line(kind: str, content: Mapping[str, Any]) -> bytes:
+def line(kind: str, content: Mapping[str, Any]) -> bytes:
+    """A line, as it is written now."""
     entry = {"schema": SCHEMA, "kind": kind, "time_s": round(time.time(), 3), **content}
     return json.dumps(entry, default=str).encode()
 
@@ -158,7 +159,19 @@ def _line(kind: str, content: Mapping[str, Any]) -> bytes:
 def _append(path: Path, lines: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path) as file:
-        file.write(b"".join(b"\n" + line for line in lines))
+        extend(file, lines)
+
+
+def extend(file: IO[bytes], lines: Iterable[bytes]) -> None:
+    """Append lines to a file that is locked; all of them or, with an OSError, none."""
+    left = memoryview(b"".join(b"\n" + line for line in lines))
+    end = file.seek(0, os.SEEK_END)
+    try:
+        while left:  # on a full disk the first write is cut short, and the next one fails
+            left = left[file.write(left) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 @contextlib.contextmanager
@@ -297,14 +310,17 @@ def content(path: Path, most: int = MOST_BYTES) -> bytes:
 
 def read(path: Path) -> Journal:
     """Read the lines of a file; what cannot be read is a problem, and the rest is read."""
-    journal = Journal(path)
     try:
-        lines = content(path, MOST_JOURNAL_BYTES).split(b"\n")
+        return parse(path, content(path, MOST_JOURNAL_BYTES).split(b"\n"))
     except FileNotFoundError:
-        return journal
+        return Journal(path)
     except UNREADABLE as error:
-        journal.problems.append(f"{path}: left out, because {unreadable(error)}")
-        return journal
+        return Journal(path, problems=[f"{path}: left out, because {unreadable(error)}"])
+
+
+def parse(path: Path, lines: Iterable[bytes]) -> Journal:
+    """Read lines, wherever they come from; `path` is what problems name."""
+    journal = Journal(path)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

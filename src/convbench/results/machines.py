@@ -18,8 +18,9 @@ _READ_BYTES = 1 << 16
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """The hardware in words, of what a process says of its machine; "" if too little is known.
 
-    The memory is rounded up to an eighth of the next power of two, as it is sold: the kernel keeps
-    some of it for itself, not always the same.
+    Where only some of the cores may be used, it says how many: times are others there. The memory
+    is rounded up to an eighth of the next power of two, as it is sold: the kernel keeps some of it
+    for itself, not always the same.
 
     Examples
     --------
@@ -29,7 +30,9 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     cpu, cores = facts.get("cpu_model"), facts.get("machine_cores", facts.get("logical_cores"))
     if not cpu or not isinstance(cores, int):
         return ""
-    parts = [str(cpu), f"{cores} cores"]
+    usable = facts.get("logical_cores")
+    few = f"{usable} of " if isinstance(usable, int) and usable < cores else ""
+    parts = [str(cpu), f"{few}{cores} cores"]
     memory = facts.get("memory_bytes")
     if isinstance(memory, int) and memory > 0:
         parts.append(f"{_as_sold(memory):g} GiB")

@@ -1,0 +1,254 @@
+"""Asks Dask for units, and stores what comes back.
+
+Without a scheduler's address there is a cluster of one worker on this machine: the same code. What
+is asked for and what comes back is text and bytes; what Dask itself says to its own are pickles, so
+that whoever has a worker or a scheduler has this process, too, and TLS says who that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from convbench import __version__
+from convbench.errors import InputError
+from convbench.fleet.received import Received, store
+from convbench.fleet.slots import Labels
+from convbench.fleet.units import Unit
+from convbench.fleet.worker import measure
+from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
+from convbench.results.folder import Folder
+
+CONNECT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """The files of TLS; all of them, or none.
+
+    Attributes
+    ----------
+    ca_file, cert, key : Path, optional
+        Of the authority that has signed the certificates, and this side's certificate and key.
+    """
+
+    ca_file: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def __bool__(self) -> bool:
+        return self.ca_file is not None
+
+    def words(self) -> list[str]:
+        """As Dask's own commands take them."""
+        given = (("ca-file", self.ca_file), ("cert", self.cert), ("key", self.key))
+        return [word for name, file in given if file for word in (f"--tls-{name}", str(file))]
+
+    def of_client(self) -> Any:
+        """As Dask's client takes them."""
+        from distributed.security import Security as Dasks  # noqa: PLC0415
+
+        if not self:
+            return None
+        return Dasks(
+            tls_ca_file=str(self.ca_file), tls_client_cert=str(self.cert),
+            tls_client_key=str(self.key), require_encryption=True,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Commits, and what a worker needs of their repository.
+
+    Attributes
+    ----------
+    commits : mapping of str to str
+        The newest first, to a digest of what the libraries of each are installed from.
+    repository : str
+        The hash of its first commit, by which workers know it again.
+    head : str
+        The commit whose lock the libraries of a worker are meant to be of.
+    place : str
+        Of the project in it; "" at its top.
+    """
+
+    root: Path
+    commits: Mapping[str, str]
+    repository: str
+    head: str
+    place: str
+
+    @classmethod
+    def of(cls, text: str, root: Path) -> Self:
+        """Find them: a range as `git rev-list` has it, or one commit.
+
+        Raises
+        ------
+        InputError
+            If git knows no such commits.
+        """
+        head = full_hash("HEAD", root)
+        one = full_hash(text, root) if not text.startswith(("-", "^")) else None
+        some = git(root, "rev-list", "--first-parent", "--end-of-options", *text.split())
+        commits = [one] if one else some.split() if ".." in text or "^" in text else []
+        if head is None or not commits:
+            shallow = f" {UNSHALLOW}" if is_shallow(root) else ""
+            raise InputError(
+                f"fleet: the range is {text!r}, and git finds no commit in it; expected a commit or"
+                f" a range, such as HEAD~20..HEAD. Correct it.{shallow}"
+            )
+        first = git(root, "rev-list", "--max-parents=0", "HEAD").split()[-1]
+        locks = {commit: git(root, "rev-parse", f"{commit}:./requirements") for commit in commits}
+        return cls(root, locks, first, head, git(root, "rev-parse", "--show-prefix"))
+
+    def pack(self) -> bytes:
+        """All that a clone needs, as git packs it: one stream, the same for all workers.
+
+        Raises
+        ------
+        InputError
+            If git cannot read all of it.
+        """
+        tips = "\n".join((self.head, *self.commits))
+        words = ("pack-objects", "--revs", "--stdout", "--quiet", "--threads=1")
+        packed = output(self.root, *words, said=f"{tips}\n")
+        if packed is None:
+            raise InputError(
+                f"fleet: what git can read of {self.root} is not all of it; expected every commit"
+                " up to those of the range. `git fsck` says what is missing; fetch it."
+            )
+        return packed
+
+
+def order(unit: Unit, of: Range, timeout_s: float) -> str:
+    """What a worker is asked for, as :func:`convbench.fleet.worker.measure` reads it."""
+    asked = {
+        "convbench": __version__, "repository": of.repository, "head": of.head, "place": of.place,
+        "commit": unit.commit, "machine": unit.machine, "cells": unit.cells,
+        "rounds": unit.rounds, "timeout_s": timeout_s,
+    }  # fmt: skip
+    return json.dumps(asked, sort_keys=True)
+
+
+class Fleet:
+    """A connection to a scheduler and its workers.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of the scheduler; without one, a cluster of one worker is started here, and ended.
+    security : Security
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, or nobody answers there.
+    """
+
+    def __init__(self, address: str | None, security: Security) -> None:
+        with contextlib.ExitStack() as stack:
+            try:
+                from distributed import Client, LocalCluster  # noqa: PLC0415
+            except ImportError as error:
+                raise missing(error) from error
+            if address is None:
+                cluster = LocalCluster(
+                    n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=None,
+                    host="127.0.0.1", preload=["convbench.fleet.slots"], silence_logs=50,
+                )  # fmt: skip
+                stack.enter_context(cluster)
+            try:
+                client = Client(
+                    address or cluster, security=security.of_client(), timeout=CONNECT_S,
+                    set_as_default=False,
+                )  # fmt: skip
+            except (OSError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"fleet: the scheduler is {address!r}, and it cannot be reached ({error});"
+                    " expected the address of `convbench fleet scheduler`, as in"
+                    " tcp://127.0.0.1:8786. Start it, or see to the network and the certificates."
+                ) from error
+            self._client: Any = stack.enter_context(client)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def workers(self) -> dict[str, Labels | None]:
+        """What is connected, by its address; None of what is no worker of ours."""
+        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        return {address: Labels.of(about["resources"]) for address, about in known.items()}
+
+    def measure(
+        self, units: Sequence[Unit], of: Range, folder: Folder, timeout_s: float
+    ) -> Generator[Received]:
+        """Have them measured, and store each as it comes.
+
+        Closing the iterator asks for nothing more; what was stored is.
+
+        Raises
+        ------
+        InputError
+            If the scheduler is gone, or nothing can be stored.
+        """
+        from distributed import as_completed  # noqa: PLC0415
+
+        packed = of.pack()
+        name = hashlib.sha256(packed).hexdigest()[:20]
+        # A task, and no data that was put somewhere: Dask makes it again where it was lost.
+        pack = self._client.submit(bytes, packed, key=f"convbench-pack-{name}")
+        asked = {
+            self._client.submit(
+                measure, order(unit, of, timeout_s), pack, key=f"convbench-unit-{unit.id}",
+                resources=unit.resources, pure=True,
+            ): unit
+            for unit in units
+        }  # fmt: skip
+        try:
+            for future in as_completed(list(asked), loop=self._client.loop):
+                unit = asked.pop(future)
+                yield self._stored(future, unit, folder)
+                future.release()
+        finally:
+            with contextlib.suppress(Exception):  # there may be nobody any more to tell
+                self._client.cancel([*asked, pack], force=True)
+
+    def _stored(self, future: Any, unit: Unit, folder: Folder) -> Received:
+        if future.status == "finished":
+            return store(folder, unit, future.result(), time.time())
+        if future.status == "error":
+            why = future.exception()
+            return Received(unit, f"{type(why).__name__}: {why}")
+        raise InputError(
+            f"fleet: the scheduler is gone, with a unit of {unit.commit[:8]} {future.status};"
+            " expected it to be there to the end. What was measured is kept, and the same command"
+            " continues."
+        )
+
+
+def missing(error: ImportError) -> InputError:
+    """What to say where Dask is not."""
+    return InputError(
+        f"fleet: Dask is not importable ({error}); expected dask.distributed. Install it: pip"
+        ' install "convbench[fleet]"'
+    )
+
+
+def usable(workers: Mapping[str, Labels | None]) -> Iterator[tuple[str, Labels | None, str]]:
+    """Each worker with what is against it, in words; "" if nothing is."""
+    for address, labels in sorted(workers.items()):
+        why = ""
+        if labels is None:
+            why = "it offers nothing of ours: start it with `convbench fleet worker`"
+        elif labels.version != __version__:
+            why = f"it has convbench {labels.version}, and this is {__version__}: install that"
+        yield address, labels, why

@@ -1,0 +1,84 @@
+"""Dask's own scheduler and workers, started as ours: on this machine, with what it has."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from convbench.errors import InputError
+from convbench.fleet.client import Security, missing
+from convbench.fleet.slots import FOLDER, PASSED, shares
+
+_QUIET = {
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "60s",
+    "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h",
+}
+"""A worker that is not heard of for a minute is lost, and what it had is measured elsewhere."""
+
+
+def scheduler(host: str, port: int, security: Security, *, insecure: bool) -> int:
+    """Run a scheduler until it is told to end; its exit status.
+
+    Raises
+    ------
+    InputError
+        If everybody could reach it, and it would ask nobody for a certificate.
+    """
+    if not (security or insecure or _is_loopback(host)):
+        raise InputError(
+            f"fleet scheduler: --host is {host!r}, without TLS; expected a loopback address, or"
+            " certificates: who reaches a scheduler runs what he likes on its workers. Give"
+            " --tls-ca-file, --tls-cert and --tls-key, or --insecure where nobody else is."
+        )
+    where = ("--host", host, "--port", str(port), "--no-dashboard", "--no-jupyter")
+    return _run([("dask_scheduler", *where, *security.words())], [{}], [frozenset()])
+
+
+def workers(
+    address: str, security: Security, folder: Path | None, passed: Sequence[str],
+    cores_each: int | None,
+) -> int:  # fmt: skip
+    """Run the workers of this machine, each with its cores and its card, until all have ended."""
+    variables = {PASSED: " ".join(passed)} | ({FOLDER: str(folder.resolve())} if folder else {})
+    words = (
+        "dask_worker", address, "--nworkers", "1", "--nthreads", "1", "--memory-limit", "0",
+        "--no-dashboard", "--preload", "convbench.fleet.slots", *security.words(),
+    )  # fmt: skip
+    mine = shares(cores_each)
+    return _run([words] * len(mine), [variables | own for _, own in mine], [c for c, _ in mine])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _run(
+    commands: Sequence[Sequence[str]],
+    variables: Sequence[dict[str, str]],
+    cores: Sequence[frozenset[int]],
+) -> int:
+    """Run Dask's own commands beside each other, each on its cores; the worst exit status."""
+    try:
+        import distributed.cli  # noqa: F401, PLC0415  # or they would all say so
+    except ImportError as error:
+        raise missing(error) from error
+    all_cores = os.sched_getaffinity(0)
+    started = []
+    try:
+        for (program, *words), own, some in zip(commands, variables, cores, strict=True):
+            os.sched_setaffinity(0, some or all_cores)  # which what is started inherits
+            command = [sys.executable, "-m", f"distributed.cli.{program}", *words]
+            started.append(subprocess.Popen(command, env=os.environ | _QUIET | own))
+        return max(process.wait() for process in started)
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()

@@ -1,0 +1,105 @@
+"""What a worker does for a unit: it has what is measured run apart from itself, and sends files.
+
+What comes and what goes is text and bytes. The code of a commit is never loaded into the worker's
+own process, which only starts :mod:`convbench.fleet.measured` behind a guard and reads a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from convbench import __version__
+from convbench.fleet import guard
+from convbench.fleet.slots import FOLDER, PASSED
+from convbench.measuring.asv_store import describe_machine
+from convbench.words.status import Exit
+
+MOST_BYTES = 1 << 28
+"""Of what one unit sends."""
+
+_SAID_BYTES = 4000
+
+
+def measure(asked: str, pack: bytes) -> bytes:
+    """Measure a unit, or say why not.
+
+    Parameters
+    ----------
+    asked : str
+        JSON: what :func:`convbench.fleet.client.order` writes.
+    pack : bytes
+        The commits, as git packs them.
+
+    Returns
+    -------
+    bytes
+        JSON. ``code``, the exit status of `convbench bench`, or 4 if it never ran; ``said``, the
+        last that was written to standard error; ``files``, the texts of what it has stored, by
+        their names; ``worker``, ``elapsed_s``, and ``now_s`` by the clock of this machine.
+    """
+    started_s = time.monotonic()
+    try:
+        found = _measured(json.loads(asked), pack)
+    except OSError as error:  # no room, or no permission: of this machine, and no one else's
+        found = {"code": Exit.INPUT, "said": f"the worker cannot work: {error}"}
+    about = {
+        "worker": platform.node(), "elapsed_s": round(time.monotonic() - started_s, 3),
+        "now_s": time.time(),
+    }  # fmt: skip
+    return json.dumps({"said": "", "files": {}, **found, **about}).encode()
+
+
+def _measured(asked: dict[str, Any], pack: bytes) -> dict[str, Any]:
+    if asked["convbench"] != __version__:
+        said = f"the worker has convbench {__version__}, and {asked['convbench']} asks"
+        return {"code": Exit.INPUT, "said": said}
+    root = folder()
+    cores = sorted(os.sched_getaffinity(0))
+    card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [f"core-{core}.lock" for core in cores] + ([f"card-{card}.lock"] if card else [])
+    own = root / f"cores-{cores[0]}-{cores[-1]}"
+    own.mkdir(parents=True, exist_ok=True)
+    with (
+        guard.alone(root / "alone", names) as held,
+        tempfile.TemporaryDirectory(prefix="unit-", dir=own) as made,
+    ):
+        home = Path(made)
+        (home / "tmp").mkdir()
+        described = {**describe_machine(), "machine": asked["machine"]}
+        about = json.dumps({"version": 1, asked["machine"]: described})
+        (home / ".asv-machine.json").write_text(about, encoding="utf-8")
+        (home / "pack").write_bytes(pack)
+        (home / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+        module = ("-m", "convbench.fleet.measured")
+        code = guard.run(
+            [sys.executable, *module, str(root), str(own), str(home)],
+            home, home / "said", variables=_variables(home), timeout_s=asked["timeout_s"],
+            held=held,
+        )  # fmt: skip
+        said = (home / "said").read_bytes()[-_SAID_BYTES:].decode(errors="replace")
+        result = home / "result.json"
+        if code == guard.TIMED_OUT:
+            said = f"{said}\nnot done within {asked['timeout_s']:.0f} s, so it was ended"
+        if code or not result.is_file() or result.stat().st_size > MOST_BYTES:
+            return {"code": code or Exit.INPUT, "said": said}
+        return {**json.loads(result.read_bytes()), "said": said}
+
+
+def folder() -> Path:
+    """Where clones, checkouts and environments are kept."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get(FOLDER) or Path(caches) / "convbench" / "fleet")
+
+
+def _variables(home: Path) -> dict[str, str]:
+    """Of the environment what may be seen, and a home in which nothing else is."""
+    seen = {*guard.SEEN, *os.environ.get(PASSED, "").split()}
+    kept = {name: value for name, value in os.environ.items() if name in seen}
+    return kept | {"HOME": str(home), "TMPDIR": str(home / "tmp")}
