@@ -139,6 +139,14 @@ def _security(arguments: argparse.Namespace) -> Security:
             f"fleet: --tls-ca-file, --tls-cert and --tls-key are {named}; expected three files that"
             " are there, or none of them. Name all of them."
         )
+    for address in filter(None, (arguments.scheduler, arguments.address)):
+        if address.startswith("tls://") != bool(security):
+            given = "with" if security else "without"
+            raise InputError(
+                f"fleet: the scheduler is {address!r}, {given} certificates; expected tls:// with"
+                " them, and another address without. Give --tls-ca-file, --tls-cert and --tls-key,"
+                " or correct the address."
+            )
     return security
 
 

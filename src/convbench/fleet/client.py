@@ -25,7 +25,7 @@ from convbench.fleet.worker import measure
 from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
 from convbench.results.folder import Folder
 
-CONNECT_S = 30.0
+CONNECT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,9 @@ class Fleet:
                 raise missing(error) from error
             if address is None:
                 cluster = LocalCluster(
-                    n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=None,
-                    host="127.0.0.1", preload=["convbench.fleet.slots"], silence_logs=50,
+                    n_workers=1, threads_per_worker=1, memory_limit=0, host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0", preload=["convbench.fleet.slots"],
+                    silence_logs=50,
                 )  # fmt: skip
                 stack.enter_context(cluster)
             try:

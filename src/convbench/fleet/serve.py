@@ -19,6 +19,8 @@ _QUIET = {
 }
 """A worker that is not heard of for a minute is lost, and what it had is measured elsewhere."""
 
+_NO_PAGES = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
+
 
 def scheduler(host: str, port: int, security: Security, *, insecure: bool) -> int:
     """Run a scheduler until it is told to end; its exit status.
@@ -34,8 +36,8 @@ def scheduler(host: str, port: int, security: Security, *, insecure: bool) -> in
             " certificates: who reaches a scheduler runs what he likes on its workers. Give"
             " --tls-ca-file, --tls-cert and --tls-key, or --insecure where nobody else is."
         )
-    where = ("--host", host, "--port", str(port), "--no-dashboard", "--no-jupyter")
-    return _run([("dask_scheduler", *where, *security.words())], [{}], [frozenset()])
+    words = ("dask_scheduler", "--host", host, "--port", str(port), "--no-jupyter", *_NO_PAGES)
+    return _run([(*words, *security.words())], [{}], [frozenset()])
 
 
 def workers(
@@ -46,7 +48,7 @@ def workers(
     variables = {PASSED: " ".join(passed)} | ({FOLDER: str(folder.resolve())} if folder else {})
     words = (
         "dask_worker", address, "--nworkers", "1", "--nthreads", "1", "--memory-limit", "0",
-        "--no-dashboard", "--preload", "convbench.fleet.slots", *security.words(),
+        "--preload", "convbench.fleet.slots", *_NO_PAGES, *security.words(),
     )  # fmt: skip
     mine = shares(cores_each)
     return _run([words] * len(mine), [variables | own for _, own in mine], [c for c, _ in mine])

@@ -68,10 +68,9 @@ def _measured(asked: dict[str, Any], pack: bytes) -> dict[str, Any]:
     own.mkdir(parents=True, exist_ok=True)
     with (
         guard.alone(root / "alone", names) as held,
-        tempfile.TemporaryDirectory(prefix="unit-", dir=own) as made,
+        tempfile.TemporaryDirectory(prefix="convbench-") as made,  # short: it will have sockets
     ):
         home = Path(made)
-        (home / "tmp").mkdir()
         described = {**describe_machine(), "machine": asked["machine"]}
         about = json.dumps({"version": 1, asked["machine"]: described})
         (home / ".asv-machine.json").write_text(about, encoding="utf-8")
@@ -102,4 +101,4 @@ def _variables(home: Path) -> dict[str, str]:
     """Of the environment what may be seen, and a home in which nothing else is."""
     seen = {*guard.SEEN, *os.environ.get(PASSED, "").split()}
     kept = {name: value for name, value in os.environ.items() if name in seen}
-    return kept | {"HOME": str(home), "TMPDIR": str(home / "tmp")}
+    return kept | {"HOME": str(home), "TMPDIR": str(home)}
