@@ -12,11 +12,13 @@ import json
 import math
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from convbench.stimulus.workloads import BUILT_IN, load, select
 
@@ -106,6 +108,7 @@ class Commits(Checkout):
     """The repository; `shared` is where its commits tell what they have begun."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder, ())
         self.shared = folder / "shared"
         self.shared.mkdir()
@@ -157,6 +160,11 @@ class Commits(Checkout):
         ]
 
 
+def limit_files(process: subprocess.Popen[Any], most_bytes: int) -> None:
+    """Have a process that has just been started write no file that is larger: the disk is full."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+
 class Cluster:
     """A scheduler and workers, by our own commands.
 
@@ -172,14 +180,26 @@ class Cluster:
         self.logs: dict[int, Path] = {}
         self.address = ""
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """One more process, in a session of its own."""
-        log = self.folder / f"log-{len(self.processes)}"
+    def start(
+        self, *words: str, through: Sequence[str] = (), most_bytes: int = 0
+    ) -> subprocess.Popen[bytes]:
+        """One more process, in a session of its own.
+
+        Parameters
+        ----------
+        through : sequence of str
+            A command that starts it.
+        most_bytes : int
+            No file that it writes becomes larger; 0 is no limit.
+        """
+        log = self.folder / f"log-{len(self.logs)}"
         with log.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", *words], env=self.environment, cwd=self.folder,
+                [*through, sys.executable, "-m", *words], env=self.environment, cwd=self.folder,
                 start_new_session=True, stdout=file, stderr=file,
             )  # fmt: skip
+        if most_bytes:
+            limit_files(process, most_bytes)
         self.processes.append(process)
         self.logs[process.pid] = log
         return process
@@ -199,10 +219,10 @@ class Cluster:
         self.address = self.until(process, r"Scheduler at: +(\S+)")
         return process
 
-    def worker(self, *words: str) -> subprocess.Popen[bytes]:
-        """A worker that is registered."""
+    def worker(self, *words: str, **how: Any) -> subprocess.Popen[bytes]:
+        """A worker that is registered; `how` is of :meth:`start`."""
         own = ("--folder", str(self.folder))
-        process = self.start("convbench", "fleet", "worker", self.address, *own, *words)
+        process = self.start("convbench", "fleet", "worker", self.address, *own, *words, **how)
         self.until(process, r"(Registered to:)")
         return process
 

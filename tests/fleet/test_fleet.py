@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 
 import pytest
 
 from ..schemas import conforming
-from .commits import CELLS, SELECT, Commits, cluster
+from .commits import CELLS, SELECT, Commits, cluster, limit_files
 
 pytest.importorskip("distributed", reason="distributed is not installed: the extra `fleet` has it")
 pytestmark = pytest.mark.fleet
@@ -110,16 +108,12 @@ def test_what_cannot_be_written_is_not_half_written(commits, two):
     """A file may not become larger than 20 kB: the disk is full, for this process alone."""
     commits.commit_that("ok")
     large = commits.commit_that("ok", samples=1000)
-    command = [sys.executable, "-m", "convbench"]
-    command += commits.words("HEAD^!", "--scheduler", two.address)
-    full = subprocess.run(
-        command, cwd=commits.folder, env=commits.environment, text=True, capture_output=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )  # fmt: skip
-    assert full.returncode == 4, full.stderr
-    assert "is not writable" in full.stderr
-    assert "See to the disk and the permissions." in full.stderr
+    full = commits.start(*commits.words("HEAD^!", "--scheduler", two.address))
+    limit_files(full, 20_000)
+    _, said = full.communicate(timeout=60)
+    assert full.returncode == 4, said
+    assert "is not writable" in said
+    assert "See to the disk and the permissions." in said
     assert commits.noted() == []
     done = commits.fleet("HEAD^!", "--scheduler", two.address)
     assert done.returncode == 0, done.stderr

@@ -147,6 +147,8 @@ def test_a_new_version_of_a_benchmark_replaces_the_old(folder):
         ({"more": [{"kind": "cell", "run": "r0", "benchmark": TIME,
                     "params": ["numpy@cpu", "net.conv1"], "status": "ok"}]}, "other runs"),
         ({"more": [{"kind": "run", "run": "r0", "state": "finished"}]}, "unpack"),
+        ({"more": [{"kind": "run", "run": "r1", "state": "finished", "unit": "another"}]},
+         "its run is another's"),
         ({"more": [{"kind": "nonsense"}]}, "its kind is"),
         ({"code": 4}, "exit status 4: a; b"),
         ({"code": 137}, "exit status 137"),

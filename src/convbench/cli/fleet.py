@@ -114,8 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     address = arguments.address
     if (arguments.range == "worker") != (address is not None):
         raise InputError(
-            f"fleet: after {arguments.range!r} comes {address!r}; expected an address after the"
-            " word worker alone, as in `convbench fleet worker tcp://127.0.0.1:8786`. Correct it."
+            f"fleet: what comes after {arguments.range!r} is {address!r}; expected an address after"
+            " the word worker, as tcp://127.0.0.1:8786, and nothing after others. Correct it."
         )
     if arguments.range == "scheduler":
         return serve.scheduler(

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,9 @@ from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
 from convbench.results.folder import Folder
 
 CONNECT_S = 15.0
+
+BATCH = 1000
+"""So many units are handed over at once: while it takes them in, a scheduler hears of nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +193,23 @@ class Fleet:
         return {address: Labels.of(about["resources"]) for address, about in known.items()}
 
     def measure(
-        self, units: Sequence[Unit], of: Range, folder: Folder, timeout_s: float
+        self,
+        units: Sequence[Unit],
+        of: Range,
+        folder: Folder,
+        timeout_s: float,
+        task: Callable[[str, bytes], bytes] = measure,
     ) -> Generator[Received]:
         """Have them measured, and store each as it comes.
 
         Closing the iterator asks for nothing more; what was stored is.
+
+        Parameters
+        ----------
+        timeout_s : float
+            What takes longer at once is ended.
+        task : callable
+            What a worker does: it is called with what :func:`order` writes and a pack.
 
         Raises
         ------
@@ -207,13 +222,17 @@ class Fleet:
         name = hashlib.sha256(packed).hexdigest()[:20]
         # A task, and no data that was put somewhere: Dask makes it again where it was lost.
         pack = self._client.submit(bytes, packed, key=f"convbench-pack-{name}")
-        asked = {
-            self._client.submit(
-                measure, order(unit, of, timeout_s), pack, key=f"convbench-unit-{unit.id}",
-                resources=unit.resources, pure=True,
-            ): unit
-            for unit in units
-        }  # fmt: skip
+        alike: dict[frozenset[str], list[Unit]] = {}
+        for unit in units:
+            alike.setdefault(frozenset(unit.resources), []).append(unit)
+        asked: dict[Any, Unit] = {}
+        for some in alike.values():
+            futures = self._client.map(
+                task, [order(unit, of, timeout_s) for unit in some], pack=pack,
+                key=[f"convbench-unit-{unit.id}" for unit in some], resources=some[0].resources,
+                batch_size=BATCH,
+            )  # fmt: skip
+            asked |= zip(futures, some, strict=True)
         try:
             for future in as_completed(list(asked), loop=self._client.loop):
                 unit = asked.pop(future)

@@ -105,8 +105,8 @@ def _git(folder: Path, *words: str, stdin: Any = subprocess.DEVNULL) -> None:
     )  # fmt: skip
     if done.returncode:
         raise InputError(
-            f"fleet: `git {words[0]}` in {folder} fails ({done.stdout.strip()}); expected a"
-            " repository with all that was sent. Make room, or remove that folder."
+            f"fleet: what `git {words[0]}` makes of {folder} is an error ({done.stdout.strip()});"
+            " expected a repository with all that was sent. Make room, or remove that folder."
         )
 
 

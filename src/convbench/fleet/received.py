@@ -6,6 +6,7 @@ the machine that were asked for, and of no other cells.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -58,7 +59,15 @@ def stored(folder: Folder, units: Collection[Unit]) -> set[str]:
 
 
 def _units(path: Path) -> set[str]:
-    return {str(facts["unit"]) for facts in journal.read(path).runs.values() if "unit" in facts}
+    """Those that a file of evidence has; the many lines that name none are passed over."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):
+        for line in journal.content(path, journal.MOST_JOURNAL_BYTES).split(b"\n"):
+            if b'"unit": ' in line:
+                with contextlib.suppress(*UNREADABLE):
+                    told = json.loads(line)
+                    found |= {str(told["unit"])} if told["kind"] == "run" else set()
+    return found
 
 
 def store(folder: Folder, unit: Unit, sent: bytes, now_s: float) -> Received:
@@ -118,7 +127,8 @@ class _Files:
         lines = [line for line in files[name].encode().split(b"\n") if line.strip()]
         told = journal.parse(Path(name), lines)
         ((run, facts),) = told.runs.items()
-        if told.problems or facts["state"] != "finished" or facts["commit"] != unit.commit:
+        ended = facts["state"] == "finished" and "unit" not in facts
+        if told.problems or not ended or facts["commit"] != unit.commit:
             raise ValueError("; ".join(told.problems) or "its run is another's, or not finished")
         strange = {note.run for note in told.notes} - {run}
         asked = {f"{note.benchmark}({', '.join(map(repr, note.params))})" for note in told.notes}
@@ -138,13 +148,10 @@ def _write(folder: Folder, unit: Unit, files: _Files, worker: str) -> None:
         with journal.locked(evidence) as file:
             if unit.id in _units(evidence):
                 return
-            try:
-                before = json.loads(results.read_bytes())
-            except FileNotFoundError:
-                before = {}
-            merged = merge(before, files.asv, files.notes)
+            merged = merge(json.loads(_text(results) or "{}"), files.asv, files.notes)
             write(results, json.dumps(merged), parents=True)
-            write(results.with_name("machine.json"), files.machine)
+            if _text(results.with_name("machine.json")) != files.machine:
+                write(results.with_name("machine.json"), files.machine)
             # With the last line, and so after all else, it counts as stored.
             journal.extend(file, [*files.lines, journal.line("run", marked)])
     except OSError as error:
@@ -157,6 +164,13 @@ def _write(folder: Folder, unit: Unit, files: _Files, worker: str) -> None:
             f"{results}: asv's file is damaged ({unreadable(error)}); expected what asv 0.6.6"
             " writes. Remove it: what convbench has measured is in the evidence, too."
         ) from error
+
+
+def _text(path: Path) -> str:
+    """What a file holds; nothing where it is not."""
+    with contextlib.suppress(FileNotFoundError):
+        return journal.content(path).decode()
+    return ""
 
 
 def merge(

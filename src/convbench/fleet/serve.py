@@ -13,11 +13,9 @@ from convbench.errors import InputError
 from convbench.fleet.client import Security, missing
 from convbench.fleet.slots import FOLDER, PASSED, shares
 
-_QUIET = {
-    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "60s",
-    "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h",
-}
-"""A worker that is not heard of for a minute is lost, and what it had is measured elsewhere."""
+_PATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "5m"}
+"""A scheduler that has just been given ten thousand units reads nothing for a while, and is alive.
+After as long, which is Dask's own choice, a worker that is not heard of is lost."""
 
 _NO_PAGES = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 
@@ -77,7 +75,7 @@ def _run(
         for (program, *words), own, some in zip(commands, variables, cores, strict=True):
             os.sched_setaffinity(0, some or all_cores)  # which what is started inherits
             command = [sys.executable, "-m", f"distributed.cli.{program}", *words]
-            started.append(subprocess.Popen(command, env=os.environ | _QUIET | own))
+            started.append(subprocess.Popen(command, env=_PATIENT | os.environ | own))
         return max(process.wait() for process in started)
     finally:
         for process in started:

@@ -1,0 +1,451 @@
+# ruff: noqa: T201  (a script talks to whoever started it)
+"""What does a fleet of machines cost, and what does it lose when something breaks? In Markdown.
+
+    .venv/bin/python studies/fleet.py --part faults    faults in real processes (minutes)
+    .venv/bin/python studies/fleet.py --part scale     100000 units on Dask, measuring nothing
+    .venv/bin/python studies/fleet.py --part overhead  beside `convbench bench`; a quiet machine
+    .venv/bin/python studies/fleet.py --part two       two workers beside one; a quiet machine
+
+reports/fleet.md has what it printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.fleet.commits import BENCHMARK, CELLS, Cluster, Commits, cluster, limit_files  # noqa: E402
+
+from convbench.fleet.client import Fleet, Range, Security  # noqa: E402
+from convbench.fleet.slots import Labels  # noqa: E402
+from convbench.fleet.units import kinds, split  # noqa: E402
+from convbench.measuring.asv_store import Cell  # noqa: E402
+from convbench.results.folder import Folder  # noqa: E402
+
+KINDS = 10
+"""Of machines, in the study of scale."""
+
+
+def main() -> None:
+    """Run what was asked for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=PARTS, required=True)
+    parser.add_argument("--units", type=int, default=100_000, help="of scale; default: 100000")
+    parser.add_argument("--faults", type=int, default=50, help="how many; default: 50")
+    parser.add_argument("--only", default="", help="faults whose names have this")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("dask", "distributed"))
+    print(
+        f"Made by `python studies/fleet.py --part {arguments.part}` on"
+        f" {time.strftime('%Y-%m-%d')}, with Python {platform.python_version()}, {versions}, on"
+        f" {os.cpu_count()} cores.\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="convbench-fleet-") as name:
+        PARTS[arguments.part](Path(name), arguments)
+
+
+# -- Scale -----------------------------------------------------------------------------------------
+
+
+def pretend(asked: str, pack: bytes) -> bytes:  # noqa: ARG001
+    """What a worker sends for a unit, without measuring it."""
+    told = json.loads(asked)
+    commit, machine = told["commit"], told["machine"]
+    run = f"{commit[:8]}-{hash(asked) & 0xFFFFFFFF:x}"
+    about = {"run": run, "machine": machine, "commit": commit, "environment": "env"}
+    lines = [{"kind": "run", "state": "begun", **about}]
+    for cell in told["cells"]:
+        benchmark, _, rest = cell.partition("(")
+        params = [word.strip("'") for word in rest[:-1].split(", ")]
+        lines.append(
+            {"kind": "cell", "run": run, "process": run, "round": 1, "benchmark": benchmark,
+             "params": params, "status": "ok", "samples_s": [1e-3] * 10, "number": 1}
+        )  # fmt: skip
+    lines.append({"kind": "run", "state": "finished", "measured_s": 1.0, **about})
+    texts = [json.dumps({"schema": 2, "time_s": 1.0, **line}) for line in lines]
+    file = {"commit_hash": commit, "version": 2, "result_columns": ["result"], "results": {}}
+    files = {
+        f"{machine}/{commit[:8]}-env.jsonl": "".join(f"\n{text}" for text in texts),
+        f"{machine}/{commit[:8]}-env.json": json.dumps(file),
+        f"{machine}/machine.json": "{}",
+    }
+    sent = {"code": 0, "said": "", "worker": machine, "now_s": 1.0, "files": files}
+    return json.dumps(sent).encode()
+
+
+def resident_mib(process: int | str) -> float:
+    """Its memory."""
+    text = Path(f"/proc/{process}/status").read_text()
+    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def children(process: int) -> list[int]:
+    """Those that it has started."""
+    return [*map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
+
+
+def scale(folder: Path, arguments: argparse.Namespace) -> None:
+    """Many units that measure nothing, through the scheduler, and into the files."""
+    commits = Commits(folder)
+    commits.commit_that("ok")
+    cells = [Cell(BENCHMARK, i, ("numpy@cpu", f"w{i}"), 1, alone=False, timeout_s=1.0)
+             for i in range(20)]  # fmt: skip
+    names = [f"{i:040x}" for i in range(arguments.units // (KINDS * 10))]
+    with cluster(folder, commits.environment) as made:
+        process = made.scheduler()
+        for i in range(KINDS):
+            labels = Labels(f"kind-{i}", f"machine-{i}", "0.1.0").resources()
+            offered = ",".join(f"{name}=1" for name in labels)
+            words = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--resources", offered)
+            worker = made.start("distributed.cli.dask_worker", made.address, *words)
+            made.until(worker, "(Registered to:)")
+        (scheduler,) = children(process.pid)
+        results = Folder(folder / ".asv" / "results")
+        with Fleet(made.address, Security()) as fleet:
+            found = kinds(filter(None, fleet.workers().values()), results)
+            units = [*split(dict.fromkeys(names, ""), found, cells, None, 2)]
+            of = Range.of("HEAD", commits.folder)
+            print(f"{len(names)} commits, {len(found)} kinds of machine, 10 units of 2 cells each:")
+            print(f"{len(units)} units, {KINDS} workers, all of it on this machine.\n")
+            print("| units stored | s | units/s | scheduler MiB | client MiB |")
+            print("|--:|--:|--:|--:|--:|")
+            idle = f"{resident_mib(scheduler):.0f} | {resident_mib('self'):.0f}"
+            print(f"| before | | | {idle} |", flush=True)
+            started_s = last_s = time.monotonic()
+            step = max(1, len(units) // 10)
+            problems = 0
+            for number, received in enumerate(fleet.measure(units, of, results, 60.0, pretend), 1):
+                problems += bool(received.problem)
+                if number % step == 0:
+                    now_s = time.monotonic()
+                    rate = step / (now_s - last_s)
+                    memory = f"{resident_mib(scheduler):.0f} | {resident_mib('self'):.0f}"
+                    print(f"| {number} | {now_s - started_s:.0f} | {rate:.0f} | {memory} |",
+                          flush=True)  # fmt: skip
+                    last_s = now_s
+        lines = sum(
+            line.count('"kind": "cell"')
+            for path in results.evidence.rglob("*.jsonl")
+            for line in path.read_text().splitlines()
+        )
+    print(f"\n{problems} problems; {lines} cells stored of {len(units) * 2}.")
+
+
+# -- Faults ----------------------------------------------------------------------------------------
+
+LOST_S = "5s"
+"""After which a worker that is not heard of is given up here; a minute is usual."""
+
+HOUR_AHEAD = "import time; now = time.time; time.time = lambda: now() + 3600"
+
+
+class Trial:
+    """Three commits to measure, workers to do it, and what is to go wrong meanwhile.
+
+    Parameters
+    ----------
+    folder : Path
+        A new one.
+    do : str
+        What measuring the newest commit does.
+    """
+
+    def __init__(self, folder: Path, made: Cluster, chance: random.Random, do: str = "ok") -> None:
+        self.made, self.chance = made, chance
+        self.commits = Commits(folder)
+        self.commits.commit_that("ok")
+        self.hashes = [self.commits.commit_that(each) for each in ("ok", "ok", do)]
+        self.commands = 0
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the command."""
+        return self.commits.words("HEAD~3..HEAD", "--scheduler", self.made.address)
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start the command, and wait until the first unit is begun."""
+        self.commands += 1
+        process = self.commits.start(*self.words)
+        self.wait(lambda: bool(self.commits.begun()) or process.poll() is not None)
+        return process
+
+    def wait(self, true: Callable[[], bool], most_s: float = 60.0) -> None:
+        """Until it is so."""
+        end_s = time.monotonic() + most_s
+        while not true() and time.monotonic() < end_s:
+            time.sleep(0.02)
+
+    def some_time(self) -> None:
+        """Up to as long as the rest takes."""
+        time.sleep(3.0 * self.chance.random())
+
+    def go_on(self) -> None:
+        """Let what waits be measured."""
+        (self.commits.shared / "go").touch()
+
+    def finish(self, process: subprocess.Popen[str] | None = None) -> bool:
+        """Give the command again until it has done all, three times at most."""
+        if process is not None:
+            process.communicate()
+            if process.returncode == 0:
+                return True
+        for _ in range(3):
+            self.commands += 1
+            if self.commits.convbench(*self.words).returncode == 0:
+                return True
+        return False
+
+    def judge(self) -> dict[str, int]:
+        """What is lost, what is there twice, and what is another number than it would be."""
+        wanted = Counter((commit[:8], cell) for commit in self.hashes for cell in CELLS)
+        noted, stored = Counter(self.commits.noted()), self.commits.stored()
+        right = {
+            (commit, cell): time_s(commit, cell) for commit in self.hashes for cell in CELLS
+        }  # fmt: skip
+        found = {(commit, cell): v for commit, of in stored.items() for cell, v in of.items()}
+        return {
+            "lost": len(right.keys() - found.keys()) + sum((wanted - noted).values()),
+            "twice": sum((noted - wanted).values()),
+            "other": sum(found[key] != right[key] for key in found.keys() & right.keys()),
+        }
+
+
+def time_s(commit: str, cell: str) -> float:
+    """What the commits say that a cell takes; see tests/fleet/commits.py."""
+    return 1e-3 + int(hashlib.sha256(f"{commit}{cell}".encode()).hexdigest()[:4], 16) * 1e-9
+
+
+def no_fault(trial: Trial) -> bool:
+    """Nothing that this has to do."""
+    return trial.finish()
+
+
+def worker_killed(trial: Trial) -> bool:
+    """By its unit, at once; Dask's own nanny starts another."""
+    return trial.finish()
+
+
+def machine_lost(trial: Trial) -> bool:
+    """All of a machine's workers with their nannies, at a moment that chance chooses."""
+    process = trial.start()
+    trial.some_time()
+    os.killpg(trial.made.processes[-1].pid, signal.SIGKILL)
+    for orphan in descendants_of(trial.made.processes[-1].pid):
+        os.kill(orphan, signal.SIGKILL)
+    trial.made.worker("--cores-each", "1")
+    return trial.finish(process)
+
+
+def descendants_of(process: int) -> list[int]:
+    """Of a process that is gone: those that were in its session."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            found += [int(status.parent.name)] if int(fields[3]) == process else []
+    return found
+
+
+def client_killed(trial: Trial) -> bool:
+    """At a moment that chance chooses."""
+    process = trial.start()
+    trial.some_time()
+    process.kill()
+    return trial.finish(process)
+
+
+def client_interrupted(trial: Trial) -> bool:
+    """At a moment that chance chooses."""
+    process = trial.start()
+    trial.some_time()
+    process.send_signal(signal.SIGINT)
+    return trial.finish(process)
+
+
+def scheduler_restarted(trial: Trial) -> bool:
+    """At a moment that chance chooses, and the workers with it."""
+    process = trial.start()
+    trial.some_time()
+    scheduler, *workers = trial.made.processes
+    for each in (scheduler, *workers):  # as a service does: where the scheduler goes, all do
+        os.killpg(each.pid, signal.SIGKILL if each is scheduler else signal.SIGTERM)
+        each.wait()
+    trial.made.processes.clear()
+    trial.made.scheduler()
+    trial.made.worker("--cores-each", "1")
+    return trial.finish(process)
+
+
+def two_clients(trial: Trial) -> bool:
+    """At the same time, into the same files."""
+    processes = [trial.start(), trial.start()]
+    done = [trial.finish(process) for process in processes]
+    return all(done)
+
+
+def disk_full_here(trial: Trial) -> bool:
+    """No file of the client's may become larger than so many bytes."""
+    process = trial.commits.start(*trial.words)
+    limit_files(process, trial.chance.randrange(100, 4000))
+    trial.commands += 1
+    return trial.finish(process)
+
+
+def disk_full_there(trial: Trial) -> bool:
+    """A worker can write no file that is larger than so many bytes, and is then replaced."""
+    made = trial.made
+    worker = made.processes.pop()
+    os.killpg(worker.pid, signal.SIGTERM)
+    worker.wait()
+    made.worker("--cores-each", "1", most_bytes=trial.chance.randrange(8_000, 30_000))
+    first = trial.start()
+    first.communicate()
+    worker = made.processes.pop()
+    os.killpg(worker.pid, signal.SIGTERM)
+    worker.wait()
+    made.worker("--cores-each", "1")
+    return first.returncode == 4 and trial.finish()
+
+
+def another_version(trial: Trial) -> bool:
+    """It is there all the time, and asked for nothing."""
+    labels = "cpu=1,machine:other=1,kind:other=1,convbench:0.0.9=1"
+    words = ("--nthreads", "1", "--no-nanny", "--resources", labels)
+    other = trial.made.start("distributed.cli.dask_worker", trial.made.address, *words)
+    trial.made.until(other, "(Registered to:)")
+    return trial.finish()
+
+
+def network_cut(trial: Trial) -> bool:
+    """A worker in another network, which is cut off while it measures, and joined again."""
+    process = trial.start()
+    trial.wait(lambda: len(trial.commits.begun()) == 2)
+    subprocess.run(["ip", "link", "set", NETWORK, "down"], check=True)
+    time.sleep(3 * float(LOST_S[:-1]))
+    trial.go_on()
+    trial.wait(lambda: process.poll() is not None, 30.0 * trial.chance.random())
+    subprocess.run(["ip", "link", "set", NETWORK, "up"], check=True)
+    return trial.finish(process)
+
+
+NETWORK = "convbench-cut"
+"""The cable to it, and its name."""
+
+Fault = Callable[[Trial], bool]
+FAULTS: dict[str, tuple[Fault, str, int]] = {
+    "none": (no_fault, "ok", 2),
+    "a worker is killed by each unit of a commit": (worker_killed, "kill", 6),
+    "a machine is lost with all its workers": (machine_lost, "ok", 6),
+    "the client is killed": (client_killed, "ok", 8),
+    "Ctrl-C": (client_interrupted, "ok", 6),
+    "the scheduler is killed and started again": (scheduler_restarted, "ok", 4),
+    "the network to a worker is cut, and joined": (network_cut, "wait", 4),
+    "two clients ask for the same at once": (two_clients, "ok", 4),
+    "the disk of the client is full": (disk_full_here, "ok", 4),
+    "the disk of a worker is full": (disk_full_there, "ok", 2),
+    "a worker's clock is an hour ahead": (no_fault, "ok", 2),
+    "a worker of another version is there": (another_version, "ok", 2),
+}
+"""What goes wrong, what measuring the newest commit does, and how often it is tried of 50."""
+
+
+@contextlib.contextmanager
+def workers(folder: Path, name: str) -> Iterator[Cluster]:
+    """A scheduler and two workers of a core each, as a fault needs them."""
+    environment = Commits(folder / "cluster").environment
+    environment["DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"] = LOST_S
+    if "clock" in name:
+        (folder / "sitecustomize.py").write_text(HOUR_AHEAD)
+        environment["PYTHONPATH"] += f"{os.pathsep}{folder}"
+    with contextlib.ExitStack() as stack:
+        made = stack.enter_context(cluster(folder / "cluster", environment))
+        if "network" not in name:
+            made.scheduler()
+            made.worker("--cores-each", "1")
+            yield made
+            return
+        stack.enter_context(another_network())
+        made.scheduler("--host", "10.77.77.1", "--insecure")
+        made.worker(through=("taskset", "-c", "0"))
+        made.worker(through=("ip", "netns", "exec", NETWORK, "taskset", "-c", "1"))
+        yield made
+
+
+@contextlib.contextmanager
+def another_network() -> Iterator[None]:
+    """A namespace with a cable to this one; it needs root."""
+    ends = ("link", "add", NETWORK, "type", "veth", "peer", "name", "other", "netns", NETWORK)
+    inside = ("netns", "exec", NETWORK, "ip")
+    try:
+        for words in (
+            ("netns", "add", NETWORK), ends, ("addr", "add", "10.77.77.1/24", "dev", NETWORK),
+            ("link", "set", NETWORK, "up"),
+            (*inside, "addr", "add", "10.77.77.2/24", "dev", "other"),
+            (*inside, "link", "set", "other", "up"), (*inside, "link", "set", "lo", "up"),
+        ):  # fmt: skip
+            subprocess.run(["ip", *words], check=True)
+        yield
+    finally:
+        subprocess.run(["ip", "netns", "del", NETWORK], check=False)
+
+
+def faults(folder: Path, arguments: argparse.Namespace) -> None:
+    """Each fault some times; three commits, so six units, are to be measured in spite of it."""
+    chance = random.Random(arguments.seed)  # noqa: S311  # moments, no secrets
+    print("| fault | tried | done | commands | lost | twice | other numbers | s each |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    totals: Counter[str] = Counter()
+    for place, (name, (fault, do, often)) in enumerate(FAULTS.items()):
+        if arguments.only not in name:
+            continue
+        tried = max(1, often * arguments.faults // 50)
+        own = folder / str(place)
+        (own / "cluster").mkdir(parents=True)
+        found: Counter[str] = Counter()
+        took_s = []
+        with workers(own, name) as made:
+            for number in range(tried):
+                (own / str(number)).mkdir()
+                trial = Trial(own / str(number), made, chance, do)
+                started_s = time.monotonic()
+                found["done"] += fault(trial)
+                took_s.append(time.monotonic() - started_s)
+                found.update({"commands": trial.commands, **trial.judge()})
+        columns = ("done", "commands", "lost", "twice", "other")
+        numbers = [tried, *(found[column] for column in columns)]
+        cells = " | ".join(map(str, numbers))
+        print(f"| {name} | {cells} | {statistics.median(took_s):.0f} |", flush=True)
+        totals.update(found)
+        totals["tried"] += tried
+        shutil.rmtree(own)
+    print(
+        f"\n{totals['tried']} trials, {totals['done']} done; lost {totals['lost']}, twice"
+        f" {totals['twice']}, other numbers {totals['other']}."
+    )
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {"faults": faults, "scale": scale}
+
+
+if __name__ == "__main__":
+    main()
