@@ -29,6 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -40,6 +41,7 @@ from convbench.fleet.slots import Labels  # noqa: E402
 from convbench.fleet.units import kinds, split  # noqa: E402
 from convbench.measuring.asv_store import Cell  # noqa: E402
 from convbench.results.folder import Folder  # noqa: E402
+from convbench.results.records import load  # noqa: E402
 
 KINDS = 10
 """Of machines, in the study of scale."""
@@ -52,6 +54,10 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=100_000, help="of scale; default: 100000")
     parser.add_argument("--faults", type=int, default=50, help="how many; default: 50")
     parser.add_argument("--only", default="", help="faults whose names have this")
+    parser.add_argument("--times", type=int, default=3, help="how often; default: 3")
+    parser.add_argument(
+        "--bench", default=r"\.Smoke\..*'numpy@cpu'", help="cells of overhead and two"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("dask", "distributed"))
@@ -444,7 +450,101 @@ def faults(folder: Path, arguments: argparse.Namespace) -> None:
     )
 
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {"faults": faults, "scale": scale}
+# -- Time ------------------------------------------------------------------------------------------
+
+
+class Clone:
+    """Our own repository at its HEAD, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        self.folder = folder
+
+    def said(self, *words: str) -> dict[str, Any]:
+        """What a command prints as JSON, which has to end well."""
+        done = subprocess.run(
+            [sys.executable, "-m", "convbench", *words, "--json"],
+            cwd=self.folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return dict(json.loads(done.stdout))
+
+    def times_s(self) -> dict[tuple[str, str, str, str], float]:
+        """What was measured, by cell."""
+        found = load(self.folder / ".asv" / "results").records
+        return {
+            (r.benchmark, r.target, r.workload, r.stage): r.value
+            for r in found
+            if r.kind == "time" and r.value
+        }
+
+
+def overhead(folder: Path, arguments: argparse.Namespace) -> None:
+    """The same cells by `convbench bench` and by `convbench fleet`, in turns."""
+    print(f"Cells: `{arguments.bench}`. Seconds; *measured* is warm-up and samples.\n")
+    print("| | bench | measured | fleet | measured | bench / fleet | times, fleet / bench |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    for number in range(1, arguments.times + 1):
+        one, other = (Clone(folder / f"{number}-{name}") for name in ("bench", "fleet"))
+        bench = one.said("bench", "--bench", arguments.bench)
+        fleet = other.said("fleet", "HEAD", "--bench", arguments.bench, "--shard", "1000")
+        measured_s = sum(kind["measured_s"] for kind in fleet["machines"])
+        ratio = bench["elapsed_s"] / fleet["elapsed_s"]
+        print(
+            f"| {number} | {bench['elapsed_s']:.1f} | {bench['measured_s']:.1f} |"
+            f" {fleet['elapsed_s']:.1f} | {measured_s:.1f} | {ratio:.2f} | {_ratios(one, other)} |",
+            flush=True,
+        )
+    print(
+        "\n`bench` counts from when its suites are discovered; `fleet` from its first line, with a"
+        " cluster that is started, a checkout, and the discovery of both sides."
+    )
+
+
+def two(folder: Path, arguments: argparse.Namespace) -> None:
+    """The same commits by one worker on one core, and by two on two."""
+    print(f"Cells: `{arguments.bench}`, of two commits, 10 at once.\n")
+    print("| | one worker, s | two workers, s | one / two | times, two / one |")
+    print("|--:|--:|--:|--:|--:|")
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    for number in range(1, arguments.times + 1):
+        clones = []
+        elapsed_s = []
+        for cores in ((first,), (first, second)):
+            own = folder / f"{number}-{len(cores)}"
+            own.mkdir()
+            with cluster(own, dict(os.environ)) as made:
+                made.scheduler()
+                for core in cores:
+                    made.worker(through=("taskset", "-c", str(core)))
+                clones.append(Clone(own / "clone"))
+                words = ("--bench", arguments.bench, "--shard", "10")
+                said = clones[-1].said(
+                    "fleet", "HEAD~2..HEAD", *words, "--scheduler", made.address
+                )  # fmt: skip
+                elapsed_s.append(said["elapsed_s"])
+        one_s, two_s = elapsed_s
+        print(
+            f"| {number} | {one_s:.1f} | {two_s:.1f} | {one_s / two_s:.2f} | {_ratios(*clones)} |",
+            flush=True,
+        )
+
+
+def _ratios(one: Clone, other: Clone) -> str:
+    """How the times of the same cells differ: the median, and the middle half."""
+    these, those = one.times_s(), other.times_s()
+    ratios = sorted(those[cell] / these[cell] for cell in these.keys() & those.keys())
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f}, {len(ratios)} cells)"
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    "faults": faults,
+    "overhead": overhead,
+    "scale": scale,
+    "two": two,
+}
 
 
 if __name__ == "__main__":
