@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.fleet.commits import BENCHMARK, CELLS, Cluster, Commits, cluster, limit_files  # noqa: E402
 
-from convbench.fleet.client import Fleet, Range, Security  # noqa: E402
+from convbench.fleet.client import PATIENCE, Fleet, Range, Security  # noqa: E402
 from convbench.fleet.slots import Labels  # noqa: E402
 from convbench.fleet.units import kinds, split  # noqa: E402
 from convbench.measuring.asv_store import Cell  # noqa: E402
@@ -117,7 +117,8 @@ def scale(folder: Path, arguments: argparse.Namespace) -> None:
     cells = [Cell(BENCHMARK, i, ("numpy@cpu", f"w{i}"), 1, alone=False, timeout_s=1.0)
              for i in range(20)]  # fmt: skip
     names = [f"{i:040x}" for i in range(arguments.units // (KINDS * 10))]
-    with cluster(folder, commits.environment) as made:
+    patient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": PATIENCE}  # as our own workers are
+    with cluster(folder, commits.environment | patient) as made:
         process = made.scheduler()
         for i in range(KINDS):
             labels = Labels(f"kind-{i}", f"machine-{i}", "0.1.0").resources()
@@ -465,6 +466,7 @@ class Clone:
         done = subprocess.run(
             [sys.executable, "-m", "convbench", *words, "--json"],
             cwd=self.folder, capture_output=True, text=True, check=False,
+            env=os.environ | {"PYTHONPATH": str(self.folder / "src")},  # or it is another's code
         )  # fmt: skip
         if done.returncode:
             raise SystemExit(done.stderr)

@@ -27,6 +27,10 @@ from convbench.results.folder import Folder
 
 CONNECT_S = 15.0
 
+PATIENCE = "5m"
+"""A scheduler that has just been given ten thousand units reads nothing for a while, and is alive.
+As long as Dask waits for a worker that is not heard of, so long waits who hears nothing of it."""
+
 BATCH = 1000
 """So many units are handed over at once: while it takes them in, a scheduler hears of nobody."""
 
@@ -157,9 +161,11 @@ class Fleet:
     def __init__(self, address: str | None, security: Security) -> None:
         with contextlib.ExitStack() as stack:
             try:
+                import dask  # noqa: PLC0415
                 from distributed import Client, LocalCluster  # noqa: PLC0415
             except ImportError as error:
                 raise missing(error) from error
+            stack.enter_context(dask.config.set({"distributed.comm.timeouts.tcp": PATIENCE}))
             if address is None:
                 cluster = LocalCluster(
                     n_workers=1, threads_per_worker=1, memory_limit=0, host="127.0.0.1",

@@ -10,13 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convbench.errors import InputError
-from convbench.fleet.client import Security, missing
+from convbench.fleet.client import PATIENCE, Security, missing
 from convbench.fleet.slots import FOLDER, PASSED, shares
 
-_PATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "5m"}
-"""A scheduler that has just been given ten thousand units reads nothing for a while, and is alive.
-After as long, which is Dask's own choice, a worker that is not heard of is lost."""
-
+_PATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": PATIENCE}
 _NO_PAGES = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 
 
