@@ -365,6 +365,10 @@ def forged(what: str) -> dict[str, str]:
     return {"backends/numpy.py": FORGED.format(what)}
 
 
+PATIENT_S = 300.0
+"""For two looks; it ends with the second."""
+
+
 def expect_doubted(cell: ComparedCell) -> None:
     assert cell.verdict is Verdict.FAILED
     assert "its time is not supported: time: " in cell.reason
@@ -376,7 +380,7 @@ def test_a_head_whose_clock_runs_slower_is_doubted(
     ours: Built, made: Callable[[Mapping[str, str]], Built]
 ) -> None:
     head = made(forged("_main.perf_counter = lambda: time.perf_counter() / 10"))
-    comparison = gated(ours, head, LARGER, cores=1)
+    comparison = gated(ours, head, LARGER, cores=1, budget_s=PATIENT_S)
     expect_doubted(only(comparison))
     assert comparison.exit_code() is Exit.WRONG
 
@@ -384,7 +388,8 @@ def test_a_head_whose_clock_runs_slower_is_doubted(
 def test_a_head_that_does_not_wait_for_its_work_is_doubted(
     ours: Built, made: Callable[[Mapping[str, str]], Built]
 ) -> None:
-    expect_doubted(only(gated(ours, made(disguised("no_synchronize")), LARGER, cores=1)))
+    head = made(disguised("no_synchronize"))
+    expect_doubted(only(gated(ours, head, LARGER, cores=1, budget_s=PATIENT_S)))
 
 
 def a_found() -> Found:
