@@ -17,6 +17,7 @@ from convbench.comparing.comparison import Comparison, Rule, Verdict
 from convbench.comparing.pairs import Monitor
 from convbench.comparing.text import render
 from convbench.gate import pairs
+from convbench.gate.build import Built
 from convbench.gate.pairs import SIDES, Cell, Found, Pairs, Templates
 from convbench.gate.verdicts import Gate
 from convbench.machine.nvidia import Clocks
@@ -52,38 +53,74 @@ class FakeTemplate:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeTemplate]:
-    """The templates that were started, in their order."""
+    """The templates that were started, in their order; those who ask what is needed are none."""
     made: list[FakeTemplate] = []
 
-    def start(self, side: str, backend: str) -> FakeTemplate:
+    def start(self: Templates, need: pairs.Needs) -> FakeTemplate:
         made.append(FakeTemplate(len(made)))
         return made[-1]
 
+    def ask(self: Templates, built: Built, backend: str) -> pairs.Needs:
+        return pairs.Needs(built.python, (backend,), (("OF", built.name),) * ("odd" in built.name))
+
     monkeypatch.setattr(Templates, "_start", start)
+    monkeypatch.setattr(Templates, "_ask_for_needs", ask)
     return made
 
 
+def built(name: str, python: str = "python") -> Built:
+    return Built(name, "0" * 40, False, Path(python), Path(name), "here", "")
+
+
+def templates_of(base: Built, head: Built) -> Templates:
+    return Templates({"base": base, "head": head}, Path())
+
+
+def forks(templates: Templates, **targets: Target) -> list[Any]:
+    """The numbers of the templates, base's first."""
+    forked = templates.fork(targets)
+    return [forked[side][1] for side in SIDES if side in forked]  # type: ignore[index]
+
+
 def test_the_next_process_of_a_card_comes_from_what_was_prepared(started) -> None:
-    templates = Templates(dict.fromkeys(SIDES), Path())  # type: ignore[arg-type]
-    assert templates.fork("base", CARD) == ("fork of", 0)
+    templates = templates_of(built("base"), built("head"))
+    assert forks(templates, base=CARD) == [0]
     templates.prepare(CARD)
     templates.prepare(CARD)  # another core that waits
     assert len(started) == 3
     assert not started[0].closed  # the present pair is measured
-    assert templates.fork("base", CARD) == ("fork of", 1)
+    first, second = forks(templates, base=CARD, head=CARD)
+    assert {first, second} == {1, 2}
     assert started[0].closed
-    assert templates.fork("head", CARD) == ("fork of", 2)
-    assert templates.fork("base", CARD) == ("fork of", 3)  # of which none was prepared
+    assert forks(templates, base=CARD) == [3]  # of which none was prepared
     templates.prepare(CARD)
     templates.close()
     assert all(template.closed for template in started)
 
 
-def test_without_a_card_a_template_serves_several_targets_as_ever(started) -> None:
-    templates = Templates(dict.fromkeys(SIDES), Path())  # type: ignore[arg-type]
-    assert templates.fork("base", CORE) == ("fork of", 0)
-    assert templates.fork("base", Target.parse("numpy.winograd@cpu")) == ("fork of", 0)
-    assert templates.fork("base", CORE) == ("fork of", 1)
+def test_both_sides_of_a_pair_have_one_template_and_no_two_pairs_do(started) -> None:
+    templates = templates_of(built("base"), built("head"))
+    assert forks(templates, head=CORE) == [0]  # to be checked
+    assert forks(templates, base=CORE, head=CORE) == [1, 1]
+    other = Target.parse("numpy.winograd@cpu")
+    assert forks(templates, base=other, head=other) == [1, 1]  # which the library is the same for
+    assert forks(templates, base=CORE, head=CORE) == [2, 2]
+    assert [template.closed for template in started] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("base", "head"),
+    [
+        (built("one"), built("other", "another python")),
+        (built("even"), built("odd")),
+        (built("odd one"), built("odd other")),
+    ],
+    ids=["interpreters", "variables", "of both"],
+)
+def test_sides_that_need_another_library_have_templates_of_their_own(started, base, head) -> None:
+    templates = templates_of(base, head)
+    assert sorted(forks(templates, base=CORE, head=CORE)) == [0, 1]
+    assert sorted(forks(templates, base=CORE, head=CORE)) == [2, 3]
 
 
 class FakeTemplates:
@@ -100,15 +137,13 @@ class FakeTemplates:
         self.prepared.append(target)
         self._prepared.set()
 
-    def open(self, side: str, target: Target, core: int | None) -> Outcome:
+    def fork(self, targets: dict[str, Target]) -> dict[str, Outcome]:
         self.open_now += 1
-        assert self.open_now == 1 or target.kind == "cpu", "two pairs on one card"
+        on_card = any(target.kind != "cpu" for target in targets.values())
+        assert self.open_now == 1 or not on_card, "two pairs on one card"
         self._prepared.wait(2.0)
         self.open_now -= 1
-        return Outcome(Status.FAILED, "there is none")
-
-    def busy(self, side: str) -> bool:
-        return False
+        return dict.fromkeys(targets, Outcome(Status.FAILED, "there is none"))
 
     def close(self) -> None:
         pass

@@ -16,7 +16,7 @@ import pytest
 
 from convbench.correctness.accuracy import accuracy_of, refer_for
 from convbench.gate.build import Built, Wanted, build
-from convbench.gate.pairs import Templates, plain
+from convbench.gate.pairs import Needs, Templates, plain
 from convbench.machine.child import Child
 from convbench.stimulus.arrays import Weights
 from convbench.stimulus.formats import Fill
@@ -50,14 +50,14 @@ def right(output: Any, pipeline: PipelineSpec, inputs: Inputs) -> bool:
 class Side:
     """One process of a side, and what it is asked for."""
 
-    def __init__(self, child: Child) -> None:
-        self.child = child
+    def __init__(self, child: Child, source: Path) -> None:
+        self.child, self.source = child, source
 
     def ask(self, kind: str, **order: Any) -> Any:
         return self.child.ask({"do": kind, **order}, 60.0)
 
     def open(self, target: Target = NUMPY, core: int | None = None) -> Any:
-        return self.ask("open", target=str(target), core=core)
+        return self.ask("open", source=str(self.source), target=str(target), core=core)
 
     def compute(
         self, pipeline: PipelineSpec, fill: Fill = Fill.NORMAL, *, thorough: bool = False
@@ -71,8 +71,10 @@ def side(source: Path, target: Target = NUMPY) -> Iterator[Side]:
     built = Built("a side", "0" * 40, False, Path(sys.executable), source, "here", "")
     templates = Templates({"head": built}, SUITES / "interface.py")
     try:
-        with contextlib.closing(templates.fork("head", target)) as child:
-            yield Side(child)
+        forked = templates.fork({"head": target})["head"]
+        assert isinstance(forked, Child)
+        with contextlib.closing(forked) as child:
+            yield Side(child, source)
     finally:
         templates.close()
 
@@ -278,3 +280,123 @@ def test_code_that_does_not_come_from_the_side_is_not_taken_for_it(tmp_path: Pat
                 assert f"and not that of main in {elsewhere}" in opened.reason
         finally:
             templates.close()
+
+
+# -- What both sides are forked from --------------------------------------------------------------
+
+WANTING = """
+import os
+from convbench.backends.numpy import NumpyBackend
+class Wanting(NumpyBackend):
+    name = "wanting"
+    requires = ("wanted",)
+    environment = {{"WANTED": "{value}"}}
+    def versions(self):
+        import mine
+        return {{"mine": mine.__file__, "wanted by": str(self.library().NUMBER)}}
+"""
+WANTED = """
+import os
+NUMBER = os.getpid()
+with open(os.environ["IMPORTS"], "a") as file:
+    file.write(os.environ["WANTED"] + "\\n")
+{more}
+"""
+TARGET = Target.parse("wanting@cpu")
+
+
+def wanting(folder: Path, value: int) -> Built:
+    """A side with a backend that sets a variable and imports a library, and with a module."""
+    source = folder / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+    (source / "wanting.py").write_text(WANTING.format(value=value))
+    (source / "mine.py").write_text("")
+    info = source / "wanting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wanting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[convbench.backends]\nwanting = wanting:Wanting\n")
+    return Built(folder.name, "0" * 40, True, Path(sys.executable), source, "here", "")
+
+
+class Libraries:
+    """An installed library, with a module of the name of one that the sides have, too."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.imports = folder, folder / "imports.txt"
+        folder.mkdir()
+        self.write()
+        (folder / "mine.py").write_text("")
+        path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+        monkeypatch.setenv("PYTHONPATH", path)
+        monkeypatch.setenv("IMPORTS", str(self.imports))
+
+    def write(self, more: str = "") -> None:
+        (self.folder / "wanted.py").write_text(WANTED.format(more=more))
+
+    def imported(self) -> list[str]:
+        """With which value each import of the library has met the variable, so far."""
+        return self.imports.read_text().split() if self.imports.exists() else []
+
+
+@pytest.fixture
+def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libraries:
+    return Libraries(tmp_path / "libraries", monkeypatch)
+
+
+def paired(base: Built, head: Built) -> dict[str, dict[str, str]]:
+    """What the two processes of one pair say of themselves."""
+    templates = Templates({"base": base, "head": head}, SUITES / "interface.py")
+    with contextlib.ExitStack() as stack:
+        stack.callback(templates.close)
+        said = {}
+        for name, child in templates.fork({"base": TARGET, "head": TARGET}).items():
+            assert isinstance(child, Child)
+            stack.enter_context(contextlib.closing(child))
+            said[name] = templates.opened(child, name, TARGET, None)["versions"]
+        return said
+
+
+def test_both_processes_of_a_pair_share_one_import_and_no_code(
+    tmp_path: Path, libraries: Libraries
+) -> None:
+    sides = [wanting(tmp_path / name, 7) for name in ("base", "head")]
+    said = paired(*sides)
+    assert libraries.imported() == ["7"]
+    assert said["base"]["wanted by"] == said["head"]["wanted by"]
+    for built in sides:
+        assert said[built.name]["mine"] == str(built.source / "mine.py")
+
+
+def test_sides_that_set_another_variable_before_import_for_themselves(
+    tmp_path: Path, libraries: Libraries
+) -> None:
+    said = paired(wanting(tmp_path / "base", 7), wanting(tmp_path / "head", 8))
+    assert sorted(libraries.imported()) == ["7", "8"]
+    assert said["base"]["wanted by"] != said["head"]["wanted by"]
+
+
+def test_a_library_that_brings_what_a_side_has_of_its_own_is_imported_by_the_sides(
+    tmp_path: Path, libraries: Libraries
+) -> None:
+    """What an installation of the same project would have it load is other code."""
+    libraries.write("import mine")
+    sides = [wanting(tmp_path / name, 7) for name in ("base", "head")]
+    said = paired(*sides)
+    assert libraries.imported() == ["7"] * 3
+    for built in sides:
+        assert said[built.name]["mine"] == str(built.source / "mine.py")
+
+
+def test_what_is_needed_is_asked_without_importing_it(
+    any_side: Side, tmp_path: Path, libraries: Libraries
+) -> None:
+    templates = Templates({}, SUITES / "interface.py")
+    built = Built("a side", "0" * 40, False, Path(sys.executable), any_side.source, "here", "")
+    assert templates._ask_for_needs(built, "numpy") == Needs(built.python, ("numpy",))
+    for unknown in ("nobody", "wanting"):
+        assert templates._ask_for_needs(built, unknown) == Needs(built.python)
+    tensorflow = templates._ask_for_needs(built, "tensorflow")
+    assert tensorflow.modules == ("tensorflow",)
+    wanted = templates._ask_for_needs(wanting(tmp_path / "side", 7), "wanting")
+    assert wanted == Needs(built.python, ("wanted",), (("WANTED", "7"),))
+    assert libraries.imported() == []

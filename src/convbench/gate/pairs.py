@@ -8,11 +8,11 @@ call that is not timed, since the other side has just used the caches. The pair'
 median over its quartets of the logarithm of head / base, and what is independent of each other is
 pairs.
 
-The processes of a side are forked from *templates* that have imported the library and run nothing
-of it, each of which serves a target once. Where in memory a library lies decides over 1 % of the
-time of a small layer (standard deviation; without the randomisation of addresses it is gone), and
-that is the same in all forks of one template: pairs that shared it would not be independent, and
-agree on a difference that is none.
+The processes are forked from *templates* that have imported the library and run nothing of it.
+Where in memory a library lies decides over 1 % of the time of a small layer (standard deviation;
+without the randomisation of addresses it is gone), and that is the same in all forks of a template.
+So both processes of a pair come from one, where both sides import the same, and no two pairs of a
+target do: they would not be independent.
 
 One core belongs to one pair, and each core has one: pairs on other cores are further draws. A card
 belongs to one pair too, however many cores there are; one that waits for it imports the libraries
@@ -28,6 +28,7 @@ and what was measured while it was slowed down, by heat or for want of power, is
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import queue
@@ -37,10 +38,10 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -65,6 +66,8 @@ from convbench.stimulus.inputs import Inputs, make_inputs
 from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.words.status import Outcome, Standing, Status
+
+T = TypeVar("T")
 
 SIDES = ("base", "head")
 
@@ -268,8 +271,30 @@ class Progress:
     """Of the budget."""
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the template of a process has to be.
+
+    Attributes
+    ----------
+    python : Path
+        Its interpreter.
+    modules : tuple of str
+        What it imports.
+    variables : tuple of (str, str)
+        Of its environment, for these.
+    only : str
+        The side that it is for; "" for both.
+    """
+
+    python: Path
+    modules: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    only: str = ""
+
+
 class Templates:
-    """The processes from which those of a side are forked, one a side and library.
+    """The processes from which those of a pair are forked, one for all that need the same of it.
 
     Parameters
     ----------
@@ -287,10 +312,13 @@ class Templates:
         self.unknown: dict[tuple[str, Target], Outcome] = {}
         self._sides = sides
         self._interface = interface
-        self._known: dict[tuple[str, str], Template] = {}
-        self._ready: dict[tuple[str, str], Template] = {}
-        self._served: dict[tuple[str, str], set[Target]] = {}
-        self._locks = {side: threading.Lock() for side in sides}
+        self._needed: dict[tuple[Path, Path, str], Needs] = {}
+        self._known: dict[Needs, Template] = {}
+        self._ready: dict[Needs, Template] = {}
+        self._served: dict[Needs, set[tuple[str, Target]]] = {}
+        self._asked: Child | None = None
+        self._asking = threading.Lock()
+        self._locks: dict[Needs, threading.Lock] = {}
         # Several threads would wait for each other on their one core. TensorFlow counts the cores.
         self._variables = dict.fromkeys(THREAD_SETTINGS, "1") | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -302,21 +330,26 @@ class Templates:
         core : int, optional
             The one that it takes.
         """
+        child = self.fork({side: target})[side]
+        if isinstance(child, Outcome):
+            return child
         try:
-            child = self.fork(side, target)
-        except ChildProcessError as error:
-            return Outcome(Status.FAILED, str(error), kind="no process", process_lost=True)
-        try:
-            order = {"do": "open", "target": str(target), "core": core}
-            opened = child.ask(order, START_TIMEOUT_S)
+            opened = self.opened(child, side, target, core)
         except BaseException:  # Ctrl-C
             child.close()
             raise
-        if not isinstance(opened, Outcome) and (strange := self._strange(side, target, opened)):
-            opened = strange
+        if isinstance(opened, Outcome):
+            child.close()
+            return opened
+        return child, opened
+
+    def opened(self, child: Child, side: str, target: Target, core: int | None) -> Any:
+        """Have a process open a backend: what it says, or why it cannot, an Outcome."""
+        source = str(self._sides[side].source)
+        order = {"do": "open", "source": source, "target": str(target), "core": core}
+        opened = child.ask(order, START_TIMEOUT_S)
         if not isinstance(opened, Outcome):
-            return child, opened
-        child.close()
+            return self._strange(side, target, opened) or opened
         if opened.kind == TargetError.__name__:  # it is new, or gone; or nobody has it
             opened = self.unknown[side, target] = replace(opened, status=Status.SKIPPED)
         return opened
@@ -335,58 +368,99 @@ class Templates:
             "other code",
         )
 
-    def fork(self, side: str, target: Target) -> Child:
-        """Fork a process of a side, from a template that has not served this target.
+    def fork(self, targets: Mapping[str, Target]) -> dict[str, Child | Outcome]:
+        """Fork a process of a side for its target, or of both, from a template that served neither.
 
-        Raises
-        ------
-        ChildProcessError
-            If what it is forked from has died, most likely as it imported the library.
+        Both have the same one if they need the same. Where what it is forked from has died, most
+        likely as it imported the library, there is an Outcome.
         """
-        with self._locks[side]:
-            key = side, target.backend
-            # CUDA does not survive a fork: there each process is the only one of its template.
-            if target in self._served.setdefault(key, set()) or target.kind != "cpu":
-                self._end(key)
-            if key not in self._known:
-                ready = self._ready.pop(key, None)
-                self._known[key] = self._start(*key) if ready is None else ready
-                self._served[key] = set()
-            self._served[key].add(target)
-            try:
-                return self._known[key].fork()
-            except ChildProcessError:
-                self._end(key)  # what only happens once may have been the machine
-                raise
+        needs = {side: self._needs(side, target) for side, target in targets.items()}
+        forked: dict[str, Child | Outcome] = {}
+        # Another core may wait for one of two; this one takes the other first.
+        for need in sorted(_drawn({*needs.values()}), key=lambda need: self._locks[need].locked()):
+            mine = [(side, target) for side, target in targets.items() if needs[side] == need]
+            with self._locks[need]:
+                served = self._served.setdefault(need, set())
+                # CUDA does not survive a fork: there each process is the only one of its template.
+                if not served.isdisjoint(mine) or need.only:
+                    self._end(need)
+                for side, target in _drawn(mine):
+                    try:
+                        forked[side] = self._template(need).fork()
+                        self._served[need].add((side, target))
+                    except ChildProcessError as error:
+                        self._end(need)  # what only happens once may have been the machine
+                        forked[side] = Outcome(
+                            Status.FAILED, str(error), kind="no process", process_lost=True
+                        )
+        return forked
 
     def prepare(self, target: Target) -> None:
         """Have both sides import the library for the next process that needs a new template."""
-        for side, lock in self._locks.items():
-            with lock:
-                key = side, target.backend
-                if key not in self._ready:
-                    self._ready[key] = self._start(*key)
-
-    def busy(self, side: str) -> bool:
-        """Whether who forks a process of it would have to wait, for an import most likely."""
-        return self._locks[side].locked()
+        for need in {self._needs(side, target) for side in self._sides}:
+            with self._locks[need]:
+                if need not in self._ready:
+                    self._ready[need] = self._start(need)
 
     def close(self) -> None:
         """End them all."""
-        for key in list(self._known):
-            self._end(key)
-        for key in list(self._ready):
-            if (template := self._ready.pop(key, None)) is not None:
+        if (asked := self._asked) is not None:
+            asked.kill()
+        for need in list(self._known):
+            self._end(need)
+        for need in list(self._ready):
+            if (template := self._ready.pop(need, None)) is not None:
                 template.close()
 
-    def _end(self, key: tuple[str, str]) -> None:
-        if (template := self._known.pop(key, None)) is not None:
+    def _template(self, need: Needs) -> Template:
+        if need not in self._known:
+            ready = self._ready.pop(need, None)
+            self._known[need] = self._start(need) if ready is None else ready
+            self._served[need] = set()
+        return self._known[need]
+
+    def _end(self, need: Needs) -> None:
+        if (template := self._known.pop(need, None)) is not None:
             template.close()
 
-    def _start(self, side: str, backend: str) -> Template:
+    def _needs(self, side: str, target: Target) -> Needs:
+        """What a side says that its backend imports; it is asked once."""
         built = self._sides[side]
+        name = built.python, built.source, target.backend
+        with self._asking:
+            if name not in self._needed:
+                self._needed[name] = self._ask_for_needs(built, target.backend)
+            need = self._needed[name]
+            if target.kind != "cpu":
+                need = replace(need, only=side)
+            self._locks.setdefault(need, threading.Lock())
+        return need
+
+    def _ask_for_needs(self, built: Built, backend: str) -> Needs:
+        """In a process of its own. Where it does not say, it will say why when it is opened."""
+        nothing = Needs(built.python)
+        try:
+            with (
+                contextlib.closing(self._start(nothing)) as template,
+                contextlib.closing(template.fork()) as self._asked,
+            ):
+                order = {"do": "needs", "source": str(built.source), "backend": backend}
+                told = self._asked.ask(order, START_TIMEOUT_S)
+                return Needs(
+                    built.python,
+                    tuple(map(str, told["modules"])),
+                    tuple(sorted((str(k), str(v)) for k, v in told["variables"].items())),
+                )
+        except (ChildProcessError, AttributeError, LookupError, TypeError):
+            return nothing
+        finally:
+            self._asked = None
+
+    def _start(self, need: Needs) -> Template:
         code = Path(__file__).with_name("side.py")
-        command = (built.python, "-P", code, self._interface, wire.__file__, built.source, backend)
+        sources = sorted({str(built.source) for built in self._sides.values()})
+        told = {"modules": need.modules, "variables": dict(need.variables), "sources": sources}
+        command = (need.python, "-P", code, self._interface, wire.__file__, json.dumps(told))
         return Template([*map(str, command)], self._variables)
 
 
@@ -546,16 +620,18 @@ class Pairs:
         watchers = [self._watchers[card] for card in todo[0].cell.cards if card in self._watchers]
         begin_s, done, events = time.monotonic(), 0, True
         with contextlib.ExitStack() as stack:
-            children: dict[str, Child] = {}
-            # Another core may wait for the template of one side; this one takes the other's first.
-            for side in sorted(_shuffled(), key=self._templates.busy):
-                opened = self._templates.open(side, targets[side], core)
-                if isinstance(opened, Outcome):
+            forked = self._templates.fork(targets)
+            children = {s: child for s, child in forked.items() if isinstance(child, Child)}
+            for child in children.values():
+                stack.enter_context(self._ended_with_us(child))
+            for side in _drawn(SIDES):
+                said: Any = forked[side]
+                if isinstance(said, Child):
+                    said = self._templates.opened(said, side, targets[side], core)
+                if isinstance(said, Outcome):
                     for found in todo:
-                        self._failed(found, side, opened)
+                        self._failed(found, side, said)
                     return
-                children[side], said = opened
-                stack.enter_context(self._ended_with_us(children[side]))
                 told = said if isinstance(said, dict) else {}
                 versions = told.get("versions")
                 known = versions if isinstance(versions, dict) else {}
@@ -654,7 +730,7 @@ class _Measured:
         pipeline = self._found.cell.pipeline
         inputs = self._found.inputs()
         order = {"do": "build", **plain(pipeline, inputs, FILL)}
-        built = {side: self._table(side, order) for side in _shuffled()}
+        built = {side: self._table(side, order) for side in _drawn(SIDES)}
         call_s = {side: _time(built[side].get("call_s"), side) for side in SIDES}
         calls = max(1, int(BLOCK_S / min(call_s.values())))
         looked = self._found.begin()
@@ -689,7 +765,7 @@ class _Measured:
         """The logarithm of head / base, and by side the seconds of a call, one a block."""
         logs = dict.fromkeys(SIDES, 0.0)
         samples: dict[str, list[float]] = {side: [] for side in SIDES}
-        first, second = _shuffled()
+        first, second = _drawn(SIDES)
         for side in (first, second, second, first):
             begin_s = time.perf_counter()
             order = {"do": "block", "calls": calls, "events": self._events}
@@ -788,9 +864,9 @@ def _pairs_of(found: Found) -> int:
     return len(found.samples.keys() | found.cards.keys())
 
 
-def _shuffled() -> list[str]:
-    """Both sides, in an order that is drawn."""
-    return random.sample(SIDES, 2)
+def _drawn(what: Collection[T]) -> list[T]:
+    """All of it, in an order that is drawn."""
+    return random.sample([*what], len(what))
 
 
 def cores() -> list[int | None]:

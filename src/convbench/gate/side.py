@@ -1,22 +1,24 @@
 """One side of a gate, in the interpreter of its commit: it obeys, and decides nothing.
 
-    python -P side.py INTERFACE WIRE SOURCE BACKEND SOCKET
+    python -P side.py INTERFACE WIRE NEEDS SOCKET
 
 This file, the suites' `interface.py` and `machine/wire.py` are the working tree's, for both sides,
-and are loaded by their paths; all else that is called convbench here is the commit's, in SOURCE.
-Therefore nothing of convbench is imported by name: what this file calls of it is what any commit
-answers to (:mod:`convbench.frozen`, and the older names that the interface knows).
+and are loaded by their paths; all else that is called convbench here is the commit's. Therefore
+nothing of convbench is imported by name: what this file calls of it is what any commit answers to
+(:mod:`convbench.frozen`, and the older names that the interface knows).
 
-The process that is started imports the library of BACKEND, runs nothing of it, and forks: each
-fork is one process of a pair. See :class:`convbench.machine.child.Template` for its orders, and
-:class:`Worker` for those of a fork.
+The process that is started imports what NEEDS names, runs nothing of it, and forks: each fork is
+one process of a pair, of either side, and only there is code of a commit loaded. See
+:class:`convbench.machine.child.Template` for its orders, and :class:`Worker` for those of a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -24,6 +26,7 @@ import struct
 import sys
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -49,27 +52,47 @@ class Worker:
 
     Parameters
     ----------
-    convbench : module
-        The suites' interface to the commit.
+    interface : str
+        Where the suites' interface to any commit is.
     """
 
-    def __init__(self, convbench: ModuleType) -> None:
-        self._convbench = convbench
+    def __init__(self, interface: str) -> None:
+        self._interface = interface
+        self._convbench: Any = None
         self._backend: Any = None
         self._events: Any = None
         self._run: Any = None
         self._x: Any = None
         self._y: Any = None
 
-    def open(self, target: str, core: int | None) -> dict[str, Any]:
+    def needs(self, source: str, backend: str) -> dict[str, Any]:
+        """What a backend imports, and which variables it sets before; nothing is imported for it.
+
+        What the side has in its own sources is not among it.
+        """
+        self._come_from(source)
+        known = self._convbench.backend_class(backend)
+        before = dict(os.environ)
+        modules = [name for name in known.requires if name.partition(".")[0] not in own(source)]
+        for name in modules:  # an import of these finds them
+            sys.modules.setdefault(name, ModuleType(name))
+        with contextlib.suppress(Exception):  # one that wants more of them sets no more than this
+            known.library()
+        variables = {k: v for k, v in os.environ.items() if before.get(k) != v}
+        return {"modules": modules, "variables": variables}
+
+    def open(self, source: str, target: str, core: int | None) -> dict[str, Any]:
         """Take a core, and open the backend, whose threads then are as many as that has."""
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {core})
+        self._come_from(source)
         self._backend = self._convbench.open_backend(self._convbench.Target.parse(target))
         module = sys.modules[type(self._backend).__module__]
         file = str(getattr(module, "__file__", ""))
         self._events = getattr(self._backend, "device_timer", lambda: None)()
         versions = dict(self._backend.versions())
+        gc.collect()
+        gc.freeze()  # what has been loaded stays
         return {"versions": versions, "file": file, "events": self._events is not None}
 
     def compute(self, *, thorough: bool, **cell: Any) -> dict[str, Any]:
@@ -160,6 +183,20 @@ class Worker:
             ys.append(backend.to_numpy(y))
         return {"ys": ys}
 
+    def explained(self, error: Exception) -> dict[str, Any]:
+        """What a library has raised, in the commit's words."""
+        if self._convbench is None:  # it cannot be loaded: how the process ends says why
+            raise error
+        known = self._convbench.explain(error)
+        names = ("status", "reason", "remedy", "kind", "process_lost")
+        plain = {name: getattr(known, name, "") for name in names}
+        return plain | {"kind": plain["kind"] or type(error).__name__}
+
+    def _come_from(self, source: str) -> None:
+        """Load the code of a side."""
+        sys.path.insert(0, source)
+        self._convbench = load("_convbench_interface", self._interface)
+
     def _call(self) -> None:
         self._y = self._run(self._x)
         self._backend.synchronize()
@@ -189,9 +226,13 @@ class Worker:
         return built, replace(inputs, x=x, weights=weights)
 
 
-def serve(channel: Any, convbench: ModuleType) -> None:
+def own(source: str) -> set[str]:
+    """The names of what can be imported from there."""
+    return {path.name.partition(".")[0] for path in Path(source).iterdir()}
+
+
+def serve(channel: Any, worker: Worker) -> None:
     """Obey until there is nobody any more who gives orders."""
-    worker = Worker(convbench)
     while True:
         try:
             message = channel.receive()
@@ -205,16 +246,11 @@ def serve(channel: Any, convbench: ModuleType) -> None:
             answer = getattr(worker, kind)(**order)
             channel.send({"to": message["number"], "answer": answer})
         except Exception as error:  # whatever a library raises is the answer
-            known = convbench.explain(error)
-            names = ("status", "reason", "remedy", "kind", "process_lost")
-            plain = {name: getattr(known, name, "") for name in names}
-            plain["kind"] = plain["kind"] or type(error).__name__
-            channel.send({"to": message["number"], "answer": {"outcome": plain}})
+            outcome = worker.explained(error)
+            channel.send({"to": message["number"], "answer": {"outcome": outcome}})
 
 
-def _fork(
-    wire: ModuleType, convbench: ModuleType, orders: socket.socket, descriptors: list[int]
-) -> int:
+def _fork(wire: ModuleType, interface: str, orders: socket.socket, descriptors: list[int]) -> int:
     """Fork a process that serves; its number."""
     number = os.fork()
     if number:
@@ -229,7 +265,7 @@ def _fork(
         pipe, stderr = descriptors
         os.dup2(stderr, 2)
         os.dup2(stderr, 1)
-        serve(wire.Channel(Connection(pipe)), convbench)
+        serve(wire.Channel(Connection(pipe)), Worker(interface))
         code = 0
     except BaseException:  # it must not become a second template
         with contextlib.suppress(Exception):
@@ -238,15 +274,21 @@ def _fork(
         os._exit(code)
 
 
-def main(interface: str, wire: str, source: str, backend: str, number: str) -> None:
-    """Be the template of a side, until its socket is closed."""
+def main(interface: str, wire: str, needs: str, number: str) -> None:
+    """Be a template, until its socket is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.path.insert(0, source)
+    wanted = json.loads(needs)
+    os.environ.update(wanted["variables"])
     gc.disable()  # a fifth of the time that TensorFlow takes to import, and there is no garbage yet
     transport = load("_convbench_wire", wire)
-    convbench = load("_convbench_interface", interface)
-    with contextlib.suppress(Exception):  # each of its processes will say why
-        convbench.backend_class(backend).library()
+    for name in wanted["modules"]:
+        with contextlib.suppress(Exception):  # each of its processes will say why
+            importlib.import_module(name)
+    if any(name in sys.modules for source in wanted["sources"] for name in own(source)):
+        # An installation of what the sides have in their sources: these have to import it.
+        nothing = json.dumps({"variables": {}, "modules": [], "sources": []})
+        command = [sys.executable, "-P", __file__, interface, wire, nothing, number]
+        os.execv(sys.executable, command)  # noqa: S606
     gc.enable()
     gc.collect()
     gc.freeze()  # or each fork copies what the collector touches
@@ -257,7 +299,7 @@ def main(interface: str, wire: str, source: str, backend: str, number: str) -> N
             return
         kind, process = ORDER.unpack(message)
         if kind == b"F":
-            answer = _fork(transport, convbench, orders, descriptors)
+            answer = _fork(transport, interface, orders, descriptors)
         else:
             ended, status = os.waitpid(process, os.WNOHANG)
             answer = status if ended else -1
