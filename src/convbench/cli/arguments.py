@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from convbench.stimulus.workloads import BUILT_IN, TIERS, Workload, find, load, select
+from convbench.words.numbers import seconds
 from convbench.words.status import Exit
 from convbench.words.text import clean
 
@@ -232,7 +233,5 @@ def percent(text: str) -> float:
 
 
 def budget(text: str) -> float:
-    """Seconds, of a time as in 90s, 5m or 1h; a number alone is seconds."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    scale = units.get(text[-1:], 0.0)
-    return _number(float, 1, 86_400)(text[:-1] if scale else text) * (scale or 1.0)
+    """Seconds, at most a day, of a time as in 90s, 5m or 1h; a number alone is seconds."""
+    return _number(seconds, 1, 86_400)(text)

@@ -54,6 +54,23 @@ def duration(seconds: float | None, like: float | None = None) -> str:
     return si(seconds, "s", like)
 
 
+def seconds(text: str) -> float:
+    """Of a time as in 90s, 5m, 1h or 7d; a number alone is seconds.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> seconds("5m"), seconds("1.5")
+    (300.0, 1.5)
+    """
+    scale = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}.get(text[-1:])
+    return float(text) if scale is None else float(text[:-1]) * scale
+
+
 def size(count_bytes: float | None, like: float | None = None) -> str:
     """As in 31.4 MB, which are 31 400 000 bytes; `like` as in :func:`si`."""
     return si(count_bytes, "B", like)
