@@ -160,6 +160,29 @@ def build(wanted: Wanted, root: Path, say: Callable[[str], None]) -> Built:
     )
 
 
+def sources(commit: str, root: Path) -> Path:
+    """Have the packages of a commit ready: a folder for the front of ``sys.path``.
+
+    Parameters
+    ----------
+    commit : str
+        Its full hash.
+
+    Raises
+    ------
+    InputError
+        If it has none, or they cannot be read or written.
+    """
+    cache = root / ".asv" / "gate"
+    try:
+        return _committed(commit, root, cache / "source") / "src"
+    except (OSError, tarfile.TarError) as error:
+        raise InputError(
+            f"gate: what {cache} is to hold for {commit[:8]} is not there ({error}); expected to"
+            " read all of the sources and to write there. Make room, or see to the permissions."
+        ) from error
+
+
 def _find(revision: str, root: Path) -> str:
     """The full hash."""
     if full_hash("HEAD", root) is None:

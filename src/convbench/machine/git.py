@@ -45,7 +45,7 @@ def apart(older: str, newer: str, folder: Path | None = None) -> int:
     return int(git(folder, "rev-list", "--count", newer, f"^{older}") or 0)
 
 
-def subjects(commits: Iterable[str]) -> dict[str, str]:
+def subjects(commits: Iterable[str], folder: Path | None = None) -> dict[str, str]:
     """The first lines of the messages of those commits that git knows."""
     # Names come from files, and git takes some words on its standard input for options.
     hashes = [commit for commit in commits if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit)]
@@ -53,7 +53,7 @@ def subjects(commits: Iterable[str]) -> dict[str, str]:
         return {}
     words = ("log", "--no-walk=unsorted", "--ignore-missing", "--stdin", "--format=%H %s")
     # A subject may hold what splitlines takes for the end of a line.
-    lines = git(None, *words, said="\n".join(hashes)).split("\n")
+    lines = git(folder, *words, said="\n".join(hashes)).split("\n")
     parts = (line.partition(" ") for line in lines if line)
     return {commit: subject for commit, _, subject in parts}
 
