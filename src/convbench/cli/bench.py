@@ -50,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only what matches, as in `asv run --bench`; repeatable; instead of --list",
     )  # fmt: skip
     parser.add_argument(
+        "--target", action="append", metavar="TARGET",
+        help="only this one of the list; repeatable; default: all of its targets",
+    )  # fmt: skip
+    parser.add_argument(
         "--rounds", type=count, metavar="N",
         help="so many processes a cell for times, and no more for the rest; default: what each"
         " benchmark says, 5 for times",
@@ -148,7 +152,8 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
     if any(workload.tier == "full" for workload in chosen):
         os.environ["CONVBENCH_FULL"] = "1"
     say("discovering the suites ...")
-    store = Store(config, arguments.bench or [selecting(arguments.list, chosen)], commit)
+    cells = selecting(arguments.list, chosen, arguments.target)
+    store = Store(config, arguments.bench or [cells], commit)
     judge.pipelines = {workload.name: workload.pipeline for workload in workloads}
     bench = Bench(
         store,
@@ -189,9 +194,13 @@ def _see_whose_code_it_is(project: Project, bench: Bench) -> None:
         )
 
 
-def selecting(name: str | None, chosen: Sequence[Workload]) -> str:
+def selecting(
+    name: str | None, chosen: Sequence[Workload], targets: Sequence[str] | None = None
+) -> str:
     """What asv selects a list by: the classes of its tiers, or what asv calls its cells."""
+    one = "|".join(map(re.escape, targets or ()))
+    of = rf"(?=.*\('({one})').*" if one else ""
     if name in TIERS:
         classes = "|".join(tier.capitalize() for tier in TIERS[: TIERS.index(name) + 1])
-        return rf"\.({classes})\."
-    return f"'({'|'.join(re.escape(workload.name) for workload in chosen)})'"
+        return rf"{of}\.({classes})\."
+    return f"{of}'({'|'.join(re.escape(workload.name) for workload in chosen)})'"
