@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from convbench.errors import InputError
-from convbench.machine.project import Project
+from convbench.machine.project import Project, Watch
 
 ASKS = """
 [project]
@@ -72,6 +72,18 @@ def test_without_any_it_is_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
         ("[tool.convbench.lists]\nmine = 'net.conv'", "lists.mine is 'net.conv'; expected a list"),
         ("[tool.convbench]\nasv = 1", "asv is 1; expected a path"),
         ("[tool.convbench]\ntargets = [", "the text is not TOML"),
+        ("[tool.convbench]\nwatch = 3", "the key of watch is no table; expected one of every"),
+        ("[tool.convbench.watch]\nbranch = 'x'", "the key of watch is branch; expected one of"),
+        ("[tool.convbench.watch]\nevery = 600", "watch.every is 600; expected a time of at most"),
+        ("[tool.convbench.watch]\ngate = '5 minutes'", "watch.gate is '5 minutes'; expected a"),
+        ("[tool.convbench.watch]\nbisect = 'inf'", "watch.bisect is 'inf'; expected a time"),
+        ("[tool.convbench.watch]\nlimit = '31d'", "watch.limit is '31d'; expected a time"),
+        ("[tool.convbench.watch]\nlist = ['smoke']", "watch.list is a list; expected a text"),
+        ("[tool.convbench.watch]\nbranches = 'x'", "watch.branches is 'x'; expected a list"),
+        ("[tool.convbench.watch]\nbranches = ['-x']", "a branch of watch is '-x'; expected"),
+        ("[tool.convbench.watch]\nbase = 'a..b'", "a branch of watch is 'a..b'; expected"),
+        ("[tool.convbench.watch.notify]\nmail = 'x'", "the key of watch.notify is mail; exp"),
+        ("[tool.convbench.watch.notify]\nwebhook = 3", "watch.notify.webhook is a int; expected"),
     ],
 )
 def test_what_cannot_be_understood_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -80,6 +92,34 @@ def test_what_cannot_be_understood_is_named(tmp_path: Path, text: str, message: 
         Project.find(tmp_path)
     assert message in str(refusal.value)
     assert str(tmp_path / "pyproject.toml") in str(refusal.value)
+
+
+WATCHES = """
+[tool.convbench.watch]
+branches = ["main", "release/*", "refs/pull/*/head"]
+every = "90s"
+base = "v1.0"
+list = "standard"
+targets = ["mine@cpu"]
+gate = "1m"
+bisect = "1h"
+limit = "1d"
+repository = "https://me:word@host/x.git"
+scheduler = "tcp://host:8786"
+notify = {webhook = "https://host/s3cret", command = ["mail", "me"]}
+"""
+
+
+def test_what_a_watch_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(WATCHES)
+    found = Project.find(tmp_path).watch
+    assert found == Watch(
+        ("main", "release/*", "refs/pull/*/head"), 90.0, "v1.0", "standard", ("mine@cpu",), 60.0,
+        3600.0, 86_400.0, "https://me:word@host/x.git", "tcp://host:8786", "https://host/s3cret",
+        ("mail", "me"),
+    )  # fmt: skip
+    assert "s3cret" not in repr(found)
+    assert "word" not in repr(found)
 
 
 def test_what_somebody_elses_file_says_does_not_matter(tmp_path: Path, deep: Path) -> None:

@@ -11,6 +11,9 @@ asked for is asked for there::
     [tool.convbench.lists]
     mine = ["resnet50.conv1", "my_net.conv1"]
 
+    [tool.convbench.watch]           # docs/watch.md
+    branches = ["main"]
+
 Paths are relative to the file. Backends are not listed: an installed distribution registers them.
 What it says of machines is for who reads results (:mod:`convbench.results.machines`).
 """
@@ -26,10 +29,73 @@ from pathlib import Path
 from typing import Any, Self
 
 from convbench.errors import InputError
+from convbench.words.numbers import seconds
 
 _PYPROJECT = "pyproject.toml"
 _CONFIG = "asv.conf.json"
-_KEYS = ("targets", "workloads", "asv", "lists", "machines")
+_KEYS = ("targets", "workloads", "asv", "lists", "machines", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What ``[tool.convbench.watch]`` asks for; docs/watch.md says what each means.
+
+    Attributes
+    ----------
+    every_s, gate_s, bisect_s, limit_s : float
+        Between two looks; for a gate; for all gates that look for who is to blame; for one step.
+    webhook, command : str, tuple of str
+        Of ``notify``.
+    """
+
+    branches: tuple[str, ...] = ("main",)
+    every_s: float = 600.0
+    base: str = "main"
+    list: str = "smoke"
+    targets: tuple[str, ...] = ()
+    gate_s: float = 300.0
+    bisect_s: float = 1800.0
+    limit_s: float = 7200.0
+    repository: str = field(default="", repr=False)
+    scheduler: str = ""
+    webhook: str = field(default="", repr=False)
+    command: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, where: str, asked: object) -> Self:
+        """Read the table.
+
+        Raises
+        ------
+        InputError
+            If it cannot be understood. No value is shown that can be a secret.
+        """
+        times = ("every", "gate", "bisect", "limit")
+        words, texts = ("branches", "targets"), ("base", "list", "repository", "scheduler")
+        keys = (*times, *words, *texts, "notify")
+        plain = _table(where, "watch", asked, keys)
+        notify = _table(where, "watch.notify", plain.get("notify", {}), ("webhook", "command"))
+        found: dict[str, Any] = {}
+        for key in texts:
+            if key in plain:
+                found[key] = _text(where, f"watch.{key}", plain[key])
+        if "webhook" in notify:
+            found["webhook"] = _text(where, "watch.notify.webhook", notify["webhook"])
+        for key in words:
+            if key in plain:
+                found[key] = _words(where, f"watch.{key}", plain[key])
+        found["command"] = _words(where, "watch.notify.command", notify.get("command", []))
+        for key in times:
+            if key in plain:
+                found[f"{key}_s"] = _time(where, f"watch.{key}", plain[key])
+        made = cls(**found)
+        for branch in (*made.branches, made.base):
+            if re.fullmatch(r"(?!.*\.\.)[\w*][\w./*+-]*", branch) is None:
+                raise InputError(
+                    f"{where}: a branch of watch is {branch!r}; expected the name of one, as in"
+                    " main, release/* or refs/pull/*/head. Correct it."
+                )
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +116,8 @@ class Project:
         Names of workloads, by the name of a list of its own.
     config : Path
         ``asv.conf.json``, which need not be there.
+    watch : Watch
+        What ``convbench watch`` is to do.
     """
 
     root: Path
@@ -58,6 +126,7 @@ class Project:
     workloads: tuple[Path, ...] = ()
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     config: Path = Path(_CONFIG)
+    watch: Watch = Watch()
 
     @classmethod
     def find(cls, start: Path | None = None) -> Self:
@@ -125,6 +194,7 @@ class Project:
             tuple(root / path for path in _words(where, "workloads", asked.get("workloads", []))),
             {key: _words(where, f"lists.{key}", names) for key, names in lists.items()},
             root / config,
+            Watch.of(where, asked.get("watch", {})),
         )
 
 
@@ -264,6 +334,33 @@ def _words(where: str, key: str, value: object) -> tuple[str, ...]:
             ' ["one", "another"].'
         )
     return tuple(value)
+
+
+def _table(where: str, key: str, value: object, keys: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict) or (unknown := sorted(value.keys() - {*keys})):
+        what = ", ".join(unknown) if isinstance(value, dict) else "no table"
+        raise InputError(
+            f"{where}: the key of {key} is {what}; expected one of {', '.join(keys)}. Correct it."
+        )
+    return value
+
+
+def _text(where: str, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InputError(
+            f"{where}: {key} is a {type(value).__name__}; expected a text. Write it in quotes."
+        )
+    return value
+
+
+def _time(where: str, key: str, value: object) -> float:
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str) and 1 <= (found := seconds(value)) <= 30 * 86_400:
+            return found
+    raise InputError(
+        f"{where}: {key} is {value!r}; expected a time of at most 30 days. Write it as in"
+        ' "90s", "10m" or "2h".'
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
