@@ -30,6 +30,7 @@ from convbench.cli import (
     results,
     schema,
     verify,
+    watch,
     workloads,
 )
 from convbench.cli.arguments import Formatter, Parser, add_command
@@ -53,6 +54,7 @@ COMMANDS = (
     compare,
     gate,
     fleet,
+    watch,
     report,
     explain,
     schema,
@@ -74,6 +76,7 @@ Is the convolution still right, is it slower, and how sure are we?
   convbench compare A B       what became wrong or slower between two measured commits
   convbench gate A [B]        measure two commits side by side: is B wrong, or slower?
   convbench fleet RANGE       measure many commits over many machines, with Dask
+  convbench watch             measure and gate what is new on some branches, and tell
   convbench report            one page that shows all of it, to open in a browser
   convbench explain MESSAGE   what an error message or a log means, and what to do
   convbench schema NAME       the JSON Schema of what a command prints

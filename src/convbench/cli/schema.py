@@ -27,7 +27,7 @@ exit codes: 0 printed, 4 bad input, 70 a defect of convbench"""
 NAMES = (
     "audit", "backends", "bench", "check", "compare", "doctor", "explain", "fleet", "gate",
     "gate_evidence", "init", "journal", "messages", "notebook", "report", "results", "verify",
-    "workloads", "workloads-file",
+    "watch", "watch_notice", "workloads", "workloads-file",
 )  # fmt: skip
 
 Shape = Any
@@ -131,6 +131,8 @@ def _documents() -> dict[str, dict[str, Shape]]:
     from convbench.results.gates import Discarded
     from convbench.results.rows import Row
     from convbench.stimulus.workloads import TIERS
+    from convbench.watching.state import State
+    from convbench.watching.state import Verdict as Became
     from convbench.words.status import Outcome, Status
 
     worst = {"index": [int], "got": float, "expected": float, "bound": float}
@@ -268,6 +270,12 @@ def _documents() -> dict[str, dict[str, Shape]]:
         "verify": {
             "interrupted": bool, "cells": int, "elapsed_s": float, "checks": [check],
             "installed_copies": Mapping[str, Origin],
+        },
+        "watch": _but(State),
+        "watch_notice": {
+            "id": str, "text": str, "verdict": Became, "commit": str, "subject": str,
+            "branches": [str], "base": str, "blamed": [str], "reason": str, "report": str,
+            "done_s": float | None,
         },
         "workloads": {"workloads": [{
             "name": str, "tier": Literal[TIERS], "source": str, "pipeline": pipeline,

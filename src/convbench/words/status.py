@@ -95,3 +95,5 @@ class Exit(IntEnum):
     DEFECT = 70
     """An error that nobody foresaw: EX_SOFTWARE of BSD's sysexits.h."""
     INTERRUPTED = 130
+    TERMINATED = 143
+    """Of `watch`: by SIGTERM."""
