@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convbench.errors import InputError
-from convbench.machine.git import ancestors, full_hash, git, output
+from convbench.machine.git import ancestors, git, output
 from convbench.watching.children import run
 
 # What the code under test may have left in the clone is not run by us.
@@ -108,7 +108,9 @@ class Clone:
 
     def there(self, commits: Iterable[str]) -> list[str]:
         """Those of some commits that the clone has."""
-        return [commit for commit in dict.fromkeys(commits) if full_hash(commit, self.folder)]
+        words = ("cat-file", "--batch-check=%(objectname) %(objecttype)")
+        lines = git(self.folder, *words, said="\n".join(dict.fromkeys(commits))).splitlines()
+        return [line.split()[0] for line in lines if line.endswith(" commit")]
 
     def range(self, base: str, head: str) -> tuple[str, ...]:
         """What lies after the one and up to the other, the oldest first."""
