@@ -574,7 +574,7 @@ def test_a_step_is_named_with_its_commit():
     section = said(history.parts, data)
     (row,) = table(section, "Steps of more than 5 %")
     assert (row["workload"], row["after / before"]) == ("step", "1.499")
-    assert row["commit"] == f"{COMMITS[5][:8]} Slow it down"
+    assert row["first seen at"] == f"{COMMITS[5][:8]} Slow it down"
     assert row["last before"] == COMMITS[4][:8]
     # By hand: of five commits each the logarithms deviate by 0.0084 and 0.0056; t of 7 degrees is
     # 2.37, so that the ratio is known to 1.06 %.
@@ -611,7 +611,7 @@ def test_a_step_has_the_command_that_finds_its_commit(
     )  # fmt: skip
     section = history_of(replace(data, head=replace(data.head, environment=environment)))
     (steps,) = (p for p in section.parts if isinstance(p, Table) and p.title.startswith("Steps"))
-    (cell,) = [row[-1] for row in steps.rows] if said else [TableCell("")]
+    (cell,) = [row[-2] for row in steps.rows] if said else [TableCell("")]
     good, bad = COMMITS[4][:8], COMMITS[5][:8]
     assert (cell.text, cell.command) == (said, command.format(good=good, bad=bad))
 
@@ -619,7 +619,7 @@ def test_a_step_has_the_command_that_finds_its_commit(
 def test_what_became_faster_needs_no_culprit():
     data = make(timed(HEAD), history=past({"step": STEP[::-1]}), apart=lambda *_: 9)
     (steps,) = (p for p in history_of(data).parts if getattr(p, "title", "").startswith("Steps"))
-    assert (steps.rows[0][2].text, steps.rows[0][-1].command) == ("0.667", "")
+    assert (steps.rows[0][2].text, steps.rows[0][-2].command) == ("0.667", "")
 
 
 def test_each_series_is_held_against_its_best_level():

@@ -150,7 +150,7 @@ class Data:
         if not commits or series.suite not in {"pipeline", ONE_CORE} or series.kind != "time":
             return ""
         options = ["--target", series.target, "--workload", series.workload]
-        options += ["--delta", f"{100 * (math.sqrt(ratio) - 1):.2g}"]
+        options += ["--delta", f"{max(100 * (math.sqrt(ratio) - 1), 1):.2g}"]
         if not is_existing(series.environment):
             options += [f"--{side}-env={series.environment}" for side in ("base", "head")]
         head = short(bad) if commits == 1 else "BISECT_HEAD"

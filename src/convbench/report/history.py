@@ -129,7 +129,7 @@ def parts(data: Data) -> Iterator[Part]:
         yield _steps(data, lines[:searched], commits, len(lines))
     yield Text(
         "Each dot is a commit, a red cross one whose output was wrong: its time counts for nothing."
-        " Lines are the levels between steps."
+        " Lines are the levels between steps; how sure a step is takes two commits on either side."
         f" {ZOOM_HINT}"
     )
     for i, line in enumerate(lines[:MOST_CHARTS], start=1):
@@ -214,8 +214,8 @@ def _steps(data: Data, lines: Sequence[_Line], commits: Sequence[_Commit], of: i
     least = f"{100 * data.rule.delta:g} %"
     return Table.of(
         f"Steps of more than {least}{searched}",
-        "workload | ^ target | > after / before | ~> interval | ~> before | ~> after | commit"
-        " | ~ last before | ~ made | ~ which it was",
+        "workload | ^ target | > after / before | ~> interval | ~> before | ~> after"
+        " | first seen at | which it was | ~ last before",
         (row for _, row in rows),
         folded=not rows,
         most=MOST_ROWS,
@@ -233,11 +233,10 @@ def _where(
     data: Data, line: _Line, ratio: float, old: _Commit, new: _Commit
 ) -> Iterator[str | TableCell]:
     """Between which commits a step is, and what says which of them it was."""
-    yield from (new.cell, old.cell, new.made)
     number = data.apart(old.hash, new.hash)
     one_of = "this commit" if number == 1 else f"one of {number} commits" if number else ""
     slower = data.bisect(old.hash, new.hash, line.series, ratio) if ratio > 1 else ""
-    yield TableCell(one_of, command=slower)
+    yield from (new.cell, TableCell(one_of, command=slower), old.cell)
 
 
 def _against(data: Data) -> Iterator[Part]:

@@ -94,11 +94,10 @@ def _sure(comparison: Comparison) -> str:
     undecided = [c for c in comparison.cells if c.verdict is Verdict.UNDECIDED and c.effect]
     if undecided:
         seen = sorted(c.effect.seen for c in undecided if c.effect and c.effect.seen)
-        if seen:
-            would = f"would have shown a slow-down of {share(seen[len(seen) // 2])}"
-            sentences.append(f"Half of the {len(undecided)} undecided {would}.")
-        else:
-            sentences.append(f"The {len(undecided)} undecided could not have shown any effect.")
+        what = f"a slow-down of {share(seen[len(seen) // 2])}" if seen else "any effect"
+        half = "Half of " if len(seen) > 1 else ""
+        would = "would have shown" if seen else "could not have shown"
+        sentences.append(f"{half}{count(len(undecided), 'undecided cell')} {would} {what}.")
     return " ".join(sentences)
 
 
@@ -111,6 +110,8 @@ def _worst(data: Data) -> Iterator[Part]:
     if data.comparison:
         cells = [c for c in data.comparison.cells if c.verdict in _SHOWN or c.moved]
         if cells:
+            shown = {(cell.workload, cell.target) for cell in cells[:MOST_SHOWN]}
+            rows = [row for row in rows if (row.workload, row.target) not in shown]
             yield Table.of(
                 _most("What to look at first", len(cells)), COMPARED,
                 (compared(data, cell) for cell in cells[:MOST_SHOWN]), folded=False,
