@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -33,6 +36,29 @@ def test_actions_are_pinned_and_nothing_is_granted_at_large(path: Path):
     # What a person has named reaches a shell as a variable only, never as part of its text.
     for script in re.findall(r"run: (\|\n(?: {10}.*\n)+|.*\n)", text):
         assert "${{" not in script
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, ROOT / "action.yml"], ids=lambda path: path.name)
+def test_it_is_what_github_s_schema_describes(path: Path):
+    """The expressions in it are none of the schema's: actionlint reads those."""
+    jsonschema = pytest.importorskip("jsonschema", reason="it is one of the libraries of dev.txt")
+    found = find_spec("check_jsonschema")
+    if found is None or found.origin is None:
+        pytest.skip("check-jsonschema, which has the schemas, is one of the libraries of dev.txt")
+    kind = "actions" if path.name == "action.yml" else "workflows"
+    vendored = Path(found.origin).parent / "builtin_schemas" / "vendor" / f"github-{kind}.json"
+    schema = json.loads(vendored.read_text("utf-8"))
+    judge = jsonschema.validators.validator_for(schema)(schema)
+
+    def faults(text: str) -> list[str]:
+        read: dict[Any, Any] = yaml.safe_load(text)
+        if True in read:  # what YAML 1.1 makes of "on"
+            read["on"] = read.pop(True)
+        return [fault.message for fault in judge.iter_errors(read)]
+
+    text = path.read_text("utf-8")
+    assert faults(text) == []
+    assert faults(text.replace("  steps:\n", "  step:\n"))
 
 
 def test_what_runs_the_code_of_a_pull_request_can_write_nothing():
