@@ -120,6 +120,20 @@ def test_what_is_required_is_not_passed_over(made: Repository) -> None:
     made.convbench("bench", "--bench", cell, "--rounds", "1", *required, code=3)
 
 
+def test_what_cannot_be_filed_is_not_measured(made: Repository) -> None:
+    kept = (made.folder / ".asv").rename(made.folder.parent / "kept")
+    (made.folder / ".asv").touch()
+    words = ("bench", "--bench", "bench_pipeline.Smoke.*'numpy@cpu', 'notebook.conv'")
+    try:
+        refused = made.try_to(str(made.environment / "bin" / "python"), "-m", "convbench", *words)
+    finally:
+        (made.folder / ".asv").unlink()
+        kept.rename(made.folder / ".asv")
+    assert refused.returncode == 4
+    assert "machine.json: the file is not writable (" in refused.stderr
+    assert "round 1" not in refused.stderr
+
+
 def act(
     repository: Repository, **inputs: str
 ) -> tuple[list[subprocess.CompletedProcess[str]], str]:

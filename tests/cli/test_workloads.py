@@ -67,7 +67,7 @@ def test_what_is_imported_is_a_file_of_workloads(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "left out: shapes, third: layer: the number of spatial axes is 3" in done.stderr
-    assert "1 workloads of 2 layers, 1 left out; in net.toml" in done.stderr
+    assert "1 workload of 2 layers, 1 left out; in net.toml" in done.stderr
     assert "# Left out: shapes, third" in (tmp_path / "net.toml").read_text("utf-8")
     cell = ("--target", "numpy@cpu", "--fill", "integers")
     verified = run("verify", "--workloads", "net.toml", *cell, "--json", cwd=tmp_path)

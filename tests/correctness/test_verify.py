@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,7 +31,7 @@ from convbench.correctness.verify_text import junit
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import make_inputs
 from convbench.stimulus.targets import Target
-from convbench.stimulus.workloads import Workload, load, select
+from convbench.stimulus.workloads import BUILT_IN, Workload, load, select
 from convbench.words.status import Status
 
 from ..plugin import write_plugin
@@ -242,11 +243,13 @@ def test_who_is_right_about_the_listed_layers_only_is_found_by_their_neighbours(
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     arguments = ("--target", "listed@cpu", "--dtype", "float32", "--fill", "integers", "--json")
     blind = run(*arguments, "--neighbours", "0", env=env)
-    seen = run(*arguments, "--neighbours", "2", env=env)
+    rows = shutil.copy(BUILT_IN, tmp_path / "layers.toml")
+    seen = run(*arguments, "--workloads", str(rows), "--neighbours", "2", env=env)
     assert [done.returncode for done in (blind, seen)] == [0, 2]
     checks = json.loads(seen.stdout)["checks"]
     wrong = [check for check in checks if check["status"] == "wrong"]
     assert wrong
     assert all("+" in check["workload"] for check in wrong)
+    assert all(check["command"].endswith(f"--workloads {rows}") for check in checks)
     repeated = run(*wrong[0]["command"].split()[2:], env=env)
     assert repeated.returncode == 2

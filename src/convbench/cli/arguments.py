@@ -7,6 +7,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -166,7 +167,9 @@ def chosen_workloads(arguments: argparse.Namespace) -> tuple[Workload, ...]:
     """Load those that were selected."""
     project = here()
     file = arguments.workloads
-    workloads = all_workloads(project) if file is None else load(file)
+    workloads = all_workloads(project)
+    if file is not None:
+        workloads = tuple(replace(workload, file=str(file)) for workload in load(file))
     if arguments.workload:
         return tuple(find(workloads, arguments.workload))
     return tuple(select(workloads, arguments.list, project.lists))

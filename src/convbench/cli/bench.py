@@ -174,6 +174,7 @@ def _prepare(arguments: argparse.Namespace, judge: Judge) -> Bench:
             " such as bench_pipeline.Smoke.track_time('numpy@cpu', 'notebook.conv'). `convbench"
             " workloads` and `convbench backends` list what can be in the brackets."
         )
+    store.begin()
     return bench
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convbench.cli.output import EXIT_CODES, as_json, emit, say
 from convbench.errors import WorkloadError
 from convbench.stimulus.workloads import TIERS
+from convbench.words.numbers import count
 from convbench.words.status import Exit
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         files.write(arguments.output, text)
     counted = sum(it.count for it in layers if it.pipeline is not None)
+    found = f"{count(len(workloads), 'workload')} of {count(counted, 'layer')}"
     say(
-        f"{len(workloads)} workloads of {counted} layers, {len(left_out)} left out"
+        f"{found}, {len(left_out)} left out"
         + f"; in {arguments.output}" * (arguments.output is not None)
     )
     if arguments.format == "text" and arguments.output is None:

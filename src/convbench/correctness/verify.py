@@ -71,6 +71,8 @@ class Check:
     usual : float, optional
         Error over the usual bound of the format, where a backend declares that its sums are kept
         in another, or a scheme that saves multiplications.
+    file : str
+        Of the workload, where it is named to a command.
     """
 
     target: Target
@@ -90,6 +92,7 @@ class Check:
     determinism: Determinism | None = None
     sampled: int = 0
     usual: float | None = None
+    file: str = ""
 
     @property
     def declared(self) -> str:
@@ -106,6 +109,7 @@ class Check:
         return shlex.join((
             "convbench", "verify", "--target", str(self.target), "--workload", self.workload,
             "--dtype", self.dtype, "--fill", self.fill, "--seed", str(self.seed),
+            *(("--workloads", self.file) if self.file else ()),
         ))  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -216,8 +220,9 @@ def verify(plan: Plan, start: Callable[..., Computer] = Worker) -> Generator[Che
             for target, replicates in workers.items():
                 judged = {"exact": case.exact} | case.judge(replicates)
                 yield Check(
-                    target, workload.name, dtype, fill, plan.seed, sampled=case.sampled, **judged
-                )
+                    target, workload.name, dtype, fill, plan.seed, sampled=case.sampled,
+                    file=workload.file, **judged,
+                )  # fmt: skip
 
 
 def _slow(pipeline: PipelineSpec) -> bool:
@@ -231,7 +236,7 @@ def _too_slow(plan: Plan, target: Target, workload: Workload, dtype: str) -> Che
     )
     return Check(
         target, workload.name, dtype, Fill.DENORMAL, plan.seed, Status.SKIPPED, exact=False,
-        reason=reason, remedy="--thorough checks them here too.",
+        reason=reason, remedy="--thorough checks them here too.", file=workload.file,
     )  # fmt: skip
 
 

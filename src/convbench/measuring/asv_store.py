@@ -199,6 +199,21 @@ class Store:
         """What was selected and is not ours: its first parameter is no target, or it has none."""
         return sorted(name for name, it in self._benchmarks.items() if not _has_target(it))
 
+    def begin(self) -> None:
+        """Write what asv's files are described by; what cannot be filed need not be measured.
+
+        Raises
+        ------
+        InputError
+            If nothing can be written there.
+        """
+        results = Path(self.conf.results_dir)
+        with tempfile.TemporaryDirectory(prefix="convbench-") as folder:
+            self._util.write_json(f"{folder}/machine.json", self.machine, 1)
+            described = Path(folder, "machine.json").read_bytes()
+        write((results / self.file).with_name("machine.json"), described, parents=True)
+        self.describe()
+
     def save(self, cells: Iterable[Cell], notes: Sequence[Note]) -> None:
         """Write what the notes of a run say to asv's file, beside what it holds already.
 
@@ -224,13 +239,9 @@ class Store:
             self._load()
             for name, of_index in values.items():
                 self._add(name, of_index, [note for note in notes if note.benchmark == name])
-            made = Path(folder)
             self._results.save(folder)
-            self._util.write_json(str(made / "machine.json"), self.machine, 1)
-            described = (made / "machine.json").read_bytes()
-            write((results / self.file).with_name("machine.json"), described, parents=True)
-            self.describe()
-            write(results / self.file, (made / self.file).read_bytes())
+            self.begin()
+            write(results / self.file, Path(folder, self.file).read_bytes())
 
     def _load(self) -> None:
         """Take in what asv's file holds by now."""

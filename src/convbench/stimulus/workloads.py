@@ -43,15 +43,18 @@ class Workload:
         The smallest of the lists in `TIERS` that has the row.
     source : str
         Where the pipeline was published.
+    file : str
+        What a command has to be told to find the row; "" where it finds it without.
     """
 
     name: str
     pipeline: PipelineSpec
     tier: str
     source: str
+    file: str = ""
 
 
-_FIELDS = tuple(Workload.__dataclass_fields__)
+_FIELDS = tuple(name for name in Workload.__dataclass_fields__ if name != "file")
 
 
 def load(*paths: Path | str) -> tuple[Workload, ...]:
