@@ -17,7 +17,7 @@ from typing import Any
 
 from convbench.backends.base import Run
 from convbench.stimulus.arrays import Weights
-from convbench.stimulus.spec import PipelineSpec, PoolSpec, Shape, Window, Windows
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Shape, Window, Windows, present
 
 Step = Callable[[Any], Any]
 Stage = tuple[str, Step]
@@ -69,10 +69,9 @@ def _build(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) 
 
 
 def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     padded = any(w.before or w.after for w in pipeline.conv_windows)
-    if conv.groups == pipeline.c and conv.groups > 1:
+    if pipeline.depthwise:
         return _depthwise(xp, pipeline, weights, block_bytes)
     if (conv.r, conv.s, conv.groups) == (1, 1, 1) and not padded:
         return _pointwise(xp, pipeline, weights, block_bytes)
@@ -81,9 +80,8 @@ def _conv(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -
 
 def _pointwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """1x1 filters: the pixels are the rows of a matrix already."""
-    assert weights.filters is not None
     rows, columns = (_taken(window, 0, 0, window.out) for window in pipeline.conv_windows)
-    matrix = xp.ascontiguousarray(weights.filters.reshape(pipeline.c, -1))
+    matrix = xp.ascontiguousarray(present(weights.filters).reshape(pipeline.c, -1))
     pixels = math.prod(pipeline.conv_shape[:3])
     line_bytes = (pipeline.c + matrix.shape[1]) * matrix.itemsize
     lines = max(_FEWEST_GEMM_ROWS, block_bytes // line_bytes)
@@ -107,14 +105,12 @@ def _im2col(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int)
 
     With groups, the matrix has one slice a group, and the product is a batch of products.
     """
-    conv = pipeline.conv
-    assert conv is not None
-    assert weights.filters is not None
+    conv = present(pipeline.conv)
     groups, depth = conv.groups, pipeline.c // conv.groups
     n, p, q, k = pipeline.conv_shape
     pad = _pad(xp, pipeline.input_shape, pipeline.conv_windows, weights.dtype, 0.0)
     matrix = xp.ascontiguousarray(
-        weights.filters.reshape(pipeline.reduction, groups, k // groups).swapaxes(0, 1)
+        present(weights.filters).reshape(pipeline.reduction, groups, k // groups).swapaxes(0, 1)
     )
     line_bytes = q * groups * pipeline.reduction * matrix.itemsize
     fewest = -(-_FEWEST_GEMM_ROWS // q)  # output rows, each of them q rows of the matrix
@@ -143,9 +139,7 @@ def _im2col(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int)
 
 def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: int) -> Stage:
     """One filter a channel (or a few): multiply and add tap by tap; there is no matrix in it."""
-    conv = pipeline.conv
-    assert conv is not None
-    assert weights.filters is not None
+    conv = present(pipeline.conv)
     n, p, q, k = pipeline.conv_shape
     rows, columns = pipeline.conv_windows
     multiplier = k // pipeline.c
@@ -154,7 +148,7 @@ def _depthwise(xp: Any, pipeline: PipelineSpec, weights: Weights, block_bytes: i
     # one short loop over the channels for every pixel.
     taps = xp.ascontiguousarray(
         xp.broadcast_to(
-            weights.filters.reshape(conv.r, conv.s, 1, pipeline.c, multiplier),
+            present(weights.filters).reshape(conv.r, conv.s, 1, pipeline.c, multiplier),
             (conv.r, conv.s, q, pipeline.c, multiplier),
         )
     )

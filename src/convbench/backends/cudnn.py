@@ -20,7 +20,7 @@ from convbench.backends.base import Run
 from convbench.errors import BackendUnavailable, Unavailability, Unsupported
 from convbench.stimulus.arrays import DeviceArray, Weights
 from convbench.stimulus.formats import format_of
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 INSTALL = 'pip install "convbench[cupy-gpu]"'
 
@@ -64,7 +64,6 @@ class Plan:
 
     Attributes
     ----------
-    graph : cudnn.pygraph
     index : int
         Its place among the engines of the graph.
     name : str
@@ -118,8 +117,7 @@ def plans(frontend: Any, pipeline: PipelineSpec, dtype: str, **where: Any) -> It
 
 def _graph(frontend: Any, pipeline: PipelineSpec, dtype: str, where: Mapping[str, Any]) -> Any:
     """Describe the convolution and the bias: in NCHW, with the strides of NHWC."""
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     storage = getattr(frontend.data_type, _DATA_TYPES[format_of(dtype).storage])
     wide = getattr(frontend.data_type, _DATA_TYPES[format_of(dtype).accumulation])
     graph = frontend.pygraph(
@@ -236,8 +234,7 @@ class Cudnn:
     ) -> Callable[[DeviceArray], DeviceArray]:
         cupy, frontend, handle = self._cupy, self._frontend, self._handle
         storage, shape = format_of(weights.dtype).storage, pipeline.output_shape
-        assert weights.filters is not None
-        filters = cupy.ascontiguousarray(weights.filters.transpose(3, 0, 1, 2))
+        filters = cupy.ascontiguousarray(present(weights.filters).transpose(3, 0, 1, 2))
         workspace = cupy.empty(max(1, plan.workspace_bytes), "uint8")
         kept = {_FILTERS: filters.data.ptr}
         if weights.bias is not None:

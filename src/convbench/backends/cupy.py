@@ -7,6 +7,7 @@ arrays, the kernel by a C++ compiler, and cuDNN's part on a stand-in (tests/back
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -44,6 +45,8 @@ what differs from one to the next cannot be compared (H200, reports/gpu.md)."""
 
 _CALLS_TIMED = 10
 
+_deviates = functools.partial(Hole, kind=HoleKind.DEVIATES, devices=("gpu",))
+
 
 class CupyBackend(Backend):
     """CuPy arrays, and the fastest right way that there is for each pipeline.
@@ -73,36 +76,28 @@ class CupyBackend(Backend):
                 variants=("direct",),
                 dtypes=("tf32",),
             ),
-            Hole(
+            _deviates(
                 "denormal numbers in TF32",
                 "cuDNN and cuBLAS take them for zeros where they narrow the factors",
                 lambda pipeline, _: pipeline.conv is not None,
-                HoleKind.DEVIATES,
                 dtypes=("tf32",),
-                devices=("gpu",),
                 fills=("denormal",),
             ),
-            Hole(
+            _deviates(
                 "nan and inf in groups of TF32",
                 "cuDNN computes them as a dense convolution with zeros, and 0 * inf is nan in the"
                 " other groups",
                 lambda pipeline, _: pipeline.conv is not None and pipeline.conv.groups > 1,
-                HoleKind.DEVIATES,
                 variants=("", "cudnn"),
                 dtypes=("tf32",),
-                devices=("gpu",),
                 fills=("nonfinite",),
             ),
-            Hole(
+            _deviates(
                 "denormal numbers in a depthwise convolution",
                 "it is computed tap by tap by CuPy's own kernels, which flush them to zero",
-                lambda pipeline, _: (
-                    pipeline.conv is not None and 1 < pipeline.conv.groups == pipeline.c
-                ),
-                HoleKind.DEVIATES,
+                lambda pipeline, _: pipeline.depthwise,
                 variants=("im2col",),
                 dtypes=("float32", "bfloat16"),
-                devices=("gpu",),
                 fills=("denormal",),
             ),
         ),
@@ -168,14 +163,12 @@ class CupyBackend(Backend):
 
     def _candidates(self, pipeline: PipelineSpec, weights: Weights) -> list[Run]:
         """All ways that the variant allows; where several are as fast, the first one is taken."""
-        assert pipeline.conv is not None
         runs = self._convs(replace(pipeline, pool=None), weights)
         if pipeline.pool is not None:
             alone = PipelineSpec(*pipeline.conv_shape, pool=pipeline.pool)
             pool = self._kernels.build(alone, Weights(weights.dtype))
             runs = [_then(conv, pool) for conv in runs]
-        depthwise = 1 < pipeline.conv.groups == pipeline.c
-        loops = depthwise or _flops_of_loops(pipeline) <= _MOST_FLOPS_OF_LOOPS
+        loops = pipeline.depthwise or _flops_of_loops(pipeline) <= _MOST_FLOPS_OF_LOOPS
         if self.variant == "" and weights.dtype != "tf32" and loops:
             runs.append(self._kernels.build(pipeline, weights))
         return runs
@@ -192,8 +185,7 @@ class CupyBackend(Backend):
             except Unsupported:
                 if self.variant == "cudnn":
                     raise
-        assert pipeline.conv is not None
-        if self.variant == "" and not 1 < pipeline.conv.groups == pipeline.c:
+        if self.variant == "" and not pipeline.depthwise:
             try:
                 runs.append(self._products(pipeline, weights))
             except Unsupported:
@@ -236,19 +228,17 @@ class CupyBackend(Backend):
         return self._kernels.adder(pipeline.conv_shape, weights)
 
     def _products(self, pipeline: PipelineSpec, weights: Weights) -> Run:
-        """Plan a convolution as matrix products; see :mod:`convbench.backends.array_kernels`.
+        """Plan a convolution as matrix products; see :mod:`convbench.backends.array_kernels`."""
+        stored = replace(weights, dtype=format_of(weights.dtype).storage)
+        plan = functools.partial(self._wide_products, pipeline, tf32=weights.dtype == "tf32")
+        return array_kernels.in_float32(plan, stored)
 
-        Formats of 16 bits are computed in float32, and the output is rounded once.
-        """
-        storage = format_of(weights.dtype).storage
-        wide = storage if storage in {"float32", "float64"} else "float32"
-        weights, tf32 = weights.each(lambda array: array.astype(wide)), weights.dtype == "tf32"
-        weights = replace(weights, dtype=wide)
+    def _wide_products(self, pipeline: PipelineSpec, weights: Weights, *, tf32: bool) -> Run:
         bare = replace(pipeline, bias=False), replace(weights, bias=None)
         products = array_kernels.build(self._cupy, *bare, _BLOCK_BYTES)
         add_bias, set_tf32 = self._adder(pipeline, weights), self._set_tf32
         by_default = os.environ.get("CUPY_TF32", "0") not in {"", "0"}
-        if set_tf32 is None and wide == "float32" and tf32 != by_default:
+        if set_tf32 is None and weights.dtype == "float32" and tf32 != by_default:
             raise Unsupported(
                 "this CuPy has no switch for TF32 where it is looked for: set CUPY_TF32="
                 f"{int(tf32)}, which decides for the whole process"
@@ -257,12 +247,11 @@ class CupyBackend(Backend):
         def function(x: DeviceArray) -> DeviceArray:
             if set_tf32 is not None:
                 set_tf32(tf32)
-            y = products(x if wide == storage else x.astype(wide))
+            y = products(x)
             add_bias(y)
-            return y if wide == storage else y.astype(storage)
+            return y
 
-        rounded = "" if wide == storage else " in float32"
-        return replace(products, function=function, algorithm=products.algorithm + rounded)
+        return replace(products, function=function)
 
     def capture(self, run: Run, x: DeviceArray) -> Callable[[], DeviceArray]:
         """Record the launches of ``run(x)`` as a CUDA graph; see :class:`.gauges.Gauges`.

@@ -29,7 +29,7 @@ import numpy as np
 from convbench.backends.base import Backend, Capabilities, Hole, HoleKind, Run
 from convbench.stimulus.arrays import Array, DeviceArray, Weights
 from convbench.stimulus.formats import format_of
-from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window, Windows
+from convbench.stimulus.spec import PipelineSpec, PoolSpec, Window, Windows, present
 
 Function = Callable[[Any], Any]
 Stage = tuple[str, Function]
@@ -105,9 +105,7 @@ class TensorFlowBackend(Backend):
             _nonfinite(
                 "nan and inf in a depthwise convolution of float64",
                 "XLA computes it as a dense one with zeros, and 0 * inf is nan in every channel",
-                lambda pipeline, _: (
-                    pipeline.conv is not None and 1 < pipeline.conv.groups == pipeline.c
-                ),
+                lambda pipeline, _: pipeline.depthwise,
                 variants=("xla",),
                 dtypes=("float64",),
             ),
@@ -327,15 +325,14 @@ def _in_float32(tf: Any, dtype: str, stage: Stage) -> Stage:
 
 
 def _conv(tf: Any, pipeline: PipelineSpec, filters: DeviceArray, *, onednn: bool) -> Stage:
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     rows, columns = pipeline.conv_windows
     padding = _padding((rows, columns))
 
     # Grouped, tf.nn.conv2d is depthwise too, but up to 18 times slower where it is not oneDNN's.
     # tf.nn.depthwise_conv2d has no unequal strides, and for dilation moves pixels into the batch.
     plain = conv.dilation == (1, 1) and conv.stride[0] == conv.stride[1]
-    if 1 < conv.groups == pipeline.c and plain and not onednn:
+    if pipeline.depthwise and plain and not onednn:
         depthwise = tf.reshape(filters, (conv.r, conv.s, pipeline.c, conv.k // pipeline.c))
         strides = (1, *conv.stride, 1)
         separate = functools.partial(tf.nn.depthwise_conv2d, filter=depthwise, strides=strides)
@@ -366,8 +363,7 @@ def _fusing_fails(pipeline: PipelineSpec, *, onednn: bool) -> bool:
     oneDNN's ends the process by a segmentation fault where a window lies in the padding entirely;
     the other has no groups. A subtraction is not recognised as a bias and so not fused.
     """
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     return _sees_padding_only(pipeline) or (conv.groups > 1 and not onednn)
 
 
@@ -377,9 +373,8 @@ def _short_fails(pipeline: PipelineSpec) -> bool:
     oneDNN's bfloat16 ends the process by a segmentation fault where a window lies in the padding
     entirely, and is wrong for some outputs of one column; depthwise ones add in 16 bits.
     """
-    assert pipeline.conv is not None
     one_column = pipeline.conv_windows[1].out == 1
-    return pipeline.conv.groups > 1 or one_column or _sees_padding_only(pipeline)
+    return present(pipeline.conv).groups > 1 or one_column or _sees_padding_only(pipeline)
 
 
 def _sees_padding_only(pipeline: PipelineSpec) -> bool:

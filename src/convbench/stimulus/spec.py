@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from convbench.errors import SpecError
 
@@ -21,6 +21,7 @@ Pads = tuple[int, int, int, int]
 Padding = Literal["VALID", "SAME", "SAME_LOWER"] | Pads
 PoolOp = Literal["max", "avg"]
 Shape = tuple[int, int, int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +290,10 @@ class PipelineSpec:
     @property
     def pool_divisors(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What an average is divided by, along (height, width); by the product of the two."""
-        rows, columns = self.pool_windows
-        assert self.pool is not None
-        if (divisor := self.pool.divisor_override) is not None:
+        (rows, columns), pool = self.pool_windows, present(self.pool)
+        if (divisor := pool.divisor_override) is not None:
             return (divisor,) * rows.out, (1,) * columns.out
-        include_pad = self.pool.count_include_pad
+        include_pad = pool.count_include_pad
         return rows.counts(include_pad=include_pad), columns.counts(include_pad=include_pad)
 
     @property
@@ -305,6 +305,11 @@ class PipelineSpec:
         return (self.n, rows.out, columns.out, self.conv_shape[3])
 
     # -- arithmetic and traffic --------------------------------------------------------------
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel is convolved for itself, with one filter or several."""
+        return self.conv is not None and 1 < self.conv.groups == self.c
 
     @property
     def reduction(self) -> int:
@@ -406,6 +411,12 @@ class PipelineSpec:
             text += f" divisor {pool.divisor_override}" if pool.divisor_override else ""
             parts.append(f"{text} {_pad_text(pool.padding)}")
         return " -> ".join(parts)
+
+
+def present(part: T | None) -> T:
+    """What is known to be there: a stage of a pipeline, or its weights."""
+    assert part is not None
+    return part
 
 
 def _windows(where: str, spec: ConvSpec | PoolSpec, height: int, width: int) -> Windows:

@@ -29,7 +29,7 @@ from convbench.backends.methods import (
     winograd,
     without_conv,
 )
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +91,10 @@ def choose(pipeline: PipelineSpec) -> str:
     multiplied at once if they are short enough, or by the row; elsewhere one large product is the
     best there is.
     """
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     if gemm.suits(pipeline):
         return "gemm"
-    if taps.suits(pipeline):
+    if pipeline.depthwise:
         return "taps"
     if pipeline.c <= _FEW_CHANNELS and pipeline.reduction <= _FEW_TAPS and conv.groups == 1:
         return "taprows"

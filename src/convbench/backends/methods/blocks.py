@@ -26,7 +26,7 @@ from convbench.backends.methods.cores import shares, side_by_side, threads
 from convbench.backends.methods.outputs import outputs
 from convbench.backends.methods.pooling import Pool
 from convbench.backends.methods.windows import needed
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 Compute = Callable[[Array, int, int, Array], None]
 """``(images, a, b, out)``: convolve (n, H, W, C), and write the output rows a to b of each image
@@ -254,19 +254,15 @@ def in_groups(
     one: Callable[[PipelineSpec, Array, Array | None], Kernel],
 ) -> Kernel:
     """Compute each group as a convolution of its own, on its channels of the same arrays."""
-    conv = pipeline.conv
-    assert conv is not None
-    assert weights.filters is not None
+    conv, filters = present(pipeline.conv), present(weights.filters)
     if conv.groups == 1:
-        return one(pipeline, weights.filters, weights.bias)
+        return one(pipeline, filters, weights.bias)
     depth, each = pipeline.c // conv.groups, conv.k // conv.groups
     alone = replace(pipeline, c=depth, conv=replace(conv, k=each, groups=1), pool=None)
     biases = [None] * conv.groups if weights.bias is None else np.split(weights.bias, conv.groups)
     kernels = [
-        one(alone, np.ascontiguousarray(filters), bias)
-        for filters, bias in zip(
-            np.split(weights.filters, conv.groups, axis=3), biases, strict=True
-        )
+        one(alone, np.ascontiguousarray(part), bias)
+        for part, bias in zip(np.split(filters, conv.groups, axis=3), biases, strict=True)
     ]
 
     def make() -> Compute:
@@ -309,6 +305,6 @@ def multiply(left: Array, panels: Array, out: Array, most: int) -> None:
         np.matmul(left[part].reshape(times, size, left.shape[1]), panels, out=product)
 
 
-def panel(k: int, wanted: int = 64) -> int:
+def panel(k: int) -> int:
     """How many of K output channels a small product has: a divisor of K."""
-    return k if k <= wanted else next((v for v in (wanted, 48, 32) if k % v == 0), k)
+    return k if k <= 64 else next((v for v in (64, 48, 32) if k % v == 0), k)

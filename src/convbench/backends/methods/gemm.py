@@ -14,7 +14,7 @@ from convbench.backends.base import Array, Hole, Run, Weights
 from convbench.backends.methods import blocks, cores
 from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.backends.methods.windows import is_all
-from convbench.stimulus.spec import ConvSpec, PipelineSpec, Shape
+from convbench.stimulus.spec import ConvSpec, PipelineSpec, Shape, present
 
 _BLOCK_BYTES = 1 << 20
 """Of pixels and sums at once: about what a core's second-level cache holds."""
@@ -49,13 +49,11 @@ HOLE = Hole(
 
 def plan(pipeline: PipelineSpec, weights: Weights) -> Run:
     """Plan a pipeline that :func:`suits`."""
-    conv = pipeline.conv
-    assert conv is not None
-    assert weights.filters is not None
+    conv = present(pipeline.conv)
     whole = conv.window != (1, 1)
     name = "GEMM of images" if whole else "1x1 GEMM"
     n, p, q, k = shape = pipeline.conv_shape
-    matrix = weights.filters.reshape(-1, k)
+    matrix = present(weights.filters).reshape(-1, k)
     if pipeline.pool is not None or n == 0 or not (whole or conv.stride == (1, 1)):
         return blocks.plan(pipeline, weights, _kernel(pipeline, matrix, weights.bias), name)
     if pipeline.flops < _TINY:

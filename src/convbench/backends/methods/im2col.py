@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from convbench.backends.base import Array, Run, Weights
 from convbench.backends.methods import blocks
 from convbench.backends.methods.blocks import Compute, Kernel, PaddedRows
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 _BLOCK_BYTES = 1 << 20
 """Of the matrix: about what a core's second-level cache holds."""
@@ -26,22 +26,19 @@ _FEWEST_ROWS = 256
 
 def plan(pipeline: PipelineSpec, weights: Weights) -> Run:
     """Plan a pipeline with a convolution."""
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     name = "im2col" if conv.groups == 1 else f"im2col in {conv.groups} groups"
     return blocks.plan(pipeline, weights, _kernel(pipeline, weights), name)
 
 
 def _kernel(pipeline: PipelineSpec, weights: Weights) -> Kernel:
-    conv = pipeline.conv
-    assert conv is not None
-    assert weights.filters is not None
+    conv = present(pipeline.conv)
     groups, depth = conv.groups, pipeline.c // conv.groups
     reduction = pipeline.reduction
     n, p, q, k = pipeline.conv_shape
     down, across = pipeline.conv_windows
     each = k // groups
-    matrix = weights.filters.reshape(reduction, groups, each).swapaxes(0, 1)
+    matrix = present(weights.filters).reshape(reduction, groups, each).swapaxes(0, 1)
     matrix = np.array(matrix, order="C")
     line_bytes = q * groups * reduction * matrix.itemsize
     size = max(-(-_FEWEST_ROWS // q), _BLOCK_BYTES // line_bytes)  # output rows in the matrix

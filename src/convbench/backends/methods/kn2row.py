@@ -15,7 +15,7 @@ from convbench.backends.base import Array, Run, Weights
 from convbench.backends.methods import blocks, cores
 from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.backends.methods.windows import taps
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 _BLOCK_BYTES = 1 << 21
 """Of windows and sums at once. With fewer rows, large filters are read too often."""
@@ -31,8 +31,7 @@ def plan(pipeline: PipelineSpec, weights: Weights) -> Run:
 
 def suits(pipeline: PipelineSpec) -> bool:
     """Whether a row of taps fits into a small product of enough pixels."""
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     width = blocks.panel(conv.k // conv.groups)
     return cores.SMALL // (width * conv.s * (pipeline.c // conv.groups)) >= _FEWEST
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from convbench.backends.base import Array
 from convbench.backends.methods.windows import Tap, taps
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 
 class Pool:
@@ -82,8 +82,7 @@ class Pool:
 
 def combining(pipeline: PipelineSpec) -> tuple[np.ufunc, float]:
     """What combines the numbers of a window, and the number that changes nothing in it."""
-    assert pipeline.pool is not None
-    return (np.add, 0.0) if pipeline.pool.op == "avg" else (np.maximum, -math.inf)
+    return (np.add, 0.0) if present(pipeline.pool).op == "avg" else (np.maximum, -math.inf)
 
 
 def divisors(pipeline: PipelineSpec, dtype: str) -> Array:

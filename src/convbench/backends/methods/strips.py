@@ -16,7 +16,7 @@ from convbench.backends.base import Array, Hole, Run, Weights
 from convbench.backends.methods import blocks, cores
 from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.backends.methods.windows import needed
-from convbench.stimulus.spec import PipelineSpec, Windows
+from convbench.stimulus.spec import PipelineSpec, Windows, present
 
 _STRIP_BYTES = 1 << 20
 """Of strips at once: what a core's second-level cache holds, with the filters beside it."""
@@ -42,8 +42,7 @@ HOLE = Hole(
 
 def suits(pipeline: PipelineSpec) -> bool:
     """Whether a whole window fits into a small product of enough pixels."""
-    conv = pipeline.conv
-    assert conv is not None
+    conv = present(pipeline.conv)
     width = blocks.panel(conv.k // conv.groups)
     fits = cores.SMALL // (width * pipeline.reduction) >= _FEWEST
     return fits and conv.dilation[0] == 1

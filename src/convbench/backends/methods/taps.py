@@ -18,7 +18,7 @@ from convbench.backends.base import Array, Hole, Run, Weights
 from convbench.backends.methods import blocks
 from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.backends.methods.windows import needed, taps
-from convbench.stimulus.spec import PipelineSpec, Window
+from convbench.stimulus.spec import PipelineSpec, Window, present
 
 _BLOCK_BYTES = 1 << 20
 """Of padded rows: they are read once a tap, and stay in a core's second-level cache."""
@@ -29,36 +29,29 @@ _TAPS_BYTES = 1 << 19
 _MOST_ROWS = 14
 
 
-def suits(pipeline: PipelineSpec) -> bool:
-    """Whether each channel is convolved for itself, with one filter or several."""
-    return pipeline.conv is not None and pipeline.conv.groups == pipeline.c > 1
-
-
 HOLE = Hole(
     "other than depthwise convolutions",
     "their products are added over channels, too, which is what a matrix product is for",
-    lambda pipeline, dtype: pipeline.conv is not None and not suits(pipeline),  # noqa: ARG005
+    lambda pipeline, dtype: pipeline.conv is not None and not pipeline.depthwise,  # noqa: ARG005
 )
 
 
 def plan(pipeline: PipelineSpec, weights: Weights) -> Run:
-    """Plan a pipeline that :func:`suits`."""
+    """Plan a pipeline with a depthwise convolution."""
     return blocks.plan(pipeline, weights, _kernel(pipeline, weights), "depthwise tap sum")
 
 
 def _kernel(pipeline: PipelineSpec, weights: Weights) -> Kernel:
-    conv = pipeline.conv
-    assert conv is not None
-    assert weights.filters is not None
+    conv, filters = present(pipeline.conv), present(weights.filters)
     _, p, q, k = pipeline.conv_shape
     down, across = pipeline.conv_windows
     multiplier = k // pipeline.c
     # Taps whose columns leave the same remainder by the stride lie at even distances.
     apart = across.stride // math.gcd(across.stride, across.dilation)
     wide = q + (across.extent - 1) // across.stride
-    columns = _equal(q, _TAPS_BYTES // (conv.r * conv.s * k * weights.filters.itemsize))
-    tiled = np.tile(weights.filters.reshape(conv.r, conv.s, k), columns)
-    line_bytes = across.stride * wide * k * weights.filters.itemsize
+    columns = _equal(q, _TAPS_BYTES // (conv.r * conv.s * k * filters.itemsize))
+    tiled = np.tile(filters.reshape(conv.r, conv.s, k), columns)
+    line_bytes = across.stride * wide * k * filters.itemsize
     most = (_BLOCK_BYTES // line_bytes - down.extent) // down.stride + 1
     rows = _equal(p, min(most, _MOST_ROWS))
     sides = [

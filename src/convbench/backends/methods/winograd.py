@@ -28,7 +28,7 @@ from convbench.backends.base import Hole, HoleKind, Run
 from convbench.backends.methods import blocks, cores
 from convbench.backends.methods.blocks import Compute, Kernel
 from convbench.stimulus.arrays import Array, Weights
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 _TRANSFORMS: dict[int, tuple[list[list[float]], ...]] = {
     2: (
@@ -170,11 +170,11 @@ def _kernel(pipeline: PipelineSpec, weights: Weights, m: int) -> Kernel:
 
 def _packed(transform: Array, weights: Weights) -> Array:
     """The transformed filters as contiguous panels: (panels, points, 1, C, width)."""
-    assert weights.filters is not None
-    c, k = weights.filters.shape[2:]
+    filters = present(weights.filters)
+    c, k = filters.shape[2:]
     width = next((width for width in range(_PANEL, _PANEL // 2, -1) if k % width == 0), k)
     # In float64, and rounded once: they are what every sum has in common.
-    exact = transform @ weights.filters.reshape(9, c * k).astype("float64")
+    exact = transform @ filters.reshape(9, c * k).astype("float64")
     panels = exact.reshape(len(transform), 1, c, k // width, width).transpose(3, 0, 1, 2, 4)
     return np.ascontiguousarray(panels, weights.dtype)
 

@@ -13,7 +13,7 @@ from convbench.backends.methods import blocks
 from convbench.backends.methods.blocks import Borrowed, Kernel
 from convbench.backends.methods.pooling import combining, divisors
 from convbench.backends.methods.windows import is_all
-from convbench.stimulus.spec import PipelineSpec, Window
+from convbench.stimulus.spec import PipelineSpec, Window, present
 
 _BLOCK_BYTES = 1 << 20
 """Of the input: it is read once a tap, and stays in a core's second-level cache."""
@@ -42,10 +42,9 @@ def _copy(images: Array, a: int, b: int, out: Array) -> None:
 
 def _of_all(pipeline: PipelineSpec, dtype: str) -> Callable[[Array], Array]:
     """One window, which is the image: one reduction; a sum is a product by ones."""
-    assert pipeline.pool is not None
     n, pixels, c = lines = pipeline.n, pipeline.h * pipeline.w, pipeline.c
     shape = pipeline.output_shape
-    if pipeline.pool.op == "max":
+    if present(pipeline.pool).op == "max":
         return lambda x: np.maximum.reduce(x.reshape(lines), 1).reshape(shape)
     ones, by = np.ones((1, pixels), dtype), divisors(pipeline, dtype)
 
