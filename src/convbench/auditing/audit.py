@@ -16,7 +16,7 @@ from convbench.auditing.examine import Subject, Watched
 from convbench.auditing.judge import UNREADABLE, Judge, observe
 from convbench.auditing.zoo import plant
 from convbench.backends import open_backend
-from convbench.correctness.accuracy import accuracy_of, refer_for
+from convbench.correctness.accuracy import Accuracy, accuracy_of, refer_for
 from convbench.correctness.sample import sample
 from convbench.correctness.worker import Task, Worker
 from convbench.errors import ArrayError
@@ -24,6 +24,7 @@ from convbench.machine import nvidia, watch
 from convbench.machine.child import START_TIMEOUT_S, Child
 from convbench.stimulus.formats import Fill
 from convbench.stimulus.inputs import make_inputs
+from convbench.stimulus.spec import PipelineSpec
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload, neighbour
 from convbench.words.numbers import duration, size
@@ -49,13 +50,10 @@ class Audited:
 
     Attributes
     ----------
-    target : Target
-    workload : str
     receipt : Receipt
         Without claims if nothing could be audited.
     outcome : Outcome, optional
         Why nothing could be.
-    algorithm : str
     """
 
     target: Target
@@ -81,13 +79,13 @@ class Auditor:
     Parameters
     ----------
     dtype : str
-    seed : str
-        128 bits as hexadecimal digits, from which all secrets follow; drawn now by default.
+        What all is computed in.
     """
 
-    def __init__(self, dtype: str = "float32", seed: str = "") -> None:
+    def __init__(self, dtype: str = "float32") -> None:
         self.dtype = dtype
-        self.seed = seed or secrets.token_hex(16)
+        self.seed = secrets.token_hex(16)
+        """From which all secrets follow."""
         self._judge = Judge()
         self._drawn = 0
 
@@ -325,8 +323,13 @@ def _device(target: Target, pid: int) -> Claim:
 
 
 def check_neighbours(worker: Worker, workload: Workload, dtype: str, seed: int) -> Claim | None:
-    """Whether what is not listed is right too; None if none could be computed."""
-    worst, checked = None, 0
+    """Whether what is not listed is right too; None if it is, or could not be computed."""
+    worst: tuple[Accuracy, PipelineSpec] | None = None
+
+    def doubt(near: PipelineSpec, what: object, ratio: float | None = None) -> Claim:
+        reason = f"{near}, which is not listed: {what}"
+        return Claim("error", Support.NOT_SUPPORTED, ratio, 1.0, "error / bound", reason)
+
     for i in range(NEIGHBOURS):
         if (row := neighbour(workload, (seed + i) % 2**32)) is None:
             continue
@@ -336,25 +339,19 @@ def check_neighbours(worker: Worker, workload: Workload, dtype: str, seed: int) 
         if isinstance(answer, Outcome):
             if answer.status is Status.SKIPPED:
                 continue
-            reason = f"{near}, which is not listed: {answer.reason}"
-            return Claim("error", Support.NOT_SUPPORTED, None, 1.0, "error / bound", reason)
+            return doubt(near, answer.reason)
         positions = sample(near, seed, 2e7, 200_000)
         expected = refer_for(near, inputs, Fill.NORMAL, None, positions)
         try:
             found = accuracy_of(answer.output, expected)
         except ArrayError as error:
-            reason = f"{near}, which is not listed: {error}"
-            return Claim("error", Support.NOT_SUPPORTED, None, 1.0, "error / bound", reason)
-        checked += 1
+            return doubt(near, error)
         if worst is None or found.ratio > worst[0].ratio:
             worst = found, near
-    if worst is None:
+    if worst is None or worst[0].ok:
         return None
     accuracy, near = worst
-    if accuracy.ok:
-        return None
-    reason = f"{near}, which is not listed: {accuracy}. See what is special about the listed sizes"
-    return Claim("error", Support.NOT_SUPPORTED, accuracy.ratio, 1.0, "error / bound", reason)
+    return doubt(near, f"{accuracy}. See what is special about the listed sizes", accuracy.ratio)
 
 
 def exit_code(found: Iterable[Audited]) -> Exit:

@@ -26,7 +26,6 @@ class Claim:
     claim : str
         "time", "error", "memory", "threads", "device", or "versions", of which only untrue ones are
         said.
-    verdict : Support
     seen, claimed : float or str, optional
         In `unit`.
     reason : str
@@ -51,7 +50,6 @@ class Receipt:
 
     Attributes
     ----------
-    claims : tuple of Claim
     hot_s : float
         What is claimed: the median of calls on the same numbers again and again.
     fresh_s : float

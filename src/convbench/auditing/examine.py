@@ -99,7 +99,6 @@ class Subject:
 
     Attributes
     ----------
-    pipeline : PipelineSpec
     weights : Weights
         As the backend was given them.
     device : str

@@ -188,7 +188,10 @@ def render(results: Sequence[Replayed]) -> RenderableType:
             Column("target", [str(r.given.target) for r in results], "name"),
             Column("numbers", ["same" if r.numbers else "OTHERS" for r in results], "word"),
             Column("same bits", [f"{r.same} of {r.calls}" for r in results]),
-            Column("claimed then", [duration(_seconds(r.given.receipt)) for r in results]),
+            Column(
+                "claimed then",
+                [duration(journal.finite(r.given.receipt.get("hot_s"))) for r in results],
+            ),
             Column("claimed now", [duration(r.found.receipt.hot_s) for r in results]),
             Column(
                 "reproduces",
@@ -205,8 +208,3 @@ def render(results: Sequence[Replayed]) -> RenderableType:
                 parts += remark("OTHERWISE", where, [f"then: {then}; now: {now}"], "bold red")
     same = sum(result.reproduces for result in results)
     return stacked([*parts, line(f"{same} of {len(results)} receipts reproduce.")])
-
-
-def _seconds(receipt: Mapping[str, Any]) -> float | None:
-    value = receipt.get("hot_s")
-    return float(value) if isinstance(value, int | float) else None

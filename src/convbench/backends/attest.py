@@ -7,7 +7,6 @@ output goes back whole, and :mod:`convbench.auditing` says what it is worth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -18,9 +17,7 @@ from convbench.machine.child import Questions
 from convbench.stimulus.arrays import Array, exactly_an_array
 
 
-def attest(
-    channel: Questions, backend: Backend, run: Run, hot: Callable[[], dict[str, Any]] | None = None
-) -> None:
+def attest(channel: Questions, backend: Backend, run: Run) -> None:
     """Obey the judge until it has seen enough.
 
     Parameters
@@ -31,9 +28,7 @@ def attest(
         - ``calls``: compute each of the arrays ``xs`` from the host and back; the outputs ``ys``
           and the seconds of each run by this process's clock.
         - ``copies``: only copy arrays there and back; as many as ``xs``, of ``size`` elements each.
-        - ``hot``: time the run again as it was timed for the claim.
         - ``end``: no answer.
-    hot : callable, optional
     """
     while True:
         order = channel.recv()
@@ -42,8 +37,6 @@ def attest(
                 channel.send(_calls(backend, run, order["xs"]))
             case "copies":
                 channel.send(_copies(backend, order["xs"], order["size"]))
-            case "hot" if hot is not None:
-                channel.send(hot())
             case _:
                 return
 

@@ -155,7 +155,6 @@ class Capabilities:
         The kinds of device: ``cpu``, ``gpu``.
     variants : mapping of str to str
         Each name after the dot in a target, with one line about it; "" is the default.
-    holes : tuple of Hole
     """
 
     devices: tuple[str, ...]

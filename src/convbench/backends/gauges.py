@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 
 from convbench.errors import Unsupported
 from convbench.machine.facts import machine_facts
+from convbench.machine.watch import memory_bytes
 from convbench.stimulus.arrays import DeviceArray
 from convbench.stimulus.targets import kind_of
 
@@ -103,13 +105,8 @@ class Gauges:
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         except OSError as error:
             raise Unsupported(f"the peak of memory cannot be watched here: {error}") from error
-        before = _memory_bytes("VmRSS")
-        return lambda: max(0, _memory_bytes("VmHWM") - before)
-
-
-def _memory_bytes(field: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
+        before = memory_bytes(os.getpid(), "VmRSS")
+        return lambda: max(0, memory_bytes(os.getpid(), "VmHWM") - before)
 
 
 def gauge(backend: Gauges, name: str) -> Callable[..., Any]:

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from convbench.backends import Origin, backend_class, find_backend, origin, registered
-from convbench.errors import (
-    TargetError,
-)
+from convbench.errors import TargetError
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.machine.failures import explain
 from convbench.stimulus.targets import Target, kind_of
@@ -21,13 +19,10 @@ class Presence:
 
     Attributes
     ----------
-    name : str
-    variants : tuple of str
     kinds : tuple of str
         The kinds of device that it knows: ``cpu``, ``gpu``.
     devices : tuple of str
         Those that are there; empty if it cannot be used.
-    versions : dict of str to str
     absence : Outcome, optional
         Why it cannot be used.
     origin : Origin, optional

@@ -104,7 +104,6 @@ class Project:
 
     Attributes
     ----------
-    root : Path
     name : str
         Of the distribution that is installed from it, as package indices compare names; "" if none
         is.

@@ -81,7 +81,7 @@ def look(process: int, mark: str = "", known: Collection[int] = ()) -> Seen | No
     helpers = _helpers(process, mark, known, table)
     ticks = os.sysconf("SC_CLK_TCK")
     cpu_s = sum(table[number].ticks for number in (process, *helpers)) / ticks
-    peak, resident = (_memory_bytes(process, name) for name in ("VmHWM", "VmRSS"))
+    peak, resident = (memory_bytes(process, name) for name in ("VmHWM", "VmRSS"))
     return Seen(cpu_s, table[process].threads, helpers, peak, resident)
 
 
@@ -213,7 +213,8 @@ def reset_peak(process: int) -> None:
         (_PROC / str(process) / "clear_refs").write_text("5")
 
 
-def _memory_bytes(process: int, name: str) -> int:
+def memory_bytes(process: int, name: str) -> int:
+    """A line of its status; 0 where that is not told."""
     try:
         text = (_PROC / str(process) / "status").read_text(errors="replace")
     except OSError:

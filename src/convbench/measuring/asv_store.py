@@ -111,10 +111,7 @@ class Store:
             import asv.repo  # noqa: PLC0415
             import asv.results  # noqa: PLC0415
         except ImportError as error:
-            raise InputError(
-                f"bench: asv is not importable ({error}); expected asv 0.6.6. Install it: pip "
-                'install "convbench[asv]"'
-            ) from error
+            raise _no_asv("bench", error) from error
         self._util: Any = asv.util
         with (
             contextlib.redirect_stdout(io.StringIO()) as said,  # so that it does not mix with ours
@@ -292,10 +289,7 @@ def environments(config: Path) -> dict[str, Path]:
         from asv.environment import get_env_name  # noqa: PLC0415
         from asv.util import UserError, load_json  # noqa: PLC0415
     except ImportError as error:
-        raise InputError(
-            f"{config}: asv is not importable ({error}); expected asv 0.6.6. Install it: pip "
-            'install "convbench[asv]"'
-        ) from error
+        raise _no_asv(config, error) from error
     found = {}
     try:
         made = config.parent / Config.load(str(config)).env_dir
@@ -312,6 +306,13 @@ def environments(config: Path) -> dict[str, Path]:
             "expected files as asv 0.6.6 writes them. Mend it, or remove the environment."
         ) from error
     return found
+
+
+def _no_asv(where: object, error: ImportError) -> InputError:
+    return InputError(
+        f"{where}: asv is not importable ({error}); expected asv 0.6.6. Install it: pip install"
+        ' "convbench[asv]"'
+    )
 
 
 def machine_name() -> str:

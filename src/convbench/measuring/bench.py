@@ -28,7 +28,7 @@ import traceback
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 from convbench.machine import watch
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions, start_server
@@ -37,7 +37,17 @@ from convbench.machine.git import changes, git
 from convbench.measuring import evidence
 from convbench.measuring.asv_store import Cell, Store
 from convbench.measuring.evidence import Place, Relay, Writer
-from convbench.results.journal import FIELDS, STATUSES, Ends, Ledger, by_cell, kind_of, read
+from convbench.results.journal import (
+    FIELDS,
+    STATUSES,
+    Ends,
+    Ledger,
+    by_cell,
+    finite,
+    kind_of,
+    positive,
+    read,
+)
 from convbench.results.records import doubt
 from convbench.words.status import Outcome
 
@@ -335,9 +345,9 @@ class _Said:
         """Hold it to a time."""
         if self._claimed_s is not None:
             raise ValueError("it claims two times for one cell")
-        if not _is_positive(hot_s := claim.get("hot_s")):
+        self._claimed_s = positive(claim.get("hot_s"))
+        if self._claimed_s is None:
             raise ValueError("what it claims is no time")
-        self._claimed_s = float(hot_s)
 
     def note(self, name: object, status: str, facts: dict[str, Any]) -> dict[str, Any]:
         """The facts to write for a line of its own; of what was seen, that counts."""
@@ -354,7 +364,7 @@ class _Said:
         if status != "ok":
             return facts
         samples_s, number = facts.get("samples_s", [1.0]), facts.get("number", 1)
-        if not (isinstance(samples_s, list) and samples_s and all(map(_is_positive, samples_s))):
+        if not (isinstance(samples_s, list) and samples_s and all(map(positive, samples_s))):
             raise ValueError("its samples are no times")
         if not (type(number) is int and number > 0):
             raise ValueError("the calls a sample are no number")
@@ -369,7 +379,7 @@ class _Said:
             raise ValueError("it does not stand by its time")
         if self._judged and kind_of(cell.benchmark) == "accuracy" and not self.error:
             raise ValueError("it has shown no output")
-        if not _is_number(self.error.get("value", facts.get("value", 0.0))):
+        if finite(self.error.get("value", facts.get("value", 0.0))) is None:
             raise ValueError("its value is no number")
         return facts | ({"receipt": self.receipt} if self.receipt else {}) | self.error
 
@@ -389,14 +399,6 @@ class _Said:
         """Hear that it is done."""
         if done == "ok" and not self._ended:
             raise ValueError("it is done and has said nothing")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _is_positive(value: object) -> TypeGuard[float]:
-    return _is_number(value) and value > 0
 
 
 def _note(writer: Writer, cell: Cell, why: Outcome) -> None:

@@ -38,8 +38,6 @@ class Place:
 
     Attributes
     ----------
-    path : Path
-    run : str
     round : int
         0 where asv runs the rounds, which does not tell.
     launch : str

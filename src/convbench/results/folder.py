@@ -254,8 +254,6 @@ class Column:
         The full hash.
     commit_time_s, measured_at_s : float
         When the commit was made and the benchmark started, in seconds since 1970; 0 if unknown.
-    kind : Kind
-    cells : tuple of Cell
     values : tuple of float, optional
         One a cell: nan is n/a, and None is failed, or impossible.
     impossible : mapping of int to str

@@ -479,6 +479,11 @@ class Ends:
         )  # fmt: skip
 
     @property
+    def what(self) -> tuple[Any, ...]:
+        """What was measured: with another version, method or library it is another thing."""
+        return tuple(self.ok[-1].facts.get(name) for name in ("version", "method", "versions"))
+
+    @property
     def value(self) -> float:
         """The one number for all processes: their centre, and of errors the worst."""
         if kind_of(self.ok[0].benchmark) == "accuracy":
@@ -557,17 +562,14 @@ def impossible(kind: Kind, value: float) -> str:
     """
     match kind:
         case "time":
-            return (
-                "" if _LEAST_S < value < _MOST_S else f"the file says {value:g} s, which is no time"
-            )
+            can_be, what = _LEAST_S < value < _MOST_S, " s, which is no time"
         case "memory":
-            return "" if 0 <= value < _MOST_SIZE else f"the file says {value:g} B, which is no size"
+            can_be, what = 0 <= value < _MOST_SIZE, " B, which is no size"
         case "accuracy":
-            return (
-                "" if value >= 0 else f"the file says {value:g}, which is no error over its bound"
-            )
+            can_be, what = value >= 0, ", which is no error over its bound"
         case _:
-            return "" if math.isfinite(value) else f"the file says {value:g}, which is no number"
+            can_be, what = math.isfinite(value), ", which is no number"
+    return "" if can_be else f"the file says {value:g}{what}"
 
 
 def unreadable(error: Exception) -> str:

@@ -62,12 +62,8 @@ def names(folder: Folder) -> dict[str, str]:
     That is what ``[tool.convbench.machines]`` of the project's pyproject.toml has for its
     fingerprint, or else the first of the names.
     """
-    own = sorted(
-        path.name
-        for path in {*folder.results.glob("*/"), *folder.evidence.glob("*/")}
-        if path.is_dir()
-    )
-    own = list(dict.fromkeys(own))
+    folders = (*folder.results.glob("*/"), *folder.evidence.glob("*/"))
+    own = sorted({path.name for path in folders if path.is_dir()})
     aliases = _aliases(folder.results)
     if len(own) < 2 and not aliases:
         return {}

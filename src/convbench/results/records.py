@@ -303,7 +303,7 @@ def _of_runs(
         clean, found = runs.get(run, {}).get("clean"), ends[run]
         if clean is not True or not found.ok or found.given_up:
             return None
-        return tuple(found.ok[-1].facts.get(name) for name in ("version", "method", "versions"))
+        return found.what
 
     same = [run for run in ended[:-1] if what(last) and what(run) == what(last)] + [last]
     counted = [note for run in same for note in of[run]]

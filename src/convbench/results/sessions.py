@@ -285,8 +285,6 @@ def _moments(notes: Sequence[Note]) -> tuple[object, float, float] | None:
         if ends.failed or not known:
             return None
         log = [*map(math.log, ends.processes)]
-        facts: Mapping[str, object] = ends.ok[-1].facts
     except journal.UNREADABLE:
         return None
-    what = tuple(facts.get(name) for name in ("version", "method", "versions"))
-    return what, statistics.fmean(log), statistics.variance(log) / len(log)
+    return ends.what, statistics.fmean(log), statistics.variance(log) / len(log)
