@@ -256,7 +256,7 @@ def test_where_there_are_events_they_count_and_the_clock_is_kept(few_quartets: N
 
 def test_a_hot_card_keeps_no_other_target_waiting() -> None:
     hot, cool = (Found(Cell("a.b", PIPELINE, at, at), Monitor(Rule(), 1)) for at in (CARD, CORE))
-    hot.cards = {1: pairs.Slowed(6, 6), 2: pairs.Slowed(6, 6)}
+    hot.cards = {1: pairs.Card(6, 6), 2: pairs.Card(6, 6)}
     cool.samples = {3: ([1.0], [1.0])}
     assert pairs._pairs_of(hot) > pairs._pairs_of(cool)
 

@@ -124,8 +124,8 @@ class Cell:
 
 
 @dataclass(slots=True)
-class Slowed:
-    """What the driver has said of the cards of a pair, between its quartets of one cell.
+class Card:
+    """What the driver has said of a card (or two), between the quartets of one cell in a pair.
 
     Attributes
     ----------
@@ -172,7 +172,7 @@ class Found:
         By the number of the pair, base's and head's seconds of a call, one a block.
     events : bool
         What counts are events of the device; the samples are of the host's clock all the same.
-    cards : dict of int to Slowed
+    cards : dict of int to Card
         By the number of the pair, also of one of which nothing counts.
     outcomes : dict of str to Outcome
         By side: why it has no time.
@@ -186,7 +186,7 @@ class Found:
     monitor: Monitor
     samples: dict[int, tuple[list[float], list[float]]] = field(default_factory=dict)
     events: bool = False
-    cards: dict[int, Slowed] = field(default_factory=dict)
+    cards: dict[int, Card] = field(default_factory=dict)
     verified: int = 0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     worst: dict[str, Accuracy] = field(default_factory=dict)
@@ -706,7 +706,7 @@ class _Measured:
         By side, the seconds of a call, one a block.
     receipts : dict of str to dict
         Of the sides that had to stand by their times.
-    card : Slowed
+    card : Card
         What was seen of the card meanwhile.
     """
 
@@ -723,7 +723,7 @@ class _Measured:
         self._watchers, self._events = watchers, events
         self.samples: dict[str, list[float]] = {side: [] for side in SIDES}
         self.receipts: dict[str, dict[str, Any]] = {}
-        self.card = Slowed()
+        self.card = Card()
 
     def run(self) -> float | None:
         """Build, alternate, verify: the logarithm of head / base; None if too little counts."""
