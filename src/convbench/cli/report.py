@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise InputError(
             f"report: a library that draws is not installed ({error.name}); expected Altair, "
-            "Jinja2 and vl-convert. Install them: pip install 'convbench[report]'"
+            "Jinja2, pandas and vl-convert. Install them: pip install 'convbench[report]'"
         ) from error
     if not re.fullmatch(r"html|(svg|png):.+", arguments.drawn):
         raise InputError(
