@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ sys.path.insert(0, str(ROOT))
 
 from tests.fleet.commits import BENCHMARK, CELLS, Cluster, Commits, cluster, limit_files  # noqa: E402
 
-from convbench.fleet.client import PATIENCE, Fleet, Range, Security  # noqa: E402
+from convbench.fleet.client import Fleet, Range, Security  # noqa: E402
 from convbench.fleet.slots import Labels  # noqa: E402
 from convbench.fleet.units import kinds, split  # noqa: E402
+from convbench.machine.watch import spent  # noqa: E402
 from convbench.measuring.asv_store import Cell  # noqa: E402
 from convbench.results.folder import Folder  # noqa: E402
 from convbench.results.records import load  # noqa: E402
@@ -53,18 +55,19 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--units", type=int, default=100_000, help="of scale; default: 100000")
     parser.add_argument("--faults", type=int, default=50, help="how many; default: 50")
-    parser.add_argument("--only", default="", help="faults whose names have this")
+    parser.add_argument("--only", default="", help="faults whose names match this")
     parser.add_argument("--times", type=int, default=3, help="how often; default: 3")
     parser.add_argument(
         "--bench", default=r"\.Smoke\..*'numpy@cpu'", help="cells of overhead and two"
     )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended, too
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("dask", "distributed"))
     print(
         f"Made by `python studies/fleet.py --part {arguments.part}` on"
         f" {time.strftime('%Y-%m-%d')}, with Python {platform.python_version()}, {versions}, on"
-        f" {os.cpu_count()} cores.\n"
+        f" {os.cpu_count()} cores (load {os.getloadavg()[1]:.0f}).\n"
     )
     with tempfile.TemporaryDirectory(prefix="convbench-fleet-") as name:
         PARTS[arguments.part](Path(name), arguments)
@@ -99,10 +102,16 @@ def pretend(asked: str, pack: bytes) -> bytes:  # noqa: ARG001
     return json.dumps(sent).encode()
 
 
-def resident_mib(process: int | str) -> float:
+def resident_mib(process: int) -> float:
     """Its memory."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def _spent(processes: Sequence[int]) -> str:
+    """The processor time and the memory of each, which no other load makes longer."""
+    cells = (f"{spent(each).cpu_s:.0f} | {resident_mib(each):.0f}" for each in processes)
+    return " | ".join(cells)
 
 
 def children(process: int) -> list[int]:
@@ -117,8 +126,7 @@ def scale(folder: Path, arguments: argparse.Namespace) -> None:
     cells = [Cell(BENCHMARK, i, ("numpy@cpu", f"w{i}"), 1, alone=False, timeout_s=1.0)
              for i in range(20)]  # fmt: skip
     names = [f"{i:040x}" for i in range(arguments.units // (KINDS * 10))]
-    patient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": PATIENCE}  # as our own workers are
-    with cluster(folder, commits.environment | patient) as made:
+    with cluster(folder, commits.environment) as made:
         process = made.scheduler()
         for i in range(KINDS):
             labels = Labels(f"kind-{i}", f"machine-{i}", "0.1.0").resources()
@@ -134,10 +142,10 @@ def scale(folder: Path, arguments: argparse.Namespace) -> None:
             of = Range.of("HEAD", commits.folder)
             print(f"{len(names)} commits, {len(found)} kinds of machine, 10 units of 2 cells each:")
             print(f"{len(units)} units, {KINDS} workers, all of it on this machine.\n")
-            print("| units stored | s | units/s | scheduler MiB | client MiB |")
-            print("|--:|--:|--:|--:|--:|")
-            idle = f"{resident_mib(scheduler):.0f} | {resident_mib('self'):.0f}"
-            print(f"| before | | | {idle} |", flush=True)
+            print("| units stored | s | units/s | scheduler, CPU s | MiB | client, CPU s | MiB |")
+            print("|--:|--:|--:|--:|--:|--:|--:|")
+            both = (scheduler, os.getpid())
+            print(f"| before | | | {_spent(both)} |", flush=True)
             started_s = last_s = time.monotonic()
             step = max(1, len(units) // 10)
             problems = 0
@@ -146,9 +154,8 @@ def scale(folder: Path, arguments: argparse.Namespace) -> None:
                 if number % step == 0:
                     now_s = time.monotonic()
                     rate = step / (now_s - last_s)
-                    memory = f"{resident_mib(scheduler):.0f} | {resident_mib('self'):.0f}"
-                    print(f"| {number} | {now_s - started_s:.0f} | {rate:.0f} | {memory} |",
-                          flush=True)  # fmt: skip
+                    took_s = now_s - started_s
+                    print(f"| {number} | {took_s:.0f} | {rate:.0f} | {_spent(both)} |", flush=True)
                     last_s = now_s
         lines = sum(
             line.count('"kind": "cell"')
@@ -423,7 +430,7 @@ def faults(folder: Path, arguments: argparse.Namespace) -> None:
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     totals: Counter[str] = Counter()
     for place, (name, (fault, do, often)) in enumerate(FAULTS.items()):
-        if arguments.only not in name:
+        if not re.search(arguments.only, name):
             continue
         tried = max(1, often * arguments.faults // 50)
         own = folder / str(place)

@@ -64,6 +64,7 @@ LONG = (
     "auditing/test_receipts.py",
     "test_benchmarks.py",
     "gate/test_gate.py",
+    "fleet/test_fleet.py",
     "auditing/test_zoo.py",
     "test_old_commits.py",
     "gate/test_command.py",

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from convbench.fleet.client import Fleet, Range, Security
     from convbench.fleet.received import Received
+    from convbench.fleet.slots import Labels
     from convbench.fleet.units import Kind, Unit
-    from convbench.measuring.asv_store import Store
+    from convbench.measuring.asv_store import Cell, Store
     from convbench.results.rows import Row
 
 HELP = "measure many commits over many machines, with Dask"
@@ -207,7 +208,7 @@ def _measure(arguments: argparse.Namespace, security: Security) -> int:
     return Exit.INPUT if code != Exit.WRONG and any(one.problem for one in done) else code
 
 
-def _cells(arguments: argparse.Namespace, of: Range) -> tuple[Store, list[Any]]:
+def _cells(arguments: argparse.Namespace, of: Range) -> tuple[Store, list[Cell]]:
     """What there is to measure, by the suites of the working tree."""
     import os
 
@@ -242,16 +243,19 @@ def _cells(arguments: argparse.Namespace, of: Range) -> tuple[Store, list[Any]]:
     return store, cells
 
 
-def _workers(fleet: Fleet) -> list[Any]:
+def _workers(fleet: Fleet) -> list[Labels]:
     """Those that can be asked; what is against the others is said."""
-    from convbench.fleet.client import usable
+    from convbench import __version__
 
     found = []
-    for address, labels, why in usable(fleet.workers()):
-        if labels is None or why:
-            say(f"WARNING: the worker at {address} is not used: {why}")
-        else:
+    for address, labels in sorted(fleet.workers().items()):
+        if labels is not None and labels.version == __version__:
             found.append(labels)
+            continue
+        why = "it offers nothing of ours: start it with `convbench fleet worker`"
+        if labels is not None:
+            why = f"it has convbench {labels.version}, and this is {__version__}: install that"
+        say(f"WARNING: the worker at {address} is not used: {why}")
     if not found:
         raise InputError(
             "fleet: the workers that can be asked are none; expected one at least, of this version"

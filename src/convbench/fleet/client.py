@@ -11,7 +11,8 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,12 +28,8 @@ from convbench.results.folder import Folder
 
 CONNECT_S = 15.0
 
-PATIENCE = "5m"
-"""A scheduler that has just been given ten thousand units reads nothing for a while, and is alive.
-As long as Dask waits for a worker that is not heard of, so long waits who hears nothing of it."""
-
-BATCH = 1000
-"""So many units are handed over at once: while it takes them in, a scheduler hears of nobody."""
+_COUNTED_S = 10.0
+"""For so long the number of workers is taken to be what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +158,9 @@ class Fleet:
     def __init__(self, address: str | None, security: Security) -> None:
         with contextlib.ExitStack() as stack:
             try:
-                import dask  # noqa: PLC0415
                 from distributed import Client, LocalCluster  # noqa: PLC0415
             except ImportError as error:
                 raise missing(error) from error
-            stack.enter_context(dask.config.set({"distributed.comm.timeouts.tcp": PATIENCE}))
             if address is None:
                 cluster = LocalCluster(
                     n_workers=1, threads_per_worker=1, memory_limit=0, host="127.0.0.1",
@@ -208,6 +203,8 @@ class Fleet:
     ) -> Generator[Received]:
         """Have them measured, and store each as it comes.
 
+        Of each kind of machine as many units are asked for as it has workers: Dask blames all that
+        a worker was given for its end, and takes from nobody what it was blamed for four times.
         Closing the iterator asks for nothing more; what was stored is.
 
         Parameters
@@ -228,25 +225,34 @@ class Fleet:
         name = hashlib.sha256(packed).hexdigest()[:20]
         # A task, and no data that was put somewhere: Dask makes it again where it was lost.
         pack = self._client.submit(bytes, packed, key=f"convbench-pack-{name}")
-        alike: dict[frozenset[str], list[Unit]] = {}
+        left: dict[str, deque[Unit]] = {}
         for unit in units:
-            alike.setdefault(frozenset(unit.resources), []).append(unit)
+            left.setdefault(unit.hardware, deque()).append(unit)
         asked: dict[Any, Unit] = {}
-        for some in alike.values():
-            futures = self._client.map(
-                task, [order(unit, of, timeout_s) for unit in some], pack=pack,
-                key=[f"convbench-unit-{unit.id}" for unit in some], resources=some[0].resources,
-                batch_size=BATCH,
-            )  # fmt: skip
-            asked |= zip(futures, some, strict=True)
+        completed = as_completed(loop=self._client.loop)
+        counted_s, there = 0.0, Counter[str]()
         try:
-            for future in as_completed(list(asked), loop=self._client.loop):
+            while asked or any(left.values()):
+                if time.monotonic() - counted_s > _COUNTED_S:
+                    there = Counter(it.hardware for it in self.workers().values() if it)
+                    counted_s = time.monotonic()
+                out = Counter(unit.hardware for unit in asked.values())
+                for hardware, some in left.items():
+                    for _ in range(min(len(some), max(1, there[hardware]) - out[hardware])):
+                        unit = some.popleft()
+                        future = self._client.submit(
+                            task, order(unit, of, timeout_s), pack, pure=True,
+                            key=f"convbench-unit-{unit.id}", resources=unit.resources,
+                        )  # fmt: skip
+                        asked[future] = unit
+                        completed.add(future)
+                future = next(completed)
                 unit = asked.pop(future)
                 yield self._stored(future, unit, folder)
                 future.release()
         finally:
             with contextlib.suppress(Exception):  # there may be nobody any more to tell
-                self._client.cancel([*asked, pack], force=True)
+                self._client.cancel([*asked, pack])  # what another client wants goes on
 
     def _stored(self, future: Any, unit: Unit, folder: Folder) -> Received:
         if future.status == "finished":
@@ -267,14 +273,3 @@ def missing(error: ImportError) -> InputError:
         f"fleet: Dask is not importable ({error}); expected dask.distributed. Install it: pip"
         ' install "convbench[fleet]"'
     )
-
-
-def usable(workers: Mapping[str, Labels | None]) -> Iterator[tuple[str, Labels | None, str]]:
-    """Each worker with what is against it, in words; "" if nothing is."""
-    for address, labels in sorted(workers.items()):
-        why = ""
-        if labels is None:
-            why = "it offers nothing of ours: start it with `convbench fleet worker`"
-        elif labels.version != __version__:
-            why = f"it has convbench {labels.version}, and this is {__version__}: install that"
-        yield address, labels, why

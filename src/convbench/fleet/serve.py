@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convbench.errors import InputError
-from convbench.fleet.client import PATIENCE, Security, missing
+from convbench.fleet.client import Security, missing
 from convbench.fleet.slots import FOLDER, PASSED, shares
 
-_PATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": PATIENCE}
 _NO_PAGES = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 
 
@@ -72,7 +71,7 @@ def _run(
         for (program, *words), own, some in zip(commands, variables, cores, strict=True):
             os.sched_setaffinity(0, some or all_cores)  # which what is started inherits
             command = [sys.executable, "-m", f"distributed.cli.{program}", *words]
-            started.append(subprocess.Popen(command, env=_PATIENT | os.environ | own))
+            started.append(subprocess.Popen(command, env=os.environ | own))
         return max(process.wait() for process in started)
     finally:
         for process in started:

@@ -106,5 +106,6 @@ def shares(cores_each: int | None) -> list[tuple[frozenset[int], dict[str, str]]
 
 async def dask_setup(worker: Any) -> None:
     """Offer what this process has; Dask calls it before it tells the scheduler of the worker."""
-    worker.state.total_resources.update(Labels.here().resources())
-    worker.state.available_resources.update(Labels.here().resources())
+    offered = Labels.here().resources()
+    worker.state.total_resources.update(offered)
+    worker.state.available_resources.update(offered)
