@@ -133,8 +133,8 @@ class Rounds:
 
     def _measured(self, commit: Watched) -> Watched:
         """Measure it as it lies in the clone, with its own packages in front."""
-        if why := self._begin("measure", commit):
-            return self._failed(commit, why, TRIES)
+        if refused := self._begin("measure", commit):
+            return self._failed(commit, refused, TRIES)
         self.clone.check_out(commit.commit)
         path = str(sources(commit.commit, self.clone.folder))
         if scheduler := self.asked.scheduler:
@@ -157,8 +157,8 @@ class Rounds:
         if not bases:
             reason = "nothing before it was measured"
             return self._next(commit, Stage.TRACED, verdict=Verdict.FIRST, reason=reason)
-        if why := self._begin("gate", commit, len(bases)):
-            return self._failed(commit, why, TRIES)
+        if refused := self._begin("gate", commit, len(bases)):
+            return self._failed(commit, refused, TRIES)
         for base in bases:
             verdict, reason, _ = self._gate(base, commit.commit, commit)
             if verdict is Verdict.FAILED:

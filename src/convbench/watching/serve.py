@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import math
 import os
 import socket
 import threading
@@ -167,7 +166,6 @@ class Site:
     def _index(self) -> bottle.HTTPResponse:
         state = read(self.folder / "state.json")
         _, about = health(state, self.every_s, time.time())
-        shown = sorted(state.commits, key=lambda c: (-c.found_s, c.done_s or math.inf))[:_SHOWN]
         rows = [
             {
                 "when": date(c.done_s or c.found_s),
@@ -181,8 +179,7 @@ class Site:
                 "why": why(c),
                 "report": c.report,
             }
-            for c in reversed(state.commits)
-            if c in shown
+            for c in reversed(state.commits[-_SHOWN:])
         ]
         text = bottle.template(
             (Path(__file__).parent / "index.html").read_text(encoding="utf-8"),
