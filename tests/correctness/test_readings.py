@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import convbench
 from convbench import ConvSpec, PipelineSpec, PoolSpec
-from convbench.correctness.readings import Given, Reading, reading_that_explains
+from convbench.correctness.causes import Cause
+from convbench.correctness.readings import Given, reading_that_explains
 from convbench.stimulus.arrays import Layout
 
 CUBE = PipelineSpec(1, 3, 3, 3, ConvSpec(3, 3, 3, padding=1), True)
@@ -22,7 +23,7 @@ def reals(*shapes, seed: int = 0, dtype: str = "float32"):
     return [None if shape is None else random.standard_normal(shape, dtype) for shape in shapes]
 
 
-def explained(got, pipeline, x, filters=None, bias=None, layout="NHWC") -> Reading | None:
+def explained(got, pipeline, x, filters=None, bias=None, layout="NHWC") -> Cause | None:
     dtype = x.dtype.name
     sums = "float64" if dtype == "float64" else "float32"
     given_ = Given(got, pipeline, x, filters, bias, Layout.parse(layout), dtype, sums)

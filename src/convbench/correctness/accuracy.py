@@ -120,7 +120,6 @@ class Accuracy:
         where a number is not finite and should be, or the other way round.
     index : tuple of int, optional
         (n, p, q, k) of that element; None if the output is empty.
-    got, expected, bound : float
     wrong : int
         How many of the elements that were looked at are not within their bounds.
     of : int

@@ -84,10 +84,10 @@ class Cause:
     Attributes
     ----------
     name : str
-        A name in :data:`convbench.correctness.faults.FAULTS`, or that of a
-        :class:`convbench.correctness.readings.Reading`.
+        A name in :data:`convbench.correctness.faults.FAULTS`; or ``read_as_`` and orders of axes,
+        as in ``read_as_nchw_oihw``.
     what : str
-        In words, and where, if it is not everywhere.
+        In words, and where, if it is not everywhere; or what to write instead.
     ratio : float
         Error over bound, if that is what was computed: at most 1.
     """

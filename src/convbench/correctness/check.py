@@ -229,7 +229,7 @@ def _notes(report: Report) -> Iterator[str]:
 def _readings(given: Given, seed: int) -> tuple[Cause, ...]:
     """The readings of the arrays or of the pads under which the output is right."""
     readings = memory_that_explains(given, seed), reading_that_explains(given, seed)
-    return tuple(Cause(r.name, r.what, r.ratio) for r in readings if r is not None)
+    return tuple(reading for reading in readings if reading is not None)
 
 
 def _format(dtype: str, precision: str) -> Format:

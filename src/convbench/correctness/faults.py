@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from convbench.correctness import oracle
 from convbench.errors import SpecError
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.formats import FORMATS, format_of
@@ -555,9 +556,10 @@ def _short_averages(dtype: str, *, divided_first: bool = False) -> Plant:
         y = correct.before_the_pool()
         n, h, w, c = y.shape
         pipeline = PipelineSpec(n, h, w, c, pool=pool)
-        counts = _counts(pool, pipeline.pool_windows)
+        windows = pipeline.pool_windows
+        counts = _counts(pool, windows)
         total = np.zeros(pipeline.output_shape, dtype)
-        for part in _taps(y, pipeline):
+        for part in oracle.taps(oracle.pad(y, windows, 0.0), windows):
             with np.errstate(over="ignore", invalid="ignore"):
                 one = (part / counts if divided_first else part).astype(dtype)
                 total = (total.astype(np.float64) + one.astype(np.float64)).astype(dtype)
@@ -569,19 +571,6 @@ def _short_averages(dtype: str, *, divided_first: bool = False) -> Plant:
 
 def _is_shorter(dtype: str, than: str) -> bool:
     return FORMATS[dtype].digits < FORMATS[format_of(than).accumulation].digits
-
-
-def _taps(y: Array, pipeline: PipelineSpec) -> Iterator[Array]:
-    """What each tap of a pool's windows reads, row by row; zero where it lies on the padding."""
-    rows, columns = pipeline.pool_windows
-    padded = np.pad(y, ((0, 0), *((w.before, w.after) for w in (rows, columns)), (0, 0)))
-    for r, s in np.ndindex(rows.taps, columns.taps):
-        top, left = r * rows.dilation, s * columns.dilation
-        yield padded[
-            :,
-            top : top + (rows.out - 1) * rows.stride + 1 : rows.stride,
-            left : left + (columns.out - 1) * columns.stride + 1 : columns.stride,
-        ]
 
 
 def _stored_in(dtype: str, correct: Correct) -> Change:

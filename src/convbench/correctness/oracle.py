@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.stimulus.inputs import Inputs
-from convbench.stimulus.spec import PipelineSpec, Windows
+from convbench.stimulus.spec import PipelineSpec, Windows, present
 
 if TYPE_CHECKING:
     from convbench.correctness.sample import Positions
@@ -63,14 +63,13 @@ def convolve(pipeline: PipelineSpec, x: Float64, filters: Float64) -> Float64:
     -------
     array of shape (N, P, Q, K)
     """
-    assert pipeline.conv is not None
-    groups = pipeline.conv.groups
+    groups = present(pipeline.conv).groups
     n, p, q, k = pipeline.conv_shape
     depth = pipeline.c // groups
-    padded = _pad(x, pipeline.conv_windows, 0.0)
+    padded = pad(x, pipeline.conv_windows, 0.0)
     y = np.zeros((groups, n * p * q, k // groups))
-    taps = _taps(padded, pipeline.conv_windows)
-    for tap, weight in zip(taps, filters.reshape(-1, depth, groups, k // groups), strict=True):
+    by_tap = filters.reshape(-1, depth, groups, k // groups)
+    for tap, weight in zip(taps(padded, pipeline.conv_windows), by_tap, strict=True):
         left = tap.reshape(n * p * q, groups, depth)
         y += left.transpose(1, 0, 2) @ weight.transpose(1, 0, 2)
     return y.transpose(1, 0, 2).reshape(n, p, q, k)
@@ -82,8 +81,8 @@ def max_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = N
         valid = _valid(pipeline, positions)
         largest: Float64 = np.where(valid, y, -np.inf).max(axis=(1, 2), keepdims=True)
         return largest
-    padded = _pad(y, pipeline.pool_windows, -np.inf)
-    return functools.reduce(np.maximum, _taps(padded, pipeline.pool_windows))
+    padded = pad(y, pipeline.pool_windows, -np.inf)
+    return functools.reduce(np.maximum, taps(padded, pipeline.pool_windows))
 
 
 def avg_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = None) -> Float64:
@@ -95,21 +94,21 @@ def avg_pool(pipeline: PipelineSpec, y: Float64, positions: Positions | None = N
         divisors = _divisors(pipeline)[0, positions[1], positions[2]]
         mean: Float64 = total / divisors[:, np.newaxis, np.newaxis]
         return mean
-    padded = _pad(y, pipeline.pool_windows, 0.0)
-    return sum(_taps(padded, pipeline.pool_windows)) / _divisors(pipeline)
+    padded = pad(y, pipeline.pool_windows, 0.0)
+    return sum(taps(padded, pipeline.pool_windows)) / _divisors(pipeline)
 
 
 def _divisors(pipeline: PipelineSpec) -> Float64:
     """What each window is divided by, as (1, P, Q, 1): the elements that count, by pooling ones."""
-    assert pipeline.pool is not None
-    if pipeline.pool.divisor_override is not None:
-        return np.full((1, *pipeline.output_shape[1:3], 1), float(pipeline.pool.divisor_override))
+    pool = present(pipeline.pool)
+    if pool.divisor_override is not None:
+        return np.full((1, *pipeline.output_shape[1:3], 1), float(pool.divisor_override))
     windows = pipeline.pool_windows
     ones = np.ones((1, *pipeline.conv_shape[1:3], 1))
-    padded = _pad(ones, windows, 1.0 if pipeline.pool.count_include_pad else 0.0)
+    padded = pad(ones, windows, 1.0 if pool.count_include_pad else 0.0)
     high, wide = (w.before + w.size + w.counted_after for w in windows)
     padded[:, high:] = padded[:, :, wide:] = 0.0  # what ceil_mode adds is never counted
-    return functools.reduce(np.add, _taps(padded, windows))
+    return functools.reduce(np.add, taps(padded, windows))
 
 
 # -- at some positions -----------------------------------------------------------------------------
@@ -136,10 +135,9 @@ def _sampled_conv(
         strides.append(stride)
     y = patches(x, images, starts, lengths)
     if (conv := pipeline.conv) is not None:
-        assert filters is not None
         alone = replace(conv, stride=(strides[0], strides[1]), padding="VALID")
         spec = PipelineSpec(len(images), lengths[0], lengths[1], pipeline.c, alone)
-        y = convolve(spec, y, filters)
+        y = convolve(spec, y, present(filters))
     down, across = (1, 1) if pipeline.pool is None else pipeline.pool.dilation
     return y[:, ::down, ::across]
 
@@ -194,13 +192,13 @@ def conv_positions(
 # -- the whole -------------------------------------------------------------------------------------
 
 
-def _pad(x: Float64, windows: Windows, value: float) -> Float64:
+def pad(x: Float64, windows: Windows, value: float) -> Float64:
     """Pad height and width by what the windows read."""
     pads = [(window.before, window.after) for window in windows]
     return np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
 
 
-def _taps(padded: Float64, windows: Windows) -> Iterator[Float64]:
+def taps(padded: Float64, windows: Windows) -> Iterator[Float64]:
     """What each tap of every window reads, row by row, as (N, P, Q, C)."""
     rows, columns = (
         [

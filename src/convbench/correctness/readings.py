@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from convbench.correctness.accuracy import Reference, accuracy_of, refer
+from convbench.correctness.causes import Cause
 from convbench.correctness.sample import sample
 from convbench.errors import SpecError
 from convbench.stimulus.arrays import DATA_ORDERS, FILTER_ORDERS, Array, Layout, Weights, turned
@@ -53,26 +54,7 @@ class Given:
     scheme: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Another reading, under which the output is right.
-
-    Attributes
-    ----------
-    name : str
-        ``read_as_`` and the orders, as in ``read_as_nchw_oihw``.
-    what : str
-        In words, with what to write instead.
-    ratio : float
-        Error over bound: at most 1.
-    """
-
-    name: str
-    what: str
-    ratio: float
-
-
-def reading_that_explains(given: Given, seed: int = 0) -> Reading | None:
+def reading_that_explains(given: Given, seed: int = 0) -> Cause | None:
     """Find the other reading, of the fewest changes, under which a wrong output is right.
 
     Parameters
@@ -92,26 +74,29 @@ def reading_that_explains(given: Given, seed: int = 0) -> Reading | None:
     >>> reading_that_explains(given).name
     'read_as_nchw_oihw'
     """
-    if given.got.dtype.newbyteorder("=") != np.dtype(format_of(given.dtype).storage):
-        return None
     for candidate in sorted(_candidates(given), key=lambda c: len(c.changes(given))):
-        if (inputs := candidate.inputs(given)) is None:
-            continue
-        positions = sample(candidate.pipeline, seed)
-        expected = refer(
-            candidate.pipeline,
-            inputs,
-            accumulation=given.accumulation,
-            positions=positions,
-            scheme=given.scheme,
-        )
-        accuracy = accuracy_of(Layout(candidate.output).read_data(given.got), expected)
-        if accuracy.ok and _proves(expected):
-            return candidate.reading(given, accuracy.ratio)
+        if (ratio := _explains(candidate, given, seed)) is not None:
+            return candidate.reading(given, ratio)
     return None
 
 
-def memory_that_explains(given: Given, seed: int = 0) -> Reading | None:
+def _explains(candidate: _Candidate, given: Given, seed: int) -> float | None:
+    """Error over bound where the output is right, and hardly by chance; else None."""
+    inputs, storage = candidate.inputs(given), np.dtype(format_of(given.dtype).storage)
+    if inputs is None or given.got.dtype.newbyteorder("=") != storage:
+        return None
+    expected = refer(
+        candidate.pipeline,
+        inputs,
+        accumulation=given.accumulation,
+        positions=sample(candidate.pipeline, seed),
+        scheme=given.scheme,
+    )
+    accuracy = accuracy_of(Layout(candidate.output).read_data(given.got), expected)
+    return accuracy.ratio if accuracy.ok and _proves(expected) else None
+
+
+def memory_that_explains(given: Given, seed: int = 0) -> Cause | None:
     """Find out whether an array that is not contiguous was read as if it were.
 
     What lies between its elements, or after them, is then taken for more of them. It can be seen as
@@ -121,26 +106,15 @@ def memory_that_explains(given: Given, seed: int = 0) -> Reading | None:
         array = getattr(given, name)
         if array is None or (dense := _read_as_dense(array)) is None:
             continue
-        reading = _Candidate(given.pipeline, given.layout, given.layout.data, ())
         changed: Any = {name: dense}
-        inputs = reading.inputs(replace(given, **changed))
-        storage = np.dtype(format_of(given.dtype).storage)
-        if inputs is None or given.got.dtype.newbyteorder("=") != storage:
-            continue
-        expected = refer(
-            given.pipeline,
-            inputs,
-            accumulation=given.accumulation,
-            positions=sample(given.pipeline, seed),
-            scheme=given.scheme,
-        )
-        accuracy = accuracy_of(given.layout.read_data(given.got), expected)
-        if accuracy.ok and _proves(expected):
+        as_given = _Candidate(given.pipeline, given.layout, given.layout.data, ())
+        ratio = _explains(as_given, replace(given, **changed), seed)
+        if ratio is not None:
             what = (
                 f"{name} is not contiguous (its strides are {array.strides}), and was read as if it"
                 f" were: np.ascontiguousarray({name})"
             )
-            return Reading("misread_strides", what, accuracy.ratio)
+            return Cause("misread_strides", what, ratio)
     return None
 
 
@@ -196,14 +170,14 @@ class _Candidate:
         changed = {what: order for what, (order, was) in orders.items() if order != was}
         return changed | {f"pads of the {stage}": "ONNX" for stage in self.onnx}
 
-    def reading(self, given: Given, ratio: float) -> Reading:
+    def reading(self, given: Given, ratio: float) -> Cause:
         """Put it into words."""
         read: dict[str, list[str]] = {}
         for what, order in self.changes(given).items():
             read.setdefault(order, []).append(what)
         orders = " and ".join(f"{order} ({', '.join(whats)})" for order, whats in read.items())
         what = f"read as {orders} it is right: {', '.join(self._remedies(given))}"
-        return Reading(f"read_as_{'_'.join(read).lower()}", what, ratio)
+        return Cause(f"read_as_{'_'.join(read).lower()}", what, ratio)
 
     def _remedies(self, given: Given) -> Iterator[str]:
         layout, was = self.layout, given.layout

@@ -56,7 +56,7 @@ from convbench.correctness.oracle import Float64
 from convbench.correctness.sample import Positions
 from convbench.errors import ArrayError
 from convbench.stimulus.inputs import Inputs
-from convbench.stimulus.spec import PipelineSpec
+from convbench.stimulus.spec import PipelineSpec, present
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ class Winograd:
         t_b, t_g, t_a = (np.count_nonzero(each, axis=1).max() for each in self.transforms)
         before = t_a * (t_b**2 + t_g**2 + 1) + 2 * coarser**2
         of_input, of_filters, of_output = (np.kron(each, each) for each in self.transforms)
-        assert inputs.weights.filters is not None
         # So that what is squared neither underflows nor overflows, whatever is near it.
-        of_x, of_w = _scale(inputs.x), _scale(inputs.weights.filters)
-        filters = of_w * inputs.weights.filters.reshape(self.r**2, c * k)
+        filters = present(inputs.weights.filters)
+        of_x, of_w = _scale(inputs.x), _scale(filters)
+        filters = of_w * filters.reshape(self.r**2, c * k)
         u = (of_filters @ filters).reshape(-1, c, k)
         largest_u = (abs(of_filters) @ abs(filters)).reshape(-1, c, k) + of_w * least
         out = np.empty((len(numbers), self.m**2, k))

@@ -145,9 +145,6 @@ class Plan:
 
     Attributes
     ----------
-    dtypes : sequence of str
-    fills : sequence of Fill
-    seed : int
     timeout_s : float
         A cell that takes longer has failed.
     processes : int
@@ -212,7 +209,8 @@ def verify(plan: Plan, start: Callable[..., Computer] = Worker) -> Generator[Che
             for target, absence in plan.targets.items()
         }
         for workload, dtype, fill in plan.rows:
-            if fill is Fill.DENORMAL and _slow(workload.pipeline) and not plan.thorough:
+            slow = fill is Fill.DENORMAL and workload.pipeline.flops > DENORMAL_FLOPS
+            if slow and not plan.thorough:
                 for target in workers:
                     yield _too_slow(plan, target, workload, dtype)
                 continue
@@ -223,10 +221,6 @@ def verify(plan: Plan, start: Callable[..., Computer] = Worker) -> Generator[Che
                     target, workload.name, dtype, fill, plan.seed, sampled=case.sampled,
                     file=workload.file, **judged,
                 )  # fmt: skip
-
-
-def _slow(pipeline: PipelineSpec) -> bool:
-    return pipeline.flops > DENORMAL_FLOPS
 
 
 def _too_slow(plan: Plan, target: Target, workload: Workload, dtype: str) -> Check:

@@ -74,7 +74,6 @@ class Worker:
 
     Parameters
     ----------
-    target : Target
     timeout_s : float
         A cell that takes longer has failed.
     absence : Outcome, optional
