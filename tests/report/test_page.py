@@ -176,8 +176,8 @@ def test_what_all_commands_of_a_table_begin_with_stands_there_once():
     table = Table.of("T", "workload", rows)
     read = Read(page.to_html(make(), [Section("s", "S", (table,))]))
     (start,) = read.attributes("data-start")
-    assert start == "convbench gate a b --target "
-    assert [start + rest for rest in read.attributes("data-command")] == commands
+    assert start == "convbench gate a b --target"
+    assert [f"{start} {rest}" for rest in read.attributes("data-command")] == commands
 
 
 def test_a_long_table_says_what_is_left_out():

@@ -636,16 +636,21 @@ def test_the_head_is_held_against_the_best_and_a_pinned_commit():
     head, slow, fast = side(timed(HEAD, 1e-3)), timed("1" * 40, 2e-3), timed("2" * 40, 0.8e-3)
     base = side(timed(BASE, 1e-3), commit=BASE)
     references = [side(record, commit=record.commit) for record in (slow, fast)]
-    for asked, said in (
+    for asked, title in (
         ("best", "the best of its ancestors (2 commits)"),
         ("v1", "v1 (2 commits)"),
     ):
         held = against(asked, head, references, Rule())
         data = make(timed(HEAD, 1e-3), base=[timed(BASE, 1e-3)], history=past({"flat": FLAT}))
         data = replace(data, comparison=replace(compare(base, head), against=held))
-        (row,) = table(history_of(data), f"The head against {said}: 1 of 1 slower")
+        (row,) = table(history_of(data), f"The head against {title}: 1 of 1 slower")
         assert (row["head / that"], row["verdict"]) == ("1.250", "regressed")
         assert row["that commit"] == "22222222"
+        alone = history_of(replace(data, history=past({})))
+        assert table(alone) == [row]
+        assert f"Against {asked} (2 commits): 1 of 1 cells slower; see the history." in words(
+            said(verdict.parts, data)
+        )
 
 
 def test_without_asv_no_steps_are_looked_for_and_that_is_said(monkeypatch):

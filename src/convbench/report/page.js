@@ -212,7 +212,8 @@ async function copy(command) {
 }
 
 for (const button of document.querySelectorAll(".copy")) {
-  button.dataset.command = (button.closest("details")?.dataset.start ?? "") + button.dataset.command;
+  const words = [button.closest("details")?.dataset.start, button.dataset.command];
+  button.dataset.command = words.filter(Boolean).join(" ");
   button.title = button.dataset.command;
   button.setAttribute("aria-label", `Copy the command for ${text(button.parentElement)}`);
   button.addEventListener("click", () => copy(button.dataset.command));

@@ -110,7 +110,7 @@ class Table:
         """The words with which all of its commands begin, which the page has once."""
         commands = [cell.command for row in self.rows for cell in row if cell.command]
         start = commonprefix(commands)  # noqa: RUF071  # letters are what is meant
-        return start.rpartition(" ")[0] + " " if len(commands) > 1 else ""
+        return start.rpartition(" ")[0] if len(commands) > 1 else ""
 
     @classmethod
     def of(

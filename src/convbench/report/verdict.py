@@ -50,9 +50,9 @@ def parts(data: Data) -> Iterator[Part]:
         yield from (
             Text(f"{remark[:1].upper()}{remark[1:]}.") for remark in data.comparison.remarks
         )
-    if data.comparison and data.comparison.against:
-        for said in words.some(data.comparison.against.lines()):
-            yield Text(said, "care" if data.comparison.against.slower else "")
+    if data.comparison and (held := data.comparison.against):
+        said = held.lines()[0]
+        yield Text(f"{said[0].upper()}{said[1:]}; see the history.", "care" if held.slower else "")
     for said in words.some([*map(drift_in_words, data.drifts)]):
         yield Text(said, "care")
     if data.problems:
@@ -195,19 +195,19 @@ def _targets(data: Data) -> Iterator[Part]:
             (
                 target,
                 f"{first[target]} of {first.total()}" if first else "",
+                TableCell(f"{right} of {len(checked)}", tone) if checked else "not checked",
                 faster(mean.ratio) if mean else "baseline" if target == data.baseline else "",
                 _ends(mean),
                 times(now.ratio) if now else "",
                 words.span(now) if now and now.low else "",
-                TableCell(f"{right} of {len(checked)}", tone) if checked else "not checked",
                 digits(max(checked, default=None)),
             )
         )  # fmt: skip
     if rows:
         yield Table.of(
             "Targets, with geometric means over whole pipelines",
-            f"target | > fastest on | > times as fast as {data.baseline} | ~> interval"
-            " | > head / base | ~> its interval | > right | ~> worst error / bound",
+            f"target | > fastest on | > right | > times as fast as {data.baseline} | ~> interval"
+            " | > head / base | ~> its interval | ~> worst error / bound",
             rows,
             folded=False,
         )
