@@ -13,6 +13,9 @@ from convbench.errors import InputError
 from convbench.fleet.client import Security, missing
 from convbench.fleet.slots import FOLDER, PASSED, shares
 
+_SHORT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "10"}
+"""Of what it has told each worker Dask keeps the last thousand messages, with a unit in each."""
+
 _NO_PAGES = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 
 
@@ -71,7 +74,7 @@ def _run(
         for (program, *words), own, some in zip(commands, variables, cores, strict=True):
             os.sched_setaffinity(0, some or all_cores)  # which what is started inherits
             command = [sys.executable, "-m", f"distributed.cli.{program}", *words]
-            started.append(subprocess.Popen(command, env=os.environ | own))
+            started.append(subprocess.Popen(command, env=_SHORT | os.environ | own))
         return max(process.wait() for process in started)
     finally:
         for process in started:
