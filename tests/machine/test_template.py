@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import operator
 import os
 import signal
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="th
 
 SIDE = Path(pairs.__file__).with_name("side.py")
 
-# In place of the suites' interface: a backend is opened by doing what its target says.
+# In place of the suites' interface: a backend is opened by doing what its target says, after the
+# import that the template has made already, if that went well.
 INTERFACE = """\
 import os, signal, sys, time
 from types import SimpleNamespace as Named
@@ -35,10 +37,8 @@ from types import SimpleNamespace as Named
 class Target:
     parse = staticmethod(str)
 
-def backend_class(name):
-    exec(name)
-
 def open_backend(target):
+    import first
     exec(target)
     return Named(versions=lambda: {"number": str(os.getpid())})
 
@@ -59,8 +59,11 @@ def start(tmp_path, monkeypatch):
     made = []
 
     def started(first="pass"):
-        paths = (SIDE, tmp_path / "interface.py", wire.__file__, tmp_path)
-        template = Template([sys.executable, "-P", *map(str, paths), first], {})
+        (tmp_path / "first.py").write_text(f"import os, time\n{first}\n")
+        needs = json.dumps({"modules": ["first"], "variables": {}, "sources": []})
+        words = (SIDE, tmp_path / "interface.py", wire.__file__, needs)
+        paths = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+        template = Template([sys.executable, "-P", *map(str, words)], paths)
         made.append(template)
         return template
 
@@ -73,7 +76,7 @@ def start(tmp_path, monkeypatch):
 
 
 def do(child, what="pass", timeout_s=60.0):
-    return child.ask({"do": "open", "target": what, "core": None}, timeout_s)
+    return child.ask({"do": "open", "source": ".", "target": what, "core": None}, timeout_s)
 
 
 def number_of(child):
@@ -241,9 +244,8 @@ def test_the_last_words_of_a_template_that_dies_as_it_imports_are_told(start):
 
 
 def test_what_a_template_raises_as_it_imports_is_told_by_its_forks(start):
-    child = start("raise ImportError('no libcudart')").fork()
-    assert number_of(child) == child.pid
-    child.close()
+    with contextlib.closing(start("raise ImportError('no libcudart')").fork()) as child:
+        assert "no libcudart" in do(child).reason
 
 
 def test_a_template_that_does_not_answer_is_given_up(start, monkeypatch):
