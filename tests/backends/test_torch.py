@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from convbench.backends.compute import compute
@@ -61,6 +62,16 @@ def test_what_is_compiled_is_right() -> None:
         computed = compute(backend, pipeline, inputs, poison=True)
         assert computed.algorithm.startswith("Inductor: ")
         assert accuracy_of(computed.output, refer_for(pipeline, inputs, Fill.INTEGERS)).ratio == 0
+
+
+def test_its_gauges_compute() -> None:
+    pytest.importorskip("torch", reason="`make peers` installs it")
+    backend = TorchBackend("cpu")
+    x = backend.to_device(np.arange(64, dtype="float32"))
+    copied: object = backend.copier(256)(x)
+    assert backend.to_numpy(copied).tolist() == [*range(64)]
+    square = backend.to_device(np.full((8, 8), 2, "float32"))
+    assert backend.to_numpy(backend.gemm(8)(square)).tolist() == [[16] * 8] * 8
 
 
 def test_nothing_is_left_to_gradients_and_nobody_else_is_touched() -> None:

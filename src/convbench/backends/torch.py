@@ -190,7 +190,8 @@ class TorchBackend(Backend):
 
     def copier(self, size_bytes: int) -> Callable[[DeviceArray], object]:
         """Copy within the device's memory."""
-        out = self.to_device(np.empty(size_bytes // 4, "float32"))
+        # None of inference, which nobody may write to.
+        out = self._torch.empty(size_bytes // 4, device=self._device)
         copy: Callable[[DeviceArray], object] = out.copy_
         return copy
 
