@@ -260,6 +260,7 @@ def test_two_sides_that_are_the_same_code_can_be_told(project: Project) -> None:
     compiled = same[0].source / "convbench/__pycache__/x.cpython-311.pyc"
     compiled.parent.mkdir()
     compiled.write_bytes(b"what an import leaves there")
+    compiled.with_name("x.conv-1.py311.nbi").write_bytes(b"what Numba leaves there")
     assert project.build("HEAD").tree == same[0].tree
 
 

@@ -374,10 +374,10 @@ def _version(package: Path) -> str:
 
 
 def _digest(folder: Path) -> str:
-    """Names and contents of all files, without what Python has compiled."""
+    """Names and contents of all files, without what Python, or Numba, has compiled."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
+        if path.is_file() and "__pycache__" not in path.parts:
             content = path.read_bytes()
             name = os.fsencode(path.relative_to(folder))
             total.update(b"%b\0%d\0%b" % (name, len(content), content))

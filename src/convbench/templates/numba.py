@@ -95,4 +95,5 @@ def _compiled(numba: Any) -> Any:
                     y[row // p, row % p, j, o] = total
         return y
 
-    return numba.njit(parallel=True)(conv)
+    # Kept in __pycache__: many processes measure it, and each would compile it for seconds.
+    return numba.njit(parallel=True, cache=True)(conv)
