@@ -5,9 +5,9 @@
 
 Each begins with an empty folder and the built wheel, as somebody's would who has a kernel in Numba,
 C or PyTorch: a virtual environment, `pip install`, `convbench init --template`, their kernel in the
-place of the template's, verify, audit, and two commits on top of the first: one that is slower and
-one that is wrong. `convbench gate` has to find both, and what it does not find makes this script
-fail. Every command is run as it is printed, and timed.
+place of the template's, verify, measure, audit, and two commits on top of the first: one that is
+slower and one that is wrong. `convbench gate` has to find both, and what it does not find makes
+this script fail. Every command is run as it is printed, and timed.
 
 Libraries are those of the Python that runs this, and of --libraries; none is installed, and a
 repository whose library is absent is not made.
@@ -16,6 +16,8 @@ repository whose library is absent is not made.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -116,9 +118,9 @@ STORIES = (
     Story(
         "c-kernel", "cffi", "cffi",
         filled=(_C, _C_BY_GROUPS),
-        slower=('"-O3"', '"-O1"'),
+        slower=('"-O3"', '"-O0"'),
         wrong=("b < z[5]; b++", "b < z[5] - (z[5] > 1); b++"),
-        said=("Compile with -O1", "Leave out the last column of a filter"),
+        said=("Compile with -O0, for the debugger", "Leave out the last column of a filter"),
     ),
     Story(
         "torch-kernel", "torch", "torch",
@@ -147,8 +149,11 @@ class Repository:
     took_s: list[float] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
-    def run(self, line: str, code: int = 0, shown: str = "") -> None:
-        """Run a command and print it with what it said: the lines in which `shown` is found."""
+    def run(self, line: str, code: int = 0, shown: str = "") -> str:
+        """Run a command and print it with what it said: the lines in which `shown` is found.
+
+        Its first word is returned, which is the verdict of a gate.
+        """
         venv = self.folder / ".venv"
         left_out = {"PYTHONPATH", "CONVBENCH_EXTRA_TARGETS", "VIRTUAL_ENV"}
         kept = {name: value for name, value in os.environ.items() if name not in left_out}
@@ -167,9 +172,11 @@ class Repository:
             print(f"... {len(said) - LINES_SHOWN} lines more")
         if done.returncode != code:
             self.missed.append(f"`{line}` left with {done.returncode}; expected {code}")
-            print(f"{done.returncode}, expected {code}\n{done.stderr.strip()[-2000:]}")
+            why = done.stderr.strip()[-2000:].replace(f"{self.folder.parent}/", "")
+            print(f"{done.returncode}, expected {code}\n{why}")
         elif code:
             print(f"exit status {code}")
+        return done.stdout.partition(":")[0]
 
     def see_libraries(self) -> None:
         """Have the environment find what is installed here, in the place of an index."""
@@ -193,8 +200,8 @@ class Repository:
 
 def walk(
     story: Story, repository: Repository, wheel: Path, workloads: Sequence[str], budget: str
-) -> None:
-    """Do all that a newcomer does, printing it."""
+) -> list[str]:
+    """Do all that a newcomer does, printing it; what the gate said of the two commits."""
     run, target = repository.run, f"{story.name.replace('-', '_')}@cpu"
     backend = repository.folder / "src" / story.name.replace("-", "_") / "convbench.py"
     offline = "--quiet --no-index --no-deps --no-build-isolation --force-reinstall"
@@ -212,11 +219,15 @@ def walk(
     run(f"pip install {offline} --editable .")
     run(f"convbench verify --target {target}", shown=r"^\d+ cells")
     repository.commit("Measure with convbench")
+    measured = shlex.quote(f"pipeline.Smoke.*{target}.*{workloads[0]}")
+    run(f"convbench bench --bench {measured}", shown=rows)
     run(f"convbench audit --target {target} {cells}", shown=rows)
+    verdicts = []
     for subject, change, code in zip(story.said, (story.slower, story.wrong), (1, 2), strict=True):
         repository.change(backend, change, subject)
         repository.commit(subject)
-        run(gate, code, shown=rows)
+        verdicts.append(run(gate, code, shown=rows))
+    return verdicts
 
 
 def main() -> None:
@@ -229,35 +240,46 @@ def main() -> None:
     parser.add_argument(
         "--workload", action="append", help="to audit and gate; repeatable; default: two"
     )
-    parser.add_argument("--budget", default="1m", help="of each gate; default: 1m")
+    parser.add_argument("--budget", default="3m", help="of each gate; default: 3m")
     parser.add_argument("--only", action="append", help="a repository; repeatable; default: all")
     options = parser.parse_args()
     libraries = [path for path in sys.path if path.endswith("site-packages")]
     libraries += [str(folder.resolve()) for folder in options.libraries]
     machine = facts.machine_facts()
-    print("# Three repositories, made from nothing\n")
-    print(f"`python studies/repositories.py`, {time.strftime('%Y-%m-%d')}:", end=" ")
-    print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores.", end=" ")
-    print("The libraries were there already: what pip takes to fetch them is not counted.\n")
+    begun_load = facts.moment().get("load_1min", 0.0)
+    table = [
+        "| repository | commands | minutes of waiting | the slower commit | the wrong commit |"
+    ]
+    table += ["|---|--:|--:|---|---|"]
     missed: list[str] = []
+    transcripts = io.StringIO()
     with tempfile.TemporaryDirectory(prefix="convbench-repositories-") as name:
         wheel = make_wheel_in(ROOT / "pyproject.toml", Path(name)).file
         for story in STORIES:
             if options.only and story.name not in options.only:
                 continue
-            print(f"## {story.name}: `--template {story.template}`\n")
-            if not _is_there(story.library, libraries):
-                print(f"Not made: there is no {story.library} here.\n")
-                continue
-            repository = Repository(Path(name) / story.name, libraries)
-            repository.folder.mkdir()
-            print("```console")
-            walk(story, repository, wheel, options.workload or CELLS, options.budget)
-            print("```\n")
-            print(f"{len(repository.took_s)} commands,", end=" ")
-            print(f"{sum(repository.took_s) / 60:.1f} minutes of waiting.\n", flush=True)
+            with contextlib.redirect_stdout(transcripts):
+                print(f"\n## {story.name}: `--template {story.template}`\n")
+                if not _is_there(story.library, libraries):
+                    print(f"Not made: there is no {story.library} here.")
+                    continue
+                repository = Repository(Path(name) / story.name, libraries)
+                repository.folder.mkdir()
+                print("```console")
+                verdicts = walk(story, repository, wheel, options.workload or CELLS, options.budget)
+                print("```")
+            took = f"{len(repository.took_s)} | {sum(repository.took_s) / 60:.1f}"
+            table.append(f"| {story.name} | {took} | {' | '.join(verdicts)} |")
             missed += [f"{story.name}: {what}" for what in repository.missed]
-    print(f"What went otherwise than it should: {'; '.join(missed) or 'nothing'}.")
+    loads = sorted((begun_load, facts.moment().get("load_15min", 0.0)))
+    print("# Three repositories, made from nothing\n")
+    print(f"`python studies/repositories.py`, {time.strftime('%Y-%m-%d')}:", end=" ")
+    print(f"{machine.get('cpu_model')}, {machine.get('logical_cores')} cores,", end=" ")
+    print(f"with a load of {loads[0]:.0f} to {loads[1]:.0f}. The libraries were there", end=" ")
+    print("already: what pip takes to fetch them is not counted.\n")
+    print("\n".join(table))
+    print(f"\nWhat went otherwise than it should: {'; '.join(missed) or 'nothing'}.")
+    print(transcripts.getvalue(), end="")
     sys.exit(bool(missed))
 
 
