@@ -24,7 +24,7 @@ from pathlib import Path
 
 from planted import CHANGES, IDENTITY, ROOT, SOURCES, TWICE, call
 
-TARGETS = ("numpy@cpu", "tensorflow@cpu", "tensorflow.eager@cpu", "tensorflow.xla@cpu")
+TARGETS = ("numpy@cpu", "numpy.winograd@cpu", "tensorflow@cpu", "tensorflow.xla@cpu")
 PIPELINES = r"bench_(pipeline|accuracy)\.Smoke\."
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCREEN = 1280, 900

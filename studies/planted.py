@@ -42,7 +42,7 @@ CHANGES = (
         "numpy.py",
         _PLANNED,
         _PLANNED.replace("return", "made =")
-        + "\n        return Run(_often_twice(made.function), made.algorithm)",
+        + "\n        return replace(made, function=_often_twice(made.function))",
     ),
     (
         "Turn the filters by a column (wrong)",
