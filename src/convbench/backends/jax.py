@@ -211,7 +211,11 @@ def _pool(jax: Any, pipeline: PipelineSpec, dtype: str) -> Stage:
     )
     if pool.op == "max":
         lowest = np.array(-np.inf, format_of(dtype).storage)
-        return "max over windows", lambda x, *_: reduce(x, lowest, lax.max)
+
+        def greater(a: Any, b: Any) -> Any:  # XLA's own maximum loses nan where it is vectorized
+            return lax.select(lax.bitwise_or(lax.ne(a, a), lax.gt(a, b)), a, b)
+
+        return "max over windows", lambda x, *_: reduce(x, lowest, greater)
     # A sum is not rounded to 16 bits before it is divided.
     wide = "float64" if dtype == "float64" else "float32"
     divisors = np.multiply.outer(*pipeline.pool_divisors)[:, :, np.newaxis].astype(wide)
