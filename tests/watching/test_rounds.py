@@ -141,7 +141,7 @@ def test_a_commit_without_a_package_has_failed(scene: Scene) -> None:
     (scene.folder / "remote" / "pyproject.toml").write_text("[tool.nothing]\n")
     bad = scene.commit("1", "no project")
     scene.watch(code=3)
-    assert "expected [project] with a name" in scene.commits[bad]["reason"]
+    assert "expected a pyproject.toml with [project] and a name" in scene.commits[bad]["reason"]
 
 
 def test_the_range_is_halved_until_one_is_left(scene: Scene) -> None:

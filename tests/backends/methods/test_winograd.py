@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec
 from convbench.backends.array_kernels import in_float32
-from convbench.backends.methods import blocks, winograd
+from convbench.backends.methods import blocks, cores, winograd
 from convbench.correctness.accuracy import accuracy_of, refer_for
 from convbench.errors import SpecError
 from convbench.stimulus.arrays import Weights
@@ -51,8 +51,9 @@ def pipelines(draw: st.DrawFn) -> PipelineSpec:
 def test_any_shape_is_right_in_blocks_of_any_size(pipeline, m, dtype, fill, sizes, threads) -> None:
     inputs = make_inputs(pipeline, dtype, fill, 0)
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in zip(("_BLOCK_BYTES", "_SMALL", "_LANES"), sizes, strict=True):
-            patch.setattr(winograd, name, size)
+        places = (winograd, "_BLOCK_BYTES"), (cores, "SMALL"), (winograd, "_LANES")
+        for (module, name), size in zip(places, sizes, strict=True):
+            patch.setattr(module, name, size)
         patch.setattr(blocks, "threads", lambda: threads)
         patch.setattr(blocks, "_WORTH_A_THREAD", -1)
         run = in_float32(partial(winograd.plan, pipeline, m=m), inputs.weights)
