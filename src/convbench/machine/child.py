@@ -259,13 +259,18 @@ class Template:
         self._closed = False
         with tempfile.NamedTemporaryFile(prefix="convbench-", suffix=".err", delete=False) as file:
             self._stderr = Path(file.name)
-            with theirs, uninterrupted(), _counting:
-                self._process = subprocess.Popen(  # an interpreter that was chosen
-                    [*command, str(theirs.fileno())],
-                    env=os.environ | variables, pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-                )  # fmt: skip
-                _living.add(self._process.pid)
+            try:
+                with theirs, uninterrupted(), _counting:
+                    self._process = subprocess.Popen(  # an interpreter that was chosen
+                        [*command, str(theirs.fileno())],
+                        env=os.environ | variables, pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+                    )  # fmt: skip
+                    _living.add(self._process.pid)
+            except KeyboardInterrupt:
+                if "_process" in vars(self):  # it was started, and nobody has it
+                    self.close()
+                raise
 
     def fork(self) -> Child:
         """Fork a process.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import ml_dtypes  # noqa: F401  # teaches NumPy the name "bfloat16"
 import numpy as np
+import numpy.random  # or the first use imports it, and swallows a Ctrl-C meanwhile
 
 from convbench.stimulus.arrays import Array, Weights
 from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
