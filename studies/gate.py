@@ -76,7 +76,8 @@ def _slowed(function, self, x):
     if wait is not None:  # of a card; otherwise the work would be done beside the card's own
         wait()
     end_s = _time.perf_counter()
-    _debt_s += {share} * (end_s - begin_s) - _account_s
+    # What was paid too much for a small cell is no credit of the next one.
+    _debt_s = max(_debt_s + {share} * (end_s - begin_s) - _account_s, -_account_s)
     while _debt_s > 0:
         {work}
         now_s = _time.perf_counter()
