@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,21 +11,8 @@ pytest.importorskip("convbench.watching.serve", reason="bottle is not installed"
 sync_api = pytest.importorskip("playwright.sync_api", reason="`make` installs it with .venv")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="as above")
 
-from ..report.test_browser import CHROMIUM, NAMES  # noqa: E402
+from ..report.test_browser import browser, pytestmark  # noqa: E402, F401
 from .test_serve import Served, filled  # noqa: E402
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason=f"none of {', '.join(NAMES)} is here; `make browser` installs one"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +27,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1440, "light"), (390, "dark")])
 def test_the_index_is_readable_and_does_nothing(
-    browser: sync_api.Browser, address: str, width: int, scheme: str
+    browser: sync_api.Browser,  # noqa: F811
+    address: str,
+    width: int,
+    scheme: str,
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page, said, asked = context.new_page(), [], []
@@ -59,7 +48,10 @@ def test_the_index_is_readable_and_does_nothing(
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1440, "dark")])
 def test_axe_finds_no_barrier(
-    browser: sync_api.Browser, address: str, width: int, scheme: str
+    browser: sync_api.Browser,  # noqa: F811
+    address: str,
+    width: int,
+    scheme: str,
 ) -> None:
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
