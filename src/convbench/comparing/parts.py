@@ -26,7 +26,8 @@ SIDE_BY_SIDE = "side by side"
 
 SIDE_BY_SIDE_TITLE = (
     "'side by side' is measured in pairs of processes that took turns on one core, by"
-    " `convbench gate`, and not a commit after the other"
+    " `convbench gate`, and not a commit after the other; its times are longer than those of the"
+    " suites, which have all cores to themselves"
 )
 
 
@@ -119,9 +120,11 @@ def value(cell: ComparedCell, value: float | None) -> str:
 
 def standing(cell: ComparedCell) -> str:
     """What stands behind the times of both sides, once if it is the same, and the mark."""
-    words = [str(side.standing or "-") for side in (cell.base, cell.head)]
-    said = words[0] if words[0] == words[1] else " -> ".join(words)
-    return ", ".join(filter(None, (said if said != "-" else "", SIDE_BY_SIDE * bool(cell.pairs))))
+    sides = ("base", cell.base.standing), ("head", cell.head.standing)
+    words = [f"{name} {standing}" for name, standing in sides if standing]
+    if cell.base.standing == cell.head.standing:
+        words = [str(cell.base.standing)] if cell.base.standing else []
+    return ", ".join((*words, *[SIDE_BY_SIDE] * bool(cell.pairs)))
 
 
 def effect(cell: ComparedCell) -> str:

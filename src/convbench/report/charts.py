@@ -82,9 +82,6 @@ THEME: dict[str, Any] = {
 }  # fmt: skip
 """What all pictures have in common."""
 
-WIDE_LABELS = 540
-"""Pixels that a picture needs at least whose rows have long names."""
-
 _ROW_HEIGHT = 18
 
 ZOOM_HINT = "Drag to move, Ctrl and the wheel to zoom, double click to return."

@@ -59,8 +59,10 @@ def parts(data: Data) -> Iterator[Part]:
         )  # fmt: skip
         if not number:
             yield Text(
-                f"A dot is a pair; the band is the {100 * data.rule.confidence:g} % interval of all"
-                " pairs so far, and the grey one about 1 where nothing matters. While it looks"
+                "Times are of one core with one thread, in turns with the other side: longer than"
+                " those of the suites, which have all cores to themselves."
+                f" A dot is a pair; the band is the {100 * data.rule.confidence:g} % interval of"
+                " all pairs so far, and the grey one about 1 where nothing matters. While it looks"
                 " again and again the gate itself asks for more."
             )
             order = sorted(range(len(cells)), key=lambda i: -abs(found.log[i]))[:MOST_CHARTS]

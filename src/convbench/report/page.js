@@ -57,22 +57,31 @@ function fail(place, error) {
   place.replaceChildren(words);
 }
 
+const narrow = (place) => place.clientWidth < 500;
+
 function configFor(place) {
-  const narrow = place.clientWidth < 500;
   return {
     ...theme.all,
+    lineBreak: "\n",
     range: dark.matches ? theme.dark : theme.light,
-    axisY: { labelLimit: narrow ? 130 : theme.all.axis.labelLimit },
-    legend: { ...theme.all.legend, columns: narrow ? 1 : theme.all.legend.columns },
+    axisY: { labelLimit: narrow(place) ? 130 : theme.all.axis.labelLimit },
+    legend: { ...theme.all.legend, columns: narrow(place) ? 1 : theme.all.legend.columns },
   };
 }
 
-// The rows that match, and the height that they need: a picture with names has a line for each.
-function withRows(spec, kept) {
-  const rows = spec.datasets.rows.filter((_, i) => kept[i]);
+// The rows that match, and the height that they need: a picture with names has a line for each,
+// or two where it is narrow, the target on the second.
+function withRows(spec, kept, narrow) {
+  let rows = spec.datasets.rows.filter((_, i) => kept[i]);
   const lines = (some) => new Set(some.map((row) => row.y)).size || 1;
-  const named = typeof rows[0]?.y === "string";
-  const height = named ? (spec.height * lines(rows)) / lines(spec.datasets.rows) : spec.height;
+  let height = spec.height;
+  if (typeof rows[0]?.y === "string") {
+    height *= lines(rows) / lines(spec.datasets.rows);
+    if (narrow && rows.some((row) => row.y.includes(" "))) {
+      rows = rows.map((row) => ({ ...row, y: row.y.replace(/ (?=\S+$)/, "\n") }));
+      height *= 1.7;
+    }
+  }
   return { ...spec, height, datasets: { ...spec.datasets, rows } };
 }
 
@@ -87,7 +96,7 @@ async function draw(chart, words) {
   chart.view?.finalize();
   try {
     // `ast` interprets Vega's expressions: the page forbids to compile them.
-    chart.view = await vegaEmbed(chart.place, withRows(chart.spec, kept), {
+    chart.view = await vegaEmbed(chart.place, withRows(chart.spec, kept, narrow(chart.place)), {
       ast: true,
       renderer: "svg",
       actions: false,

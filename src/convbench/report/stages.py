@@ -87,7 +87,6 @@ def _bars(
         title,
         f"Bars made of {', '.join(names)}, for {len(rows)} results; the table has the times.",
         charts.bars(points, axis, names, unit, whole=not unit),
-        least_width=charts.WIDE_LABELS,
     )
 
 

@@ -75,7 +75,6 @@ def _forest(comparison: Comparison, cells: Sequence[ComparedCell]) -> Chart:
         charts.intervals(points, "head / base", (1 / (1 + delta), 1 + delta)),
         "Right of 1 is slower. Red: slower for sure or wrong; blue: faster or equivalent; ochre:"
         f" undecided. In the grey band, {100 * delta:g} % on either side, nothing matters.",
-        least_width=charts.WIDE_LABELS,
     )
 
 
