@@ -79,7 +79,7 @@ def main() -> None:
 def pretend(asked: str, pack: bytes) -> bytes:  # noqa: ARG001
     """What a worker sends for a unit, without measuring it."""
     told = json.loads(asked)
-    commit, machine = told["commit"], told["machine"]
+    (commit,), machine = told["commits"], told["machine"]
     run = f"{commit[:8]}-{hash(asked) & 0xFFFFFFFF:x}"
     about = {"run": run, "machine": machine, "commit": commit, "environment": "env"}
     lines = [{"kind": "run", "state": "begun", **about}]

@@ -65,6 +65,7 @@ LONG = (
     "test_benchmarks.py",
     "gate/test_gate.py",
     "fleet/test_fleet.py",
+    "fleet/test_gates.py",
     "auditing/test_zoo.py",
     "test_old_commits.py",
     "gate/test_command.py",

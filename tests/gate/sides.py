@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convbench.gate.build import Built
 
-from ..checkouts import ROOT
+from ..checkouts import ROOT, Checkout
 
 NOTHING = "        return run(x)\n"
 SLOWER = """\
@@ -85,3 +85,20 @@ def side(folder: Path, appended: Mapping[str, str] | None = None) -> Built:
     return Built(
         folder.name, "0" * 40, bool(appended), Path(sys.executable), source, "here", str(folder)
     )
+
+
+def branches(folder: Path, planted: Mapping[str, str]) -> Checkout:
+    """Our sources as one commit, on main, and a branch with one more for each body."""
+    made = Checkout(folder, ())
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("src", "requirements"):
+        shutil.copytree(ROOT / name, made.folder / name, ignore=ignored, dirs_exist_ok=True)
+    shutil.copy(ROOT / "pyproject.toml", made.folder)
+    made.commit()
+    for name, body in planted.items():
+        made.git("checkout", "--quiet", "-b", name, "main")
+        write(made.folder / "src", called(body))
+        made.commit()
+    made.git("checkout", "--quiet", "main")
+    made.environment["CONVBENCH_LOCK"] = "cpu"
+    return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,8 +21,8 @@ from convbench.comparing.comparison import ComparedCell, Comparison, Measured, R
 from convbench.comparing.sides import Side
 from convbench.measuring.asv_run import existing
 
-from ..checkouts import ROOT, Checkout
-from .sides import NOTHING, SLOWER, WRONG, called, later, write
+from ..checkouts import Checkout
+from .sides import NOTHING, SLOWER, WRONG, branches, called, later, write
 from .test_build import wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="cores are taken as Linux does it")
@@ -42,20 +41,7 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Our sources as one commit, on main, and a branch with one more for each that is planted."""
-    made = Checkout(tmp_path_factory.mktemp("gate"), ())
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("src", "requirements"):
-        shutil.copytree(ROOT / name, made.folder / name, ignore=ignored, dirs_exist_ok=True)
-    shutil.copy(ROOT / "pyproject.toml", made.folder)
-    made.commit()
-    for name, body in PLANTED.items():
-        made.git("checkout", "--quiet", "-b", name, "main")
-        write(made.folder / "src", called(body))
-        made.commit()
-    made.git("checkout", "--quiet", "main")
-    made.environment["CONVBENCH_LOCK"] = "cpu"
-    return made
+    return branches(tmp_path_factory.mktemp("gate"), PLANTED)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from convbench.errors import InputError
 from convbench.stimulus.workloads import BUILT_IN, TIERS, Workload, find, load, select
 from convbench.words.numbers import seconds
 from convbench.words.status import Exit
@@ -20,6 +21,7 @@ from convbench.words.text import clean
 if TYPE_CHECKING:
     from convbench.backends import Origin
     from convbench.comparing.comparison import Demands
+    from convbench.fleet.client import Security
     from convbench.machine.project import Project
     from convbench.results.folder import Folder
 
@@ -115,6 +117,48 @@ def add_against(parser: argparse.ArgumentParser) -> None:
         help="hold it against the best of all measured ancestors, or a pinned commit, too: small"
         " steps add up",
     )  # fmt: skip
+
+
+def add_scheduler(parser: argparse.ArgumentParser, default: str) -> None:
+    """Where the workers of a fleet are asked for, and by whom."""
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help=f"as in tls://10.0.0.1:8786; default: {default}"
+    )
+    for name, of in (("ca-file", "the authority"), ("cert", "this side"), ("key", "this side")):
+        parser.add_argument(
+            f"--tls-{name}", type=Path, metavar="FILE",
+            help=f"the {'key' if name == 'key' else 'certificate'} of {of}, for tls://",
+        )  # fmt: skip
+
+
+def chosen_security(arguments: argparse.Namespace, *addresses: str | None) -> Security:
+    """The certificates that were given, which the addresses have to ask for.
+
+    Raises
+    ------
+    InputError
+        If they do not go together.
+    """
+    from convbench.fleet.client import Security
+
+    security = Security(arguments.tls_ca_file, arguments.tls_cert, arguments.tls_key)
+    files = (security.ca_file, security.cert, security.key)
+    there = [file is not None and file.is_file() for file in files]
+    if any(files) and not all(there):
+        named = ", ".join(map(str, files))
+        raise InputError(
+            f"fleet: --tls-ca-file, --tls-cert and --tls-key are {named}; expected three files that"
+            " are there, or none of them. Name all of them."
+        )
+    for address in filter(None, addresses):
+        if address.startswith("tls://") != bool(security):
+            given = "with" if security else "without"
+            raise InputError(
+                f"fleet: the scheduler is {address!r}, {given} certificates; expected tls:// with"
+                " them, and another address without. Give --tls-ca-file, --tls-cert and --tls-key,"
+                " or correct the address."
+            )
+    return security
 
 
 def chosen_demands(arguments: argparse.Namespace) -> Demands:

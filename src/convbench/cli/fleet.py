@@ -8,7 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convbench.cli.arguments import add_list, all_workloads, count, here, positive
+from convbench.cli.arguments import (
+    add_list,
+    add_scheduler,
+    all_workloads,
+    chosen_security,
+    count,
+    here,
+    positive,
+)
 from convbench.cli.output import EXIT_CODES, say, show, until_interrupted
 from convbench.errors import InputError
 from convbench.stimulus.workloads import find, select
@@ -74,15 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=positive, metavar="SECONDS", default=7200.0,
         help="what takes longer at once is ended; default: 7200",
     )  # fmt: skip
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="as in tls://10.0.0.1:8786; default: none, and one"
-        " worker here",
-    )  # fmt: skip
-    for name, of in (("ca-file", "the authority"), ("cert", "this side"), ("key", "this side")):
-        parser.add_argument(
-            f"--tls-{name}", type=Path, metavar="FILE",
-            help=f"the {'key' if name == 'key' else 'certificate'} of {of}, for tls://",
-        )  # fmt: skip
+    add_scheduler(parser, "none, and one worker here")
     parser.add_argument(
         "--host", default="127.0.0.1", help="of a scheduler: where it listens; default: 127.0.0.1"
     )
@@ -111,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
     from convbench.fleet import serve
 
-    security = _security(arguments)
     address = arguments.address
+    security = chosen_security(arguments, arguments.scheduler, address)
     if (arguments.range == "worker") != (address is not None):
         raise InputError(
             f"fleet: what comes after {arguments.range!r} is {address!r}; expected an address after"
@@ -128,27 +128,25 @@ def run(arguments: argparse.Namespace) -> int:
     return _measure(arguments, security)
 
 
-def _security(arguments: argparse.Namespace) -> Security:
-    from convbench.fleet.client import Security
+def workers(fleet: Fleet) -> list[Labels]:
+    """Those that can be asked; what is against the others is said."""
+    from convbench import __version__
 
-    security = Security(arguments.tls_ca_file, arguments.tls_cert, arguments.tls_key)
-    files = (security.ca_file, security.cert, security.key)
-    there = [file is not None and file.is_file() for file in files]
-    if any(files) and not all(there):
-        named = ", ".join(map(str, files))
+    found = []
+    for address, labels in sorted(fleet.workers().items()):
+        if labels is not None and labels.version == __version__:
+            found.append(labels)
+            continue
+        why = "it offers nothing of ours: start it with `convbench fleet worker`"
+        if labels is not None:
+            why = f"it has convbench {labels.version}, and this is {__version__}: install that"
+        say(f"WARNING: the worker at {address} is not used: {why}")
+    if not found:
         raise InputError(
-            f"fleet: --tls-ca-file, --tls-cert and --tls-key are {named}; expected three files that"
-            " are there, or none of them. Name all of them."
+            "fleet: the workers that can be asked are none; expected one at least, of this version"
+            " of convbench. Start `convbench fleet worker` where it is to measure."
         )
-    for address in filter(None, (arguments.scheduler, arguments.address)):
-        if address.startswith("tls://") != bool(security):
-            given = "with" if security else "without"
-            raise InputError(
-                f"fleet: the scheduler is {address!r}, {given} certificates; expected tls:// with"
-                " them, and another address without. Give --tls-ca-file, --tls-cert and --tls-key,"
-                " or correct the address."
-            )
-    return security
+    return found
 
 
 def _measure(arguments: argparse.Namespace, security: Security) -> int:
@@ -166,7 +164,7 @@ def _measure(arguments: argparse.Namespace, security: Security) -> int:
     store, cells = _cells(arguments, of)
     done: list[Received] = []
     with Fleet(arguments.scheduler, security) as fleet:
-        found = kinds(_workers(fleet), folder)
+        found = kinds(workers(fleet), folder)
         units = [*split(of.commits, found, cells, arguments.rounds, arguments.shard)]
         kept = stored(folder, units)
         left = [unit for unit in units if unit.id not in kept]
@@ -241,27 +239,6 @@ def _cells(arguments: argparse.Namespace, of: Range) -> tuple[Store, list[Cell]]
             " workloads` and `convbench backends` list what there is."
         )
     return store, cells
-
-
-def _workers(fleet: Fleet) -> list[Labels]:
-    """Those that can be asked; what is against the others is said."""
-    from convbench import __version__
-
-    found = []
-    for address, labels in sorted(fleet.workers().items()):
-        if labels is not None and labels.version == __version__:
-            found.append(labels)
-            continue
-        why = "it offers nothing of ours: start it with `convbench fleet worker`"
-        if labels is not None:
-            why = f"it has convbench {labels.version}, and this is {__version__}: install that"
-        say(f"WARNING: the worker at {address} is not used: {why}")
-    if not found:
-        raise InputError(
-            "fleet: the workers that can be asked are none; expected one at least, of this version"
-            " of convbench. Start `convbench fleet worker` where it is to measure."
-        )
-    return found
 
 
 class _Told:

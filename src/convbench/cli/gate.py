@@ -6,17 +6,20 @@ import argparse
 import math
 import shlex
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convbench.cli.arguments import (
     add_demands,
+    add_scheduler,
     add_selection,
     budget,
     chosen_demands,
+    chosen_security,
     chosen_targets,
     chosen_workloads,
     count,
@@ -25,14 +28,18 @@ from convbench.cli.arguments import (
 )
 from convbench.cli.output import as_json, emit, say, show, until_interrupted, with_progress
 from convbench.errors import InputError
+from convbench.words.numbers import count as count_of
 from convbench.words.numbers import duration
 from convbench.words.status import Exit
 
 if TYPE_CHECKING:
-    from convbench.comparing.comparison import Comparison
+    from convbench.comparing.comparison import Comparison, Demands
     from convbench.correctness.verify import Check
+    from convbench.fleet.gates import FleetGate, Machines
+    from convbench.gate.build import Wanted
     from convbench.gate.pairs import Progress
-    from convbench.gate.verdicts import Gate
+    from convbench.gate.verdicts import Gate, Verdicts
+    from convbench.machine.project import Project
     from convbench.stimulus.targets import Target
 
 HELP = "measure two commits side by side: what became wrong or slower, and how sure"
@@ -49,6 +56,7 @@ examples:
   convbench gate HEAD HEAD --target numpy@cpu           what does noise look like here?
   convbench gate HEAD HEAD --base-env tensorflow==2.20.0 --target tensorflow@cpu
   convbench gate HEAD HEAD --target numpy@cpu --head-target mine@cpu
+  convbench gate main --target cupy@gpu --scheduler tcp://127.0.0.1:8786
   git bisect start --no-checkout BAD GOOD       which commit has made it slower?
   git bisect run convbench gate GOOD BISECT_HEAD --target numpy@cpu --bisect
 
@@ -56,6 +64,12 @@ exit codes: 2 head is wrong, failed or skipped where base was right; else 1 some
 else 3 nothing could be compared, or what --require-power or --strict demand is not so; else 0;
 4 bad input or could not set up, 70 a defect of convbench, 130 interrupted.
 0 with something undecided does not say that nothing is slower: --strict makes that 3"""
+
+
+_GIVEN_AGAIN = (
+    "base_env", "head_env", "head_target", "workloads", "scheduler", "machine", "tls_ca_file",
+    "tls_cert", "tls_key",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +106,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cores", type=count, metavar="N", help="each measures a pair; default: all"
     )
+    add_scheduler(parser, "none, and it is measured here")
+    parser.add_argument(
+        "--machine", metavar="NAME", help="of the machines of a fleet, those that are equal to this"
+        " one; default: all, if they are equal",
+    )  # fmt: skip
     parser.add_argument(
         "--format", choices=("text", "markdown", "json", "junit"), default="text",
         help="markdown fits a comment on GitHub; default: text",
@@ -120,54 +139,66 @@ def run(arguments: argparse.Namespace) -> int:
 
     from convbench import suites
     from convbench.comparing.comparison import Rule
-    from convbench.gate.build import Wanted, build
+    from convbench.fleet.gates import FleetGate
+    from convbench.gate.build import build
     from convbench.gate.history import file_times
-    from convbench.gate.stored import store
     from convbench.gate.verdicts import Gate
     from convbench.machine.facts import moment
     from convbench.machine.interrupts import uninterrupted
-    from convbench.results.folder import Folder
+    from convbench.measuring.evidence import known_machine
 
     workloads, rule = chosen_workloads(arguments), Rule(delta=arguments.delta)
     project = here()
-    sides = (arguments.base, arguments.base_env), (arguments.head, arguments.head_env)
-    wanted = [Wanted.parse(side, "gate") for side, _ in sides]
-    wanted = [
-        replace(w, environment=env) if env else w for w, (_, env) in zip(wanted, sides, strict=True)
-    ]
-    base = build(wanted[0], project.root, say)
-    try:
-        head = build(wanted[1], project.root, say)
-    except InputError as error:
-        if not arguments.bisect:
-            raise
-        say(str(error))  # what cannot be built is no reason to end the search
-        return Exit.NOTHING
-    targets = _targets(arguments)
-    before = moment()
+    wanted = _wanted(arguments)
     with ExitStack() as stack:
-        interface = Path(suites.__file__).with_name("interface.py")
-        gate = stack.enter_context(Gate(base, head, workloads, targets, interface, rule))
+        machines = _machines(arguments, project, wanted, stack) if arguments.scheduler else None
+        make = machines.build if machines else partial(build, root=project.root, say=say)
+        base = make(wanted[0])
+        try:
+            head = make(wanted[1])
+        except InputError as error:
+            if not arguments.bisect:
+                raise
+            say(str(error))  # what cannot be built is no reason to end the search
+            return Exit.NOTHING
+        targets, before = _targets(arguments), moment()
+        gate: Gate | FleetGate
+        if machines:
+            gate = FleetGate(machines, base, head, workloads, targets, rule, say, arguments.cores)
+        else:
+            interface = Path(suites.__file__).with_name("interface.py")
+            gate = stack.enter_context(Gate(base, head, workloads, targets, interface, rule))
         interrupted = until_interrupted(_right(gate))
         if gate.right and not interrupted:
             interrupted = until_interrupted(_measured(gate, arguments, stack), _Told())
-        demands = chosen_demands(arguments)
-        demands = replace(demands, strict=demands.strict or arguments.bisect)
-        comparison = replace(gate.comparison(), demands=demands)
-    with _or_warn("this gate is not stored"):
-        path = store(
-            gate, Folder.of_config(project.config), budget_s=arguments.budget, before=before,
-            interrupted=interrupted,
-        )  # fmt: skip
-        say(f"stored in {path}, where `convbench compare` finds it")
+        comparison = replace(gate.comparison(), demands=_demands(arguments))
+    there = machines.moments if machines else (known_machine(), before, moment())
+    _keep(gate, project, there, arguments, interrupted=interrupted)
     _show(arguments, comparison, interrupted=interrupted)
-    with _or_warn("asv's history has not all of this gate"), uninterrupted():  # seconds
-        for line in file_times(gate, project.config, before):
-            say(line)
+    if isinstance(gate, FleetGate):
+        say("asv's history has nothing of this gate: it was measured on other machines")
+    else:
+        with _or_warn("asv's history has not all of this gate"), uninterrupted():  # seconds
+            for line in file_times(gate, project.config, before):
+                say(line)
     code = comparison.exit_code()
     if interrupted and code in {Exit.OK, Exit.NOTHING}:
         return Exit.INTERRUPTED
     return code
+
+
+def _wanted(arguments: argparse.Namespace) -> list[Wanted]:
+    """Base and head."""
+    from convbench.gate.build import Wanted
+
+    sides = (arguments.base, arguments.base_env), (arguments.head, arguments.head_env)
+    wanted = [(Wanted.parse(side, "gate"), environment) for side, environment in sides]
+    return [replace(each, environment=env) if env else each for each, env in wanted]
+
+
+def _demands(arguments: argparse.Namespace) -> Demands:
+    demands = chosen_demands(arguments)
+    return replace(demands, strict=demands.strict or arguments.bisect)
 
 
 @contextmanager
@@ -179,22 +210,74 @@ def _or_warn(what: str) -> Iterator[None]:
         say(f"WARNING: {what}: {error}")
 
 
-def _right(gate: Gate) -> Generator[Check]:
+def _keep(
+    gate: Verdicts,
+    project: Project,
+    there: tuple[dict[str, Any], dict[str, Any], dict[str, Any]],
+    arguments: argparse.Namespace,
+    *,
+    interrupted: bool,
+) -> None:
+    """Store it, whatever came of it."""
+    from convbench.gate.stored import store
+    from convbench.results.folder import Folder
+
+    folder = Folder.of_config(project.config)
+    with _or_warn("this gate is not stored"):
+        path = store(gate, folder, there, budget_s=arguments.budget, interrupted=interrupted)
+        say(f"stored in {path}, where `convbench compare` finds it")
+
+
+def _machines(
+    arguments: argparse.Namespace, project: Project, sides: Sequence[Wanted], stack: ExitStack
+) -> Machines:
+    """The equal machines of a fleet that are to measure."""
+    from convbench.cli.fleet import workers
+    from convbench.fleet.client import Fleet
+    from convbench.fleet.gates import Machines
+    from convbench.fleet.units import kinds
+    from convbench.results.folder import Folder
+
+    security = chosen_security(arguments, arguments.scheduler)
+    fleet = stack.enter_context(Fleet(arguments.scheduler, security))
+    found = kinds(workers(fleet), Folder.of_config(project.config))
+    chosen = [kind for kind in found if arguments.machine in {None, kind.machine, *kind.names}]
+    if len(chosen) != 1:
+        names = ", ".join(f"{kind.machine} ({kind.workers})" for kind in found)
+        raise InputError(
+            f"--machine: {arguments.machine or 'none'} was named, of {names}; expected one kind of"
+            " machine, since a gate is of machines that are equal. Name one of these."
+        )
+    return Machines.given(fleet, chosen[0], sides, project.root)
+
+
+def _right(gate: Gate | FleetGate) -> Generator[Check]:
     """Check head; whenever Ctrl-C comes, even with the first line, what is known is kept."""
-    say(f"is {gate.head.name} right? {len(gate.cells)} cells")
+    say(f"is {gate.head.name} right? {count_of(len(gate.cells), 'cell')}")
     yield from with_progress(gate.check(), 5 * len(gate.cells), _checked)
 
 
-def _measured(gate: Gate, arguments: argparse.Namespace, stack: ExitStack) -> Generator[Progress]:
+def _measured(
+    gate: Gate | FleetGate, arguments: argparse.Namespace, stack: ExitStack
+) -> Generator[Progress]:
     """Measure with a judge for each core; whenever Ctrl-C comes, what is known is kept."""
     from convbench.auditing.judge import Judge
+    from convbench.fleet.gates import FleetGate
     from convbench.gate.pairs import cores
 
+    if isinstance(gate, FleetGate):
+        say(
+            f"{gate.head.name} against {gate.base.name}, {count_of(len(gate.cells), 'cell')} on"
+            f" {count_of(gate.workers, 'machine')} like {gate.machine}, for at most"
+            f" {duration(arguments.budget)}"
+        )
+        yield from gate.measure(arguments.budget)
+        return
     there = len(cores())
     used = min(arguments.cores or there, there)
     say(
-        f"{gate.head.name} against {gate.base.name}, {len(gate.cells)} cells on {used} cores, for"
-        f" at most {duration(arguments.budget)}"
+        f"{gate.head.name} against {gate.base.name}, {count_of(len(gate.cells), 'cell')} on"
+        f" {count_of(used, 'core')}, for at most {duration(arguments.budget)}"
     )
     judges = [stack.enter_context(Judge()) for _ in range(used)]
     for judge in judges:
@@ -235,6 +318,8 @@ def _targets(arguments: argparse.Namespace) -> list[tuple[Target, Target]]:
         return [(Target.parse(arguments.target[0]), Target.parse(arguments.head_target))]
     if names := chosen_targets(arguments):
         return [(Target.parse(name),) * 2 for name in names]
+    if arguments.scheduler:  # whatever is here: what is not there is skipped
+        return [(target, target) for target in choose_targets(None)]
     say("looking for backends ...")
     present = [target for target, absence in choose_targets(None).items() if absence is None]
     return [(target, target) for target in present]
@@ -248,8 +333,8 @@ def _again(arguments: argparse.Namespace, comparison: Comparison) -> str:
     if not cells:
         return ""
     words = ["convbench", "gate", arguments.base, *filter(None, [arguments.head])]
-    for option in ("base_env", "head_env", "head_target", "workloads"):
-        if value := getattr(arguments, option):
+    for option in _GIVEN_AGAIN:
+        if value := getattr(arguments, option, None):
             words += [f"--{option.replace('_', '-')}", str(value)]
     needed_s = sum(cell.to_decide_s or 0.0 for cell in cells)
     words += [*selection(cells), "--budget", f"{max(60, math.ceil(needed_s))}s"]

@@ -99,6 +99,8 @@ class Monitor:
         What is the same, and what is never claimed.
     cells : int
         How many are decided on together.
+    decides : bool
+        False where the pairs are only collected, for another monitor to decide on.
     first, fresh : dict of int to float
         By the number of the pair, the logarithm of head / base: until the cell was flagged, and
         since.
@@ -111,6 +113,7 @@ class Monitor:
 
     rule: Rule
     cells: int
+    decides: bool = True
     first: dict[int, float] = field(default_factory=dict)
     fresh: dict[int, float] = field(default_factory=dict)
     state: State = State.OPEN
@@ -144,18 +147,22 @@ class Monitor:
         share : float
             Of the budget, what has gone by.
         """
+        self.extend({pair: log_ratio}, share)
+
+    def extend(self, pairs: Mapping[int, float], share: float) -> None:
+        """Take in pairs that have come together, and look once, at all of them."""
         if self.state is State.FLAGGED:
-            self.fresh[pair] = log_ratio
+            self.fresh |= pairs
             if len(self.fresh) >= self.needed:
                 self._confirm()
         elif self.state is State.OPEN:
-            self.first[pair] = log_ratio
-            if len(self.first) >= self._next:
+            self.first |= pairs
+            if self.decides and len(self.first) >= self._next:
                 self._look(share)
 
     def finish(self) -> None:
         """Look once more, for all that is left to spend: there will be no more pairs."""
-        if self.state is State.OPEN and len(self.first) >= LEAST_PAIRS:
+        if self.decides and self.state is State.OPEN and len(self.first) >= LEAST_PAIRS:
             self._look(1.0)
         elif self.state is State.FLAGGED and len(self.fresh) >= LEAST_FRESH:
             self._confirm(last=True)

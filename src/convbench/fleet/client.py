@@ -19,10 +19,10 @@ from typing import Any, Self
 
 from convbench import __version__
 from convbench.errors import InputError
+from convbench.fleet import worker
 from convbench.fleet.received import Received, store
 from convbench.fleet.slots import Labels
 from convbench.fleet.units import Unit
-from convbench.fleet.worker import measure
 from convbench.machine.git import UNSHALLOW, full_hash, git, is_shallow, output
 from convbench.results.folder import Folder
 
@@ -97,17 +97,22 @@ class Range:
         InputError
             If git knows no such commits.
         """
-        head = full_hash("HEAD", root)
         one = full_hash(text, root) if not text.startswith(("-", "^")) else None
         some = git(root, "rev-list", "--first-parent", "--end-of-options", *text.split())
         commits = [one] if one else some.split() if ".." in text or "^" in text else []
-        if head is None or not commits:
+        if not commits:
             shallow = f" {UNSHALLOW}" if is_shallow(root) else ""
             raise InputError(
                 f"fleet: the range is {text!r}, and git finds no commit in it; expected a commit or"
                 f" a range, such as HEAD~20..HEAD. Correct it.{shallow}"
             )
-        first = git(root, "rev-list", "--max-parents=0", "HEAD").split()[-1]
+        return cls.holding(commits, root)
+
+    @classmethod
+    def holding(cls, commits: Sequence[str], root: Path) -> Self:
+        """Those that are known by their full hashes."""
+        head = full_hash("HEAD", root) or commits[0]
+        first = git(root, "rev-list", "--max-parents=0", head).split()[-1]
         locks = {commit: git(root, "rev-parse", f"{commit}:./requirements") for commit in commits}
         return cls(root, locks, first, head, git(root, "rev-parse", "--show-prefix"))
 
@@ -130,14 +135,33 @@ class Range:
         return packed
 
 
-def order(unit: Unit, of: Range, timeout_s: float) -> str:
-    """What a worker is asked for, as :func:`convbench.fleet.worker.measure` reads it."""
-    asked = {
-        "convbench": __version__, "repository": of.repository, "head": of.head, "place": of.place,
-        "commit": unit.commit, "machine": unit.machine, "cells": unit.cells,
-        "rounds": unit.rounds, "timeout_s": timeout_s,
-    }  # fmt: skip
-    return json.dumps(asked, sort_keys=True)
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Something that one worker is to do.
+
+    Attributes
+    ----------
+    key : str
+        What Dask knows it by: two with the same key are one.
+    resources : mapping of str to float
+        What it has to find at a worker.
+    asked : mapping of str to any
+        What to do, in plain values, without what is the same for all of them.
+    of : any
+        What this is an order for, to who has given it.
+    """
+
+    key: str
+    resources: Mapping[str, float]
+    asked: Mapping[str, Any]
+    of: Any = None
+
+
+def order(unit: Unit) -> Order:
+    """What has a worker measure a unit."""
+    what: dict[str, Any] = {"do": "bench", "machine": unit.machine, "commits": [unit.commit]}
+    what |= {"cells": unit.cells, "rounds": unit.rounds}
+    return Order(f"convbench-unit-{unit.id}", unit.resources, what, unit)
 
 
 class Fleet:
@@ -199,25 +223,56 @@ class Fleet:
         of: Range,
         folder: Folder,
         timeout_s: float,
-        task: Callable[[str, bytes], bytes] = measure,
+        task: Callable[[str, bytes], bytes] = worker.measure,
     ) -> Generator[Received]:
-        """Have them measured, and store each as it comes.
-
-        Of each kind of machine as many units are asked for as it has workers: Dask blames all that
-        a worker was given for its end, and takes from nobody what it was blamed for four times.
-        Closing the iterator asks for nothing more; what was stored is.
-
-        Parameters
-        ----------
-        timeout_s : float
-            What takes longer at once is ended.
-        task : callable
-            What a worker does: it is called with what :func:`order` writes and a pack.
+        """Have units measured, and store each as it comes; the rest as of :meth:`answers`.
 
         Raises
         ------
         InputError
             If the scheduler is gone, or nothing can be stored.
+        """
+        left: dict[str, deque[Unit]] = {}
+        for unit in units:
+            left.setdefault(unit.hardware, deque()).append(unit)
+
+        def next_of(some: deque[Unit]) -> Callable[[], Order | None]:
+            return lambda: order(some.popleft()) if some else None
+
+        sources = {hardware: next_of(some) for hardware, some in left.items()}
+        with contextlib.closing(self.answers(sources, of, timeout_s, task)) as answers:
+            for given, sent in answers:
+                if isinstance(sent, str):
+                    yield Received(given.of, sent)
+                else:
+                    yield store(folder, given.of, sent, time.time())
+
+    def answers(
+        self,
+        sources: Mapping[str, Callable[[], Order | None]],
+        of: Range,
+        timeout_s: float,
+        task: Callable[[str, bytes], bytes] = worker.measure,
+    ) -> Generator[tuple[Order, bytes | str]]:
+        """Give orders as long as there are any, and what became of each: what was sent, or why not.
+
+        Of each kind of machine as many are out as it has workers: Dask blames all that a worker
+        was given for its end, and takes from nobody what it was blamed for four times. Closing the
+        iterator asks for nothing more.
+
+        Parameters
+        ----------
+        sources : mapping of str to callable
+            By the fingerprint of a kind of machine, says what comes next; None if nothing does now.
+        timeout_s : float
+            What takes longer at once is ended.
+        task : callable
+            What a worker does, given the text of an order and a pack.
+
+        Raises
+        ------
+        InputError
+            If the scheduler is gone.
         """
         from distributed import as_completed  # noqa: PLC0415
 
@@ -225,46 +280,51 @@ class Fleet:
         name = hashlib.sha256(packed).hexdigest()[:20]
         # A task, and no data that was put somewhere: Dask makes it again where it was lost.
         pack = self._client.submit(bytes, packed, key=f"convbench-pack-{name}")
-        left: dict[str, deque[Unit]] = {}
-        for unit in units:
-            left.setdefault(unit.hardware, deque()).append(unit)
-        asked: dict[Any, Unit] = {}
+        always: dict[str, Any] = {
+            "convbench": __version__, "repository": of.repository, "head": of.head,
+            "place": of.place, "timeout_s": timeout_s,
+        }  # fmt: skip
+        asked: dict[Any, tuple[str, Order]] = {}
         completed = as_completed(loop=self._client.loop)
         counted_s, there = 0.0, Counter[str]()
         try:
-            while asked or any(left.values()):
+            while True:
                 if time.monotonic() - counted_s > _COUNTED_S:
                     there = Counter(it.hardware for it in self.workers().values() if it)
                     counted_s = time.monotonic()
-                out = Counter(unit.hardware for unit in asked.values())
-                for hardware, some in left.items():
-                    for _ in range(min(len(some), max(1, there[hardware]) - out[hardware])):
-                        unit = some.popleft()
+                out = Counter(hardware for hardware, _ in asked.values())
+                for hardware, next_order in sources.items():
+                    for _ in range(max(1, there[hardware]) - out[hardware]):
+                        if (given := next_order()) is None:
+                            break
                         future = self._client.submit(
-                            task, order(unit, of, timeout_s), pack, pure=True,
-                            key=f"convbench-unit-{unit.id}", resources=unit.resources,
+                            task, json.dumps({**always, **given.asked}, sort_keys=True), pack,
+                            pure=True, key=given.key, resources=given.resources,
                         )  # fmt: skip
-                        asked[future] = unit
+                        asked[future] = hardware, given
                         completed.add(future)
+                if not asked:
+                    return
                 future = next(completed)
-                unit = asked.pop(future)
-                yield self._stored(future, unit, folder)
+                _, given = asked.pop(future)
+                yield given, _sent(future, given)
                 future.release()
         finally:
             with contextlib.suppress(Exception):  # there may be nobody any more to tell
                 self._client.cancel([*asked, pack])  # what another client wants goes on
 
-    def _stored(self, future: Any, unit: Unit, folder: Folder) -> Received:
-        if future.status == "finished":
-            return store(folder, unit, future.result(), time.time())
-        if future.status == "error":
-            why = future.exception()
-            return Received(unit, f"{type(why).__name__}: {why}")
-        raise InputError(
-            f"fleet: the scheduler is gone, with a unit of {unit.commit[:8]} {future.status};"
-            " expected it to be there to the end. What was measured is kept, and the same command"
-            " continues."
-        )
+
+def _sent(future: Any, given: Order) -> bytes | str:
+    """What a worker has sent, or why it has not."""
+    if future.status == "finished":
+        return bytes(future.result())
+    if future.status == "error":
+        why = future.exception()
+        return f"{type(why).__name__}: {why}"
+    raise InputError(
+        f"fleet: the scheduler is gone, with {given.key} {future.status}; expected it to be there"
+        " to the end. What was measured is kept, and the same command continues."
+    )
 
 
 def missing(error: ImportError) -> InputError:

@@ -7,12 +7,14 @@ repository measures itself, and another's is measured by what is installed here.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +27,44 @@ from convbench.results.folder import Folder
 from convbench.words.status import Exit
 
 
-def main(root: Path, own: Path, home: Path) -> int:
-    """Measure what ``asked.json`` in `home` asks for; ``result.json`` beside it says what came."""
+def main(do: Callable[[dict[str, Any], Path, Path, Path], dict[str, Any]]) -> int:
+    """Do what ``asked.json`` asks for; ``result.json`` beside it says what came of it.
+
+    The folders are the arguments of the process: that of all workers of a user here, that of this
+    one, and the home of this process, with both files.
+    """
+    root, own, home = map(Path, sys.argv[1:])
     try:
-        asked = json.loads((home / "asked.json").read_bytes())
-        measured = _measure(asked, root, own, home)
+        measured = do(json.loads((home / "asked.json").read_bytes()), root, own, home)
     except (ConvbenchError, OSError) as error:
-        _say(str(error))
+        say(str(error))
         return Exit.INPUT
-    write(home / "result.json", json.dumps(measured))
+    write(home / "result.json", json.dumps(measured, default=str))
     return Exit.OK
 
 
-def _measure(asked: dict[str, Any], root: Path, own: Path, home: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def cloned(asked: dict[str, Any], root: Path, home: Path) -> Iterator[Path]:
+    """Have what was sent in the clone of its repository, which nobody else changes meanwhile."""
     if not re.fullmatch(r"[0-9a-f]{40}", asked["repository"]):
         raise InputError(
             f"fleet: the repository is {asked['repository']!r}; expected the hash of its first"
             " commit. Ask with `convbench fleet`."
         )
     clone = root / "repositories" / asked["repository"]
-    checkout = own / asked["repository"]
     clone.mkdir(parents=True, exist_ok=True)
     with clone.with_name(f"{clone.name}.lock").open("ab") as alone:
         fcntl.flock(alone, fcntl.LOCK_EX)
         _clone(clone, asked, home / "pack")
-        _check_out(asked["commit"], clone, checkout)
-    built = build(Wanted(asked["commit"]), clone / asked["place"], _say)
+        yield clone
+
+
+def _measure(asked: dict[str, Any], root: Path, own: Path, home: Path) -> dict[str, Any]:
+    checkout = own / asked["repository"]
+    (commit,) = asked["commits"]
+    with cloned(asked, root, home) as clone:
+        _check_out(commit, clone, checkout)
+    built = build(Wanted(commit), clone / asked["place"], say)
     here = checkout / asked["place"]
     # The sources that are measured are those of the checkout, which has all of the commit; what
     # the gate has built says which entry points they register.
@@ -78,7 +92,7 @@ def _clone(clone: Path, asked: dict[str, Any], pack: Path) -> None:
         _git(clone, "config", "gc.auto", "0")  # no branch holds what was sent
         # Whatever a project ignores: what measuring leaves is no change of the tree.
         write(clone / ".git" / "info" / "exclude", ".asv/\n__pycache__/\n", parents=True)
-    if not all(git(clone, "cat-file", "-t", asked[name]) for name in ("commit", "head")):
+    if not all(git(clone, "cat-file", "-t", each) for each in (asked["head"], *asked["commits"])):
         with pack.open("rb") as sent:
             _git(clone, "index-pack", "--stdin", "--strict", stdin=sent)
     if git(clone, "rev-parse", "--verify", "--quiet", "HEAD") != asked["head"]:
@@ -110,9 +124,10 @@ def _git(folder: Path, *words: str, stdin: Any = subprocess.DEVNULL) -> None:
         )
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Write a line for whoever has asked."""
     sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:])))
+    sys.exit(main(_measure))

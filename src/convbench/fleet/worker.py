@@ -1,7 +1,7 @@
-"""What a worker does for a unit: it has what is measured run apart from itself, and sends files.
+"""What a worker does: it has what is measured run apart from itself, and sends what came of it.
 
 What comes and what goes is text and bytes. The code of a commit is never loaded into the worker's
-own process, which only starts :mod:`convbench.fleet.measured` behind a guard and reads a file.
+own process, which only starts one of `MODULES` behind a guard and reads a file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from convbench.fleet.slots import FOLDER, PASSED
 from convbench.measuring.asv_store import describe_machine
 from convbench.words.status import Exit
 
+MODULES = {"bench": "convbench.fleet.measured", "gate": "convbench.fleet.gated"}
+"""By what is asked for."""
+
 MOST_BYTES = 1 << 28
 """Of what one unit sends."""
 
@@ -28,7 +31,7 @@ _SAID_BYTES = 4000
 
 
 def measure(asked: str, pack: bytes) -> bytes:
-    """Measure a unit, or say why not.
+    """Measure what is asked for, or say why not.
 
     Parameters
     ----------
@@ -40,9 +43,9 @@ def measure(asked: str, pack: bytes) -> bytes:
     Returns
     -------
     bytes
-        JSON. ``code``, the exit status of `convbench bench`, or 4 if it never ran; ``said``, the
-        last that was written to standard error; ``files``, the texts of what it has stored, by
-        their names; ``worker``, ``elapsed_s``, and ``now_s`` by the clock of this machine.
+        JSON. ``code``, the exit status of what was run, or 4 if it never was; ``said``, the last
+        that was written to standard error; what its module says; ``worker``, ``elapsed_s``, and
+        ``now_s`` by the clock of this machine.
     """
     started_s = time.monotonic()
     try:
@@ -53,7 +56,7 @@ def measure(asked: str, pack: bytes) -> bytes:
         "worker": platform.node(), "elapsed_s": round(time.monotonic() - started_s, 3),
         "now_s": time.time(),
     }  # fmt: skip
-    return json.dumps({"said": "", "files": {}, **found, **about}).encode()
+    return json.dumps({"said": "", **found, **about}).encode()
 
 
 def _measured(asked: dict[str, Any], pack: bytes) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def _measured(asked: dict[str, Any], pack: bytes) -> dict[str, Any]:
         (home / ".asv-machine.json").write_text(about, encoding="utf-8")
         (home / "pack").write_bytes(pack)
         (home / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
-        module = ("-m", "convbench.fleet.measured")
+        module = ("-m", MODULES[asked["do"]])
         code = guard.run(
             [sys.executable, *module, str(root), str(own), str(home)],
             home, home / "said", variables=_variables(home), timeout_s=asked["timeout_s"],

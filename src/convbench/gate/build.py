@@ -33,6 +33,7 @@ from convbench.machine.project import Project, declared
 from convbench.measuring.asv_store import environments
 
 _WORKING_TREE = "working tree"
+_OF_WHOM = ("NAME", "EMAIL")
 _BESIDE = ("pyproject.toml", "setup.cfg", "setup.py", "requirements")
 _NO_PACKAGES = {"benchmarks", "docs", "tests"}
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -142,7 +143,7 @@ def build(wanted: Wanted, root: Path, say: Callable[[str], None]) -> Built:
     """
     cache = root / ".asv" / "gate"
     try:
-        commit = _find(wanted.revision or "HEAD", root)
+        commit = find(wanted.revision or "HEAD", root)
         folder = _committed(commit, root, cache / "source")
         tree = committed = _digest(folder / "src")
         if wanted.revision is None:
@@ -183,8 +184,51 @@ def sources(commit: str, root: Path) -> Path:
         ) from error
 
 
-def _find(revision: str, root: Path) -> str:
-    """The full hash."""
+def as_commit(wanted: Wanted, root: Path) -> tuple[str, str]:
+    """The commit that a side is of, and one that has all of it: for who has no working tree.
+
+    What is in the working tree becomes a commit that no branch has, the same one for the same tree.
+
+    Raises
+    ------
+    InputError
+        If there is no such commit, or git cannot write one.
+    """
+    commit = find(wanted.revision or "HEAD", root)
+    if wanted.revision is not None:
+        return commit, commit
+    names = _names(output(root, "ls-files", "-z", "-co", "--exclude-standard") or b"")
+    parts = [name for name in (*_packages(names), *_BESIDE) if _is_in(name, names)]
+    who = {f"GIT_{role}_{of}": "convbench" for role in ("AUTHOR", "COMMITTER") for of in _OF_WHOM}
+    dates = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), "@0 +0000")
+    with tempfile.TemporaryDirectory(prefix="convbench-") as made:
+        own = {"GIT_INDEX_FILE": str(Path(made, "index")), "GIT_LITERAL_PATHSPECS": "1"}
+
+        def said(*words: str) -> str | None:
+            found = output(root, *words, variables=own | who | dates)
+            return None if found is None else found.decode().strip()
+
+        tree = None
+        if said("read-tree", commit) is not None and said("add", "-A", "--", *parts) is not None:
+            tree = said("write-tree")
+        if tree == said("rev-parse", f"{commit}^{{tree}}"):
+            return commit, commit
+        if tree and (made_of := said("commit-tree", tree, "-p", commit, "-m", _WORKING_TREE)):
+            return commit, made_of
+    raise InputError(
+        f"gate: the {_WORKING_TREE} of {root} cannot be made a commit; expected that git can read"
+        " its files and write beside its own. Commit it yourself, and name that commit."
+    )
+
+
+def find(revision: str, root: Path) -> str:
+    """The full hash.
+
+    Raises
+    ------
+    InputError
+        If git knows no such commit.
+    """
     if full_hash("HEAD", root) is None:
         raise InputError(
             f"gate: the commit of {root} is none; expected a git repository with a commit. Run it "

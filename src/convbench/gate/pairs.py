@@ -239,6 +239,11 @@ class Found:
         """Look at both sides in the next pair: nothing has come of this one."""
         self._looks_at = dict.fromkeys(SIDES, 0)
 
+    def resume(self, tries: int, held: Collection[str], doubted: Collection[str]) -> None:
+        """Go on from what another process knows: how often it failed, and which sides stand."""
+        self.tries = tries
+        self._looks_at |= dict.fromkeys(held, math.inf) | dict.fromkeys(doubted, 0)
+
     def received(self, side: str, receipt: dict[str, Any]) -> None:
         """Take in what was seen; a doubt is looked at once more in the next pair."""
         reason = doubt(receipt)
@@ -464,8 +469,55 @@ class Templates:
         return Template([*map(str, command)], self._variables)
 
 
-class Pairs:
-    """Measures pairs until all cells are decided, or the budget is spent.
+class Pooled:
+    """What pairs have shown, wherever they were measured.
+
+    Attributes
+    ----------
+    found : list of Found
+        Of each cell.
+    budget_s, elapsed_s : float
+    pairs : int
+        How many there are.
+    pair_s : dict of str to float
+        How long the last pair of a target took, for one of its cells.
+    versions : dict of str to dict of str to dict
+        By side and target, what each side says of itself.
+    """
+
+    def __init__(self, cells: Sequence[Cell], rule: Rule, budget_s: float) -> None:
+        self.found = [Found(cell, Monitor(rule, len(cells))) for cell in cells]
+        self.budget_s = budget_s
+        self.elapsed_s = 0.0
+        self.pairs = 0
+        self.pair_s: dict[str, float] = {}
+        self.versions: dict[str, dict[str, dict[str, str]]] = {side: {} for side in SIDES}
+        self._begun_s = 0.0
+
+    def progress(self, target: str) -> Progress:
+        """How far it is, after a pair of this target."""
+        decided = sum(not found.open for found in self.found)
+        left_s = max(0.0, self.budget_s * (1 - self.share))
+        return Progress(target, self.pairs, decided, len(self.found), left_s)
+
+    @property
+    def share(self) -> float:
+        """Of the budget, what has gone by."""
+        return (time.monotonic() - self._begun_s) / self.budget_s
+
+    def begin(self) -> None:
+        """The budget begins to run."""
+        self._begun_s = time.monotonic()
+
+    def finish(self) -> None:
+        """There will be no more pairs."""
+        for found in self.found:
+            found.monitor.finish()
+        self.elapsed_s = time.monotonic() - self._begun_s
+
+
+class Pairs(Pooled):
+    """Measures pairs here until all cells are decided, or the budget is spent.
 
     Parameters
     ----------
@@ -485,14 +537,7 @@ class Pairs:
         budget_s: float,
         examiners: Sequence[Examiner],
     ) -> None:
-        self.found = [Found(cell, Monitor(rule, len(cells))) for cell in cells]
-        self.budget_s = budget_s
-        self.elapsed_s = 0.0
-        self.pairs = 0
-        self.pair_s: dict[str, float] = {}
-        """How long the last pair of a target took, for one of its cells."""
-        self.versions: dict[str, dict[str, dict[str, str]]] = {side: {} for side in SIDES}
-        """What each side says of itself, by target."""
+        super().__init__(cells, rule, budget_s)
         self._templates = templates
         self._examiners = examiners
         self._lock = threading.Lock()
@@ -503,14 +548,13 @@ class Pairs:
         self._running: dict[str, int] = {}
         self._alive: set[Child] = set()
         self._watchers: dict[str, nvidia.Watcher] = {}
-        self._begun_s = 0.0
 
     def measure(self) -> Generator[Progress]:
         """Measure on every core; closing the iterator, as Ctrl-C does, ends it at once."""
         if nvidia.has_nvidia_driver():
             for card in set().union(*(found.cell.cards for found in self.found)):
                 self._watchers[card] = nvidia.Watcher(int(card.partition(":")[2] or 0))
-        self._begun_s = time.monotonic()
+        self.begin()
         taken = cores()[: len(self._examiners)]
         threads = [
             threading.Thread(target=self._on_core, args=each, daemon=True)
@@ -537,13 +581,7 @@ class Pairs:
                 thread.join()
             for watcher in self._watchers.values():
                 watcher.close()
-            for found in self.found:
-                found.monitor.finish()
-            self.elapsed_s = time.monotonic() - self._begun_s
-
-    @property
-    def _share(self) -> float:
-        return (time.monotonic() - self._begun_s) / self.budget_s
+            self.finish()
 
     def _on_core(self, core: int | None, examiner: Examiner) -> None:
         """Measure one pair after the other, in a thread that keeps to the core of its pairs."""
@@ -557,9 +595,7 @@ class Pairs:
                     self._running[target] -= 1
                     self._taken -= cards
                     self._freed.notify_all()
-                    decided = sum(not found.open for found in self.found)
-                    left_s = max(0.0, self.budget_s * (1 - self._share))
-                    self._told.put(Progress(target, self.pairs, decided, len(self.found), left_s))
+                    self._told.put(self.progress(target))
         except BaseException as error:  # it is raised where somebody waits
             self._told.put(error)
         finally:
@@ -575,7 +611,7 @@ class Pairs:
         while True:
             with self._freed:
                 open_ = [found for found in self.found if found.open]
-                spent = self._share >= 1 and self.pairs > 0  # one pair there is in any budget
+                spent = self.share >= 1 and self.pairs > 0  # one pair there is in any budget
                 if self._stop.is_set() or spent or not open_:
                     return None
                 by_target: dict[str, list[Found]] = {}
@@ -638,7 +674,7 @@ class Pairs:
                 events = events and told.get("events") is True
                 self.versions[side][target] = {str(k): str(v) for k, v in known.items()}
             for found in todo:
-                if self._stop.is_set() or (self._share >= 1 and done):
+                if self._stop.is_set() or (self.share >= 1 and done):
                     break
                 measured = _Measured(found, children, examiner, watchers, events=events)
                 try:
@@ -662,7 +698,7 @@ class Pairs:
                         for side, receipt in measured.receipts.items():
                             found.received(side, receipt)
                     if not found.outcomes:
-                        found.monitor.add(number, log_ratio, self._share)
+                        found.monitor.add(number, log_ratio, self.share)
                 if found.outcomes:  # a side that is doubted is trusted with nothing more
                     return
         if done:

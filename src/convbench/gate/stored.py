@@ -13,35 +13,38 @@ from convbench import __version__
 from convbench.comparing.comparison import ComparedCell
 from convbench.gate.build import Built
 from convbench.gate.pairs import DTYPE, FILL, SIDES, Cell, Found
-from convbench.gate.verdicts import Gate
-from convbench.machine.facts import moment
+from convbench.gate.verdicts import Verdicts
 from convbench.machine.files import write
 from convbench.measuring.asv_run import existing
-from convbench.measuring.asv_store import machine_name
-from convbench.measuring.evidence import known_machine
 from convbench.results.folder import Folder
 from convbench.results.gates import SCHEMA
 from convbench.words.numbers import finite
 
 
 def store(
-    gate: Gate, folder: Folder, *, budget_s: float, before: Mapping[str, Any], interrupted: bool
+    gate: Verdicts,
+    folder: Folder,
+    there: tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]],
+    *,
+    budget_s: float,
+    interrupted: bool,
 ) -> Path:
     """Write what is known of a gate into a file of its own, whole; its path.
 
     Parameters
     ----------
+    there : tuple of mapping
+        Where it was measured: :func:`convbench.measuring.evidence.known_machine`, and
+        :func:`convbench.machine.facts.moment`, when it began and when it ended.
     budget_s : float
         For the timing.
-    before : mapping
-        :func:`convbench.machine.facts.moment`, when it began.
 
     Raises
     ------
     InputError
         If it cannot be written there.
     """
-    ended_s, machine = time.time(), machine_name()
+    ended_s, (machine, before, after) = time.time(), there
     pairs = gate.pairs
     document = {
         "schema": SCHEMA,
@@ -51,9 +54,9 @@ def store(
         "budget_s": budget_s,
         "elapsed_s": pairs.elapsed_s if pairs else 0.0,
         "rule": asdict(gate.rule),
-        "machine": known_machine(),
+        "machine": machine,
         "before": before,
-        "after": moment(),
+        "after": after,
         **{
             name: _side(built, pairs.versions[name] if pairs else {})
             for name, built in zip(SIDES, (gate.base, gate.head), strict=True)
@@ -64,7 +67,7 @@ def store(
             if told is not None
         ],
     }
-    path = folder.new_gate(machine, gate.base.commit, gate.head.commit, ended_s)
+    path = folder.new_gate(gate.machine, gate.base.commit, gate.head.commit, ended_s)
     write(path, json.dumps(finite(document), default=str) + "\n", parents=True)
     return path
 
@@ -81,7 +84,7 @@ def _side(built: Built, versions: Mapping[str, Mapping[str, str]]) -> dict[str, 
     }
 
 
-def _cell(gate: Gate, cell: Cell, found: Found | None, told: ComparedCell) -> dict[str, Any]:
+def _cell(gate: Verdicts, cell: Cell, found: Found | None, told: ComparedCell) -> dict[str, Any]:
     base, head = map(str, cell.targets)
     pairs: list[dict[str, Any]] = []
     if found:
@@ -115,7 +118,7 @@ def _cell(gate: Gate, cell: Cell, found: Found | None, told: ComparedCell) -> di
 
 
 def _of_side(
-    gate: Gate, side: str, cell: Cell, found: Found | None, told: ComparedCell
+    gate: Verdicts, side: str, cell: Cell, found: Found | None, told: ComparedCell
 ) -> dict[str, Any]:
     measured = told.base if side == "base" else told.head
     outcome = found.outcomes.get(side) if found else None

@@ -28,7 +28,17 @@ from convbench.correctness.verify import Check, Plan, verify
 from convbench.correctness.worker import Task, read
 from convbench.errors import InputError
 from convbench.gate.build import Built
-from convbench.gate.pairs import DTYPE, SIDES, Cell, Found, Pairs, Progress, Templates, plain
+from convbench.gate.pairs import (
+    DTYPE,
+    SIDES,
+    Cell,
+    Found,
+    Pairs,
+    Pooled,
+    Progress,
+    Templates,
+    plain,
+)
 from convbench.machine.child import Child
 from convbench.measuring.asv_store import machine_name
 from convbench.measuring.bench import Examiner
@@ -43,8 +53,8 @@ RULE = Rule(delta=0.02)
 """Side by side, 2 % can be told from nothing within minutes."""
 
 
-class Gate:
-    """One head against one base; use it as a context manager.
+class Verdicts:
+    """One head against one base, and what is known of it, wherever it was measured.
 
     Parameters
     ----------
@@ -52,8 +62,15 @@ class Gate:
     workloads : sequence of Workload
     targets : sequence of (Target, Target)
         Base's and head's.
-    interface : Path
-        The suites' `interface.py`, for both sides.
+    rule : Rule
+    machine : str
+        The name that results of where it is measured are filed under; by default, this machine's.
+
+    Attributes
+    ----------
+    cells : list of Cell
+    pairs : Pooled or None
+        None until something is timed.
     """
 
     def __init__(
@@ -62,58 +79,27 @@ class Gate:
         head: Built,
         workloads: Sequence[Workload],
         targets: Sequence[tuple[Target, Target]],
-        interface: Path,
         rule: Rule = RULE,
+        machine: str = "",
     ) -> None:
         self.base, self.head, self.rule = base, head, rule
+        self.machine = machine or machine_name()
         self.cells = [
             Cell(workload.name, workload.pipeline, *both)
             for both in targets
             for workload in workloads
         ]
-        self._workloads = {workload.name: workload for workload in workloads}
-        self._templates = Templates({"base": base, "head": head}, interface)
+        self.pairs: Pooled | None = None
         self._checks: dict[tuple[str, Target, str], list[Check]] = {}
-        self.pairs: Pairs | None = None
 
-    def __enter__(self) -> Self:
-        return self
+    def take(self, side: str, check: Check) -> None:
+        """Take in one check of a side."""
+        self._checks.setdefault((side, check.target, check.workload), []).append(check)
 
-    def __exit__(self, *_: object) -> None:
-        self._templates.close()
-
-    def check(self) -> Generator[Check]:
-        """Hold what head computes against the oracle; base too, where head is not right.
-
-        Raises
-        ------
-        InputError
-            If neither side has a target.
-        """
-        yield from self._check("head", self.cells)
-        bad = [cell for cell in self.cells if self._status("head", cell) is not Status.OK]
-        yield from self._check("base", bad)
-        unknown = self._templates.unknown
-        for cell in bad:
-            said = [unknown.get(each) for each in zip(SIDES, cell.targets, strict=True)]
-            if all(said) and (head := said[1]):
-                raise InputError(
-                    f"--target: the target is {cell.target}, which neither side has ({head.reason})"
-                    "; expected what at least one of them can open. Correct the name."
-                )
-
-    def _check(self, side: str, cells: Sequence[Cell]) -> Iterator[Check]:
-        place = SIDES.index(side)
-
-        def start(target: Target, timeout_s: float, *_: object) -> _SideWorker:
-            return _SideWorker(self._templates, side, target, timeout_s)
-
-        for target in dict.fromkeys(cell.targets[place] for cell in cells):
-            names = [cell.workload for cell in cells if cell.targets[place] == target]
-            plan = Plan([self._workloads[name] for name in names], {target: None}, (DTYPE,))
-            for check in verify(plan, start):
-                self._checks.setdefault((side, target, check.workload), []).append(check)
-                yield check
+    def checks(self) -> Iterator[tuple[str, Check]]:
+        """All that were taken in, with their sides."""
+        for (side, *_), checks in self._checks.items():
+            yield from ((side, check) for check in checks)
 
     def _status(self, side: str, cell: Cell) -> Status | None:
         """Whether a side is right about a cell; a deviation that it declares is."""
@@ -130,19 +116,10 @@ class Gate:
         """Whether head computes all that base does, and rightly: if not, no time matters."""
         return not any(self._verdict_of_check(cell) for cell in self.cells)
 
-    def measure(
-        self, budget_s: float, examiners: Sequence[Examiner], *, checked: bool = True
-    ) -> Generator[Progress]:
-        """Measure the cells that head computes rightly, on as many cores as there are examiners.
-
-        Parameters
-        ----------
-        checked : bool
-            They have been checked; else all are measured, and are right as far as timed calls show.
-        """
-        cells = [c for c in self.cells if not checked or self._status("head", c) is Status.OK]
-        self.pairs = Pairs(self._templates, cells, self.rule, budget_s, examiners)
-        yield from self.pairs.measure()
+    @property
+    def measurable(self) -> list[Cell]:
+        """The cells that head computes rightly."""
+        return [cell for cell in self.cells if self._status("head", cell) is Status.OK]
 
     # -- What it means ---------------------------------------------------------------------------
 
@@ -178,7 +155,7 @@ class Gate:
         return "" if worst is None or _of(worst) is Status.OK else worst.reason
 
     def _side(self, built: Built) -> Side:
-        return Side(built.commit, built.environment, machine_name())
+        return Side(built.commit, built.environment, self.machine)
 
     def _warnings(self) -> Iterator[str]:
         for name, built in (("base", self.base), ("head", self.head)):
@@ -348,6 +325,84 @@ class Gate:
                     found.setdefault((name, one, other), []).append(target)
         for (name, one, other), targets in sorted(found.items()):
             yield Change(name, one, other, tuple(targets))
+
+
+class Gate(Verdicts):
+    """One that is measured on this machine; use it as a context manager.
+
+    Parameters
+    ----------
+    base, head, workloads, targets, rule
+        As of :class:`Verdicts`.
+    interface : Path
+        The suites' `interface.py`, for both sides.
+    """
+
+    def __init__(
+        self,
+        base: Built,
+        head: Built,
+        workloads: Sequence[Workload],
+        targets: Sequence[tuple[Target, Target]],
+        interface: Path,
+        rule: Rule = RULE,
+    ) -> None:
+        super().__init__(base, head, workloads, targets, rule)
+        self._workloads = {workload.name: workload for workload in workloads}
+        self._templates = Templates({"base": base, "head": head}, interface)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._templates.close()
+
+    def check(self) -> Generator[Check]:
+        """Hold what head computes against the oracle; base too, where head is not right.
+
+        Raises
+        ------
+        InputError
+            If neither side has a target.
+        """
+        yield from self._check("head", self.cells)
+        bad = [cell for cell in self.cells if self._status("head", cell) is not Status.OK]
+        yield from self._check("base", bad)
+        unknown = self._templates.unknown
+        for cell in bad:
+            said = [unknown.get(each) for each in zip(SIDES, cell.targets, strict=True)]
+            if all(said) and (head := said[1]):
+                raise InputError(
+                    f"--target: the target is {cell.target}, which neither side has ({head.reason})"
+                    "; expected what at least one of them can open. Correct the name."
+                )
+
+    def _check(self, side: str, cells: Sequence[Cell]) -> Iterator[Check]:
+        place = SIDES.index(side)
+
+        def start(target: Target, timeout_s: float, *_: object) -> _SideWorker:
+            return _SideWorker(self._templates, side, target, timeout_s)
+
+        for target in dict.fromkeys(cell.targets[place] for cell in cells):
+            names = [cell.workload for cell in cells if cell.targets[place] == target]
+            plan = Plan([self._workloads[name] for name in names], {target: None}, (DTYPE,))
+            for check in verify(plan, start):
+                self.take(side, check)
+                yield check
+
+    def measure(
+        self, budget_s: float, examiners: Sequence[Examiner], *, checked: bool = True
+    ) -> Generator[Progress]:
+        """Measure the cells that head computes rightly, on as many cores as there are examiners.
+
+        Parameters
+        ----------
+        checked : bool
+            They have been checked; else all are measured, and are right as far as timed calls show.
+        """
+        cells = self.measurable if checked else self.cells
+        pairs = self.pairs = Pairs(self._templates, cells, self.rule, budget_s, examiners)
+        yield from pairs.measure()
 
 
 def _of(check: Check) -> Status:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -104,14 +105,23 @@ def git(folder: Path | None, *arguments: str, said: str = "") -> str:
     return "" if found is None else found.decode(errors="replace").strip()
 
 
-def output(folder: Path | None, *arguments: str, said: str = "") -> bytes | None:
-    """What git prints, as it is; None where it fails, or is not there."""
+def output(
+    folder: Path | None, *arguments: str, said: str = "", variables: Mapping[str, str] | None = None
+) -> bytes | None:
+    """What git prints, as it is; None where it fails, or is not there.
+
+    Parameters
+    ----------
+    variables : mapping of str to str, optional
+        Of its environment, beside ours.
+    """
     try:
         import subprocess  # noqa: PLC0415  # the commands' help does not wait for it
 
         found = subprocess.run(
-            ["git", *arguments], capture_output=True, check=False, cwd=folder, input=said.encode()
-        )
+            ["git", *arguments], capture_output=True, check=False, cwd=folder, input=said.encode(),
+            env=None if variables is None else {**os.environ, **variables},
+        )  # fmt: skip
     except OSError:
         return None
     return found.stdout if found.returncode == 0 else None
