@@ -1,19 +1,21 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """Does a watch name every bad commit and no good one? An hour of a team's, compressed.
 
-    .venv/bin/python studies/watch.py [--keep FOLDER] [--seed N] > reports/watch.md
+    .venv/bin/python studies/watch.py [--keep FOLDER] [--seed N] [--fleet] > reports/watch.md
 
 A repository that `convbench init` has made gets 20 commits on two branches, in pushes as people
 make them: several at once, the same commit on two branches, some pushed away again. Five are bad:
 slower, wrong, or not to be imported. A real `convbench watch` looks at it all the while, with the
 real `bench` and `gate` on one cell, and is killed three times (SIGKILL, at a random moment) and
 begun again. What it told is held against what was planted; anything else than all of it, once each,
-makes this script fail. It takes 20 minutes and more.
+makes this script fail. It takes 20 minutes and more. With --fleet a scheduler and a worker for each
+core measure and gate, and not the watch's own machine, which here is the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -27,6 +29,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.fleet.commits import cluster
 
 from convbench import __version__
 from convbench.machine import facts
@@ -81,6 +87,7 @@ class Hour:
     """A repository, a project that watches it, and the watch."""
 
     folder: Path
+    more: str = ""
     commits: list[Commit] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
     watch: subprocess.Popen[bytes] | None = None
@@ -106,7 +113,7 @@ class Hour:
             "[tool.convbench.watch]\n"
             'branches = ["main", "feature", "other"]\nevery = "3s"\nlist = "ours"\n'
             f'targets = ["kernels@cpu"]\ngate = "30s"\nrepository = "{self.remote}"\n'
-            f"notify = {{command = {command}}}\n"
+            f"notify = {{command = {command}}}\n{self.more}"
         )
 
     def git(self, *words: str) -> str:
@@ -189,11 +196,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, help="leave everything here")
     parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
+    parser.add_argument("--fleet", action="store_true", help="measure on a worker for each core")
     options = parser.parse_args()
     chance = random.Random(options.seed)  # noqa: S311  # no secret
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    with tempfile.TemporaryDirectory(prefix="convbench-watch-") as name:
-        hour = Hour(options.keep or Path(name) / "hour")
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="convbench-watch-"))
+        more = ""
+        if options.fleet:
+            (folder := Path(name) / "workers").mkdir()
+            made = stack.enter_context(cluster(folder, {**os.environ}))
+            made.scheduler()
+            made.worker("--cores-each", "1")
+            more = f'scheduler = "{made.address}"\n'
+        hour = Hour(options.keep or Path(name) / "hour", more)
         begun_s = time.time()
         hour.start()
         try:
@@ -208,11 +224,11 @@ def main() -> None:
             if hour.watch is not None:
                 hour.watch.terminate()
                 hour.watch.wait()
-        ok = show(hour, time.time() - begun_s, options.seed)
+        ok = show(hour, time.time() - begun_s, f"--seed {options.seed}{' --fleet' * options.fleet}")
     sys.exit(0 if ok else 1)
 
 
-def show(hour: Hour, elapsed_s: float, seed: int) -> bool:
+def show(hour: Hour, elapsed_s: float, options: str) -> bool:
     """Print the table; whether all is as it should be."""
     state = {commit["commit"]: commit for commit in hour.state()["commits"]}
     told: dict[str, list[tuple[float, dict[str, Any]]]] = {}
@@ -229,9 +245,7 @@ def show(hour: Hour, elapsed_s: float, seed: int) -> bool:
     machine = facts.machine_facts()
     version = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True)
     print("# A watch of 20 commits: every bad one named, no good one blamed?\n")
-    print(
-        f"Made by `python studies/watch.py --seed {seed}` on {time.strftime('%Y-%m-%d')}:", end=" "
-    )
+    print(f"Made by `python studies/watch.py {options}` on {time.strftime('%Y-%m-%d')}:", end=" ")
     print(f"convbench {__version__}, Python {platform.python_version()},", end=" ")
     print(f"{version.stdout.strip()}, {machine.get('cpu_model')},", end=" ")
     print(

@@ -1,6 +1,6 @@
 """Stands in for `convbench`, `asv` and a command that is told: what it says is in the commits.
 
-    python fake.py FOLDER (bench | gate | report | publish | told) ...
+    python fake.py FOLDER (bench | fleet | gate | report | publish | told) ...
 
 The file `quality` of a commit says what is to be said of it: a number, how long it takes; or
 `wrong`; or `broken`, which cannot be measured; or `once`, which cannot the first time; or
@@ -59,6 +59,10 @@ class Fake:
             time.sleep(60)
         self.say({"rows": []})
         return 2 if said == "wrong" else 0
+
+    def fleet(self) -> int:
+        self.say({"commits": []})
+        return 0
 
     def gate(self) -> int:
         base, head = (quality(commit).split()[0] for commit in self.words[:2])

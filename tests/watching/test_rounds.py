@@ -356,6 +356,22 @@ def test_a_lock_that_a_killed_git_has_left_is_nobodys(scene: Scene) -> None:
 TOKEN = "t0ken-of-this-test-and-no-other"
 
 
+def test_a_fleet_measures_and_gates(scene: Scene) -> None:
+    files = {name: f"/{name}.pem" for name in ("ca-file", "cert", "key")}
+    named = ", ".join(f'{name} = "{file}"' for name, file in files.items())
+    scene.ask(f'scheduler = "tls://a:1"\nmachine = "node1"\ntls = {{{named}}}')
+    scene.watch()
+    slower = scene.commit("2")
+    scene.watch(code=1)
+    there = ["--scheduler", "tls://a:1"]
+    there += [word for name, file in files.items() for word in (f"--tls-{name}", file)]
+    (first, second), (gate,) = scene.calls("fleet"), scene.calls("gate")
+    assert first[:9] == [f"{scene.first}^!", *there]
+    assert second[:9] == [f"{slower}^!", *there]
+    assert gate[:2] == [scene.first, slower]
+    assert " ".join([*there, "--machine", "node1", "--budget"]) in " ".join(gate)
+
+
 def test_the_code_under_test_sees_a_few_variables_alone(scene: Scene, monkeypatch) -> None:
     for name in ("CONVBENCH_WATCH_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, TOKEN)

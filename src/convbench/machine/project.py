@@ -36,6 +36,9 @@ _CONFIG = "asv.conf.json"
 _KEYS = ("targets", "workloads", "asv", "lists", "machines", "watch")
 
 
+_TLS = ("ca-file", "cert", "key")
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What ``[tool.convbench.watch]`` asks for; docs/watch.md says what each means.
@@ -44,6 +47,9 @@ class Watch:
     ----------
     every_s, gate_s, bisect_s, limit_s : float
         Between two looks; for a gate; for all gates that look for who is to blame; for one step.
+    scheduler, machine, tls : str, str, dict of str to str
+        Of a fleet that measures and gates, if one does: its address, the machine whose equals gate,
+        and the files of TLS by the names ``ca-file``, ``cert`` and ``key``.
     webhook, command : str, tuple of str
         Of ``notify``.
     """
@@ -58,6 +64,8 @@ class Watch:
     limit_s: float = 7200.0
     repository: str = field(default="", repr=False)
     scheduler: str = ""
+    machine: str = ""
+    tls: dict[str, str] = field(default_factory=dict)
     webhook: str = field(default="", repr=False)
     command: tuple[str, ...] = ()
 
@@ -71,8 +79,9 @@ class Watch:
             If it cannot be understood. No value is shown that can be a secret.
         """
         times = ("every", "gate", "bisect", "limit")
-        words, texts = ("branches", "targets"), ("base", "list", "repository", "scheduler")
-        keys = (*times, *words, *texts, "notify")
+        words = ("branches", "targets")
+        texts = ("base", "list", "repository", "scheduler", "machine")
+        keys = (*times, *words, *texts, "tls", "notify")
         plain = _table(where, "watch", asked, keys)
         notify = _table(where, "watch.notify", plain.get("notify", {}), ("webhook", "command"))
         found: dict[str, Any] = {}
@@ -84,6 +93,8 @@ class Watch:
         for key in words:
             if key in plain:
                 found[key] = _words(where, f"watch.{key}", plain[key])
+        if tls := _table(where, "watch.tls", plain.get("tls", {}), _TLS):
+            found["tls"] = {key: _text(where, f"watch.tls.{key}", tls.get(key)) for key in _TLS}
         found["command"] = _words(where, "watch.notify.command", notify.get("command", []))
         for key in times:
             if key in plain:

@@ -137,8 +137,8 @@ class Rounds:
             return self._failed(commit, refused, TRIES)
         self.clone.check_out(commit.commit)
         path = str(sources(commit.commit, self.clone.folder))
-        if scheduler := self.asked.scheduler:
-            how = ["fleet", f"{commit.commit}^!", "--scheduler", scheduler]
+        if fleet := self._fleet():
+            how = ["fleet", f"{commit.commit}^!", *fleet]
             paths = {}
         else:
             how = ["bench"]
@@ -253,7 +253,9 @@ class Rounds:
 
     def _gate(self, base: str, head: str, of: Watched) -> tuple[Verdict, str, float]:
         """What a gate says, why, and how long that took."""
-        words = ("gate", base, head, *self._chosen(), "--budget", f"{self.asked.gate_s:g}s")
+        machine = ("--machine", self.asked.machine) if self.asked.machine else ()
+        how = (*self._fleet(), *machine, "--budget", f"{self.asked.gate_s:g}s")
+        words = ("gate", base, head, *self._chosen(), *how)
         self._at(of.commit)
         done = self._child(f"gate-{short(base)}-{short(head)}", of, words)
         try:
@@ -287,6 +289,14 @@ class Rounds:
     def _chosen(self) -> tuple[str, ...]:
         targets = (word for target in self.asked.targets for word in ("--target", target))
         return ("--list", self.asked.list, *targets)
+
+    def _fleet(self) -> tuple[str, ...]:
+        """Who measures, if it is not this machine."""
+        if not self.asked.scheduler:
+            return ()
+        files = self.asked.tls.items()
+        tls = (word for name, file in files for word in (f"--tls-{name}", file))
+        return ("--scheduler", self.asked.scheduler, *tls)
 
     def _child(self, step: str, of: Watched, words: Sequence[str], **variables: str) -> Ended:
         """Run one of our commands in the clone, where the code under test may do what it likes."""
