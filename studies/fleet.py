@@ -5,6 +5,7 @@
     .venv/bin/python studies/fleet.py --part scale     100000 units on Dask, measuring nothing
     .venv/bin/python studies/fleet.py --part overhead  beside `convbench bench`; a quiet machine
     .venv/bin/python studies/fleet.py --part two       two workers beside one; a quiet machine
+    .venv/bin/python studies/fleet.py --part gate      pairs of a gate, here and there; likewise
 
 reports/fleet.md has what it printed.
 """
@@ -541,6 +542,39 @@ def two(folder: Path, arguments: argparse.Namespace) -> None:
         )
 
 
+def gate(folder: Path, arguments: argparse.Namespace) -> None:
+    """How many pairs of equal code a gate has in a minute: here, and on workers of one core."""
+    print(
+        "`convbench gate HEAD HEAD --target numpy@cpu --budget 60s --delta 0.6`, pairs of a cell.\n"
+    )
+    print("| | here, one core | one worker | / | here, two cores | two workers | / | claims |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
+    words = ("gate", "HEAD", "HEAD", "--target", "numpy@cpu", "--budget", "60s", "--delta", "0.6")
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    for number in range(1, arguments.times + 1):
+        found: list[float] = []
+        claims = 0
+        for cores in ((first,), (first, second)):
+            own = folder / f"{number}-{len(cores)}"
+            own.mkdir()
+            clone = Clone(own / "clone")
+            with cluster(own, dict(os.environ)) as made:
+                made.scheduler()
+                for core in cores:
+                    made.worker(through=("taskset", "-c", str(core)))
+                fleet = ("--scheduler", made.address)
+                for where in (("--cores", str(len(cores))), fleet):
+                    cells = clone.said(*words, *where)["cells"]
+                    found.append(statistics.fmean(cell["pairs"] for cell in cells))
+                    claims += sum(cell["verdict"] in {"regressed", "improved"} for cell in cells)
+        one, one_there, two, two_there = found
+        print(
+            f"| {number} | {one:.1f} | {one_there:.1f} | {one_there / one:.2f} |"
+            f" {two:.1f} | {two_there:.1f} | {two_there / two:.2f} | {claims} |",
+            flush=True,
+        )
+
+
 def _ratios(one: Clone, other: Clone) -> str:
     """How the times of the same cells differ: the median, and the middle half."""
     these, those = one.times_s(), other.times_s()
@@ -551,6 +585,7 @@ def _ratios(one: Clone, other: Clone) -> str:
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "faults": faults,
+    "gate": gate,
     "overhead": overhead,
     "scale": scale,
     "two": two,
