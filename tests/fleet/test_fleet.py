@@ -120,6 +120,22 @@ def test_what_cannot_be_written_is_not_half_written(commits, two):
     whole(commits, large)
 
 
+def test_a_clone_without_all_of_the_history_is_enough(commits, two, tmp_path):
+    _, one, other = (commits.commit_that("ok") for _ in range(3))
+    deep = commits.folder
+    commits.folder = tmp_path / "shallow"
+    subprocess.run(
+        ["git", "clone", "--quiet", "--depth", "2", deep.as_uri(), commits.folder], check=True
+    )
+    done = commits.fleet("HEAD~1..HEAD", "--scheduler", two.address)
+    assert done.returncode == 0, done.stderr
+    commits.results_dir = commits.folder / ".asv" / "results"
+    whole(commits, other)
+    done = commits.fleet("HEAD~1", "--scheduler", two.address)
+    assert done.returncode == 0, done.stderr
+    whole(commits, one, other)
+
+
 def test_what_is_measured_sees_no_secret(commits, two):
     commits.commit_that("ok")
     assert commits.fleet("HEAD", "--scheduler", two.address).returncode == 0

@@ -278,6 +278,29 @@ def test_a_judge_that_is_killed_costs_its_step(project, two, step):
     assert json.loads(out)["cells"][0]["pairs"] > 3
 
 
+@pytest.mark.parametrize("how", ["Ctrl-C", "no scheduler"])
+def test_what_was_measured_is_kept_however_it_ends(project, tmp_path, how):
+    words = ("gate", "main", "main", *CELL, "--delta", "0.6", "--json")
+    with cluster(tmp_path, project.environment) as made:
+        scheduler = made.scheduler()
+        made.worker("--cores-each", "1")
+        process = project.start(*words, "--scheduler", made.address)
+        slices_seen: set[int] = set()
+        end_s = time.monotonic() + 60
+        while time.monotonic() < end_s and len(slices_seen) < 3:  # so that one has been taken in
+            slices_seen |= {*at("measure")}
+            time.sleep(0.05)
+        if how == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            scheduler.kill()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == "Ctrl-C" else 0), err
+    assert "Traceback" not in err
+    assert json.loads(out)["cells"][0]["pairs"] >= 1
+    assert "stored in " in err
+
+
 def at(step):
     """The processes that are at a step of some gate, by what they were asked for."""
     found = []

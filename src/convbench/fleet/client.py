@@ -80,6 +80,8 @@ class Range:
         The commit whose lock the libraries of a worker are meant to be of.
     place : str
         Of the project in it; "" at its top.
+    shallow : tuple of str
+        The commits whose parents this clone has not.
     """
 
     root: Path
@@ -87,6 +89,7 @@ class Range:
     repository: str
     head: str
     place: str
+    shallow: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, text: str, root: Path) -> Self:
@@ -114,7 +117,10 @@ class Range:
         head = full_hash("HEAD", root) or commits[0]
         first = git(root, "rev-list", "--max-parents=0", head).split()[-1]
         locks = {commit: git(root, "rev-parse", f"{commit}:./requirements") for commit in commits}
-        return cls(root, locks, first, head, git(root, "rev-parse", "--show-prefix"))
+        place = git(root, "rev-parse", "--show-prefix")
+        ends = root / git(root, "rev-parse", "--git-path", "shallow")
+        shallow = ends.read_text().split() if ends.is_file() else ()
+        return cls(root, locks, first, head, place, tuple(shallow))
 
     def pack(self) -> bytes:
         """All that a clone needs, as git packs it: one stream, the same for all workers.
@@ -282,7 +288,7 @@ class Fleet:
         pack = self._client.submit(bytes, packed, key=f"convbench-pack-{name}")
         always: dict[str, Any] = {
             "convbench": __version__, "repository": of.repository, "head": of.head,
-            "place": of.place, "timeout_s": timeout_s,
+            "place": of.place, "shallow": of.shallow, "timeout_s": timeout_s,
         }  # fmt: skip
         asked: dict[Any, tuple[str, Order]] = {}
         completed = as_completed(loop=self._client.loop)

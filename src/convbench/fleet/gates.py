@@ -224,7 +224,8 @@ class FleetGate(Verdicts):
     def measure(self, budget_s: float) -> Generator[Progress]:
         """Have them measure what head computes rightly, until all is decided or it is spent.
 
-        It ends, too, when several slices in a row have failed: what was measured is kept.
+        It ends, too, when several slices in a row have failed, or the scheduler is gone: what was
+        measured is kept.
         """
         cells = self.measurable
         both = [[str(each) for each in cell.targets] for cell in cells]
@@ -259,5 +260,7 @@ class FleetGate(Verdicts):
                     if failed >= TRIES:
                         self.say(f"WARNING: {failed} slices in a row were not, so this is all")
                         return
+        except InputError as error:
+            self.say(f"WARNING: {error}")
         finally:
             pooled.finish()

@@ -92,6 +92,10 @@ def _clone(clone: Path, asked: dict[str, Any], pack: Path) -> None:
         _git(clone, "config", "gc.auto", "0")  # no branch holds what was sent
         # Whatever a project ignores: what measuring leaves is no change of the tree.
         write(clone / ".git" / "info" / "exclude", ".asv/\n__pycache__/\n", parents=True)
+    ends = clone / ".git" / "shallow"  # of a clone that has not all of the history
+    known = {*ends.read_text().split()} if ends.is_file() else set()
+    if not known >= {*asked["shallow"]}:
+        write(ends, "".join(f"{commit}\n" for commit in sorted(known | {*asked["shallow"]})))
     if not all(git(clone, "cat-file", "-t", each) for each in (asked["head"], *asked["commits"])):
         with pack.open("rb") as sent:
             _git(clone, "index-pack", "--stdin", "--strict", stdin=sent)
