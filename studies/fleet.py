@@ -2,6 +2,7 @@
 """What does a fleet of machines cost, and what does it lose when something breaks? In Markdown.
 
     .venv/bin/python studies/fleet.py --part faults    faults in real processes (minutes)
+    .venv/bin/python studies/fleet.py --part hosts     a transcript of two machines; it needs root
     .venv/bin/python studies/fleet.py --part scale     100000 units on Dask, measuring nothing
     .venv/bin/python studies/fleet.py --part overhead  beside `convbench bench`; a quiet machine
     .venv/bin/python studies/fleet.py --part two       two workers beside one; a quiet machine
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.fleet.commits import BENCHMARK, CELLS, Cluster, Commits, cluster, limit_files  # noqa: E402
+from tests.gate.sides import SLOWER, branches  # noqa: E402
 
 from convbench.fleet.client import Fleet, Range, Security  # noqa: E402
 from convbench.fleet.slots import Labels  # noqa: E402
@@ -367,6 +369,9 @@ def network_cut(trial: Trial) -> bool:
 NETWORK = "convbench-cut"
 """The cable to it, and its name."""
 
+SWITCH, HERE = "convbench-hub", "10.77.77.1"
+"""What cables lead to, and this machine's address there."""
+
 Fault = Callable[[Trial], bool]
 FAULTS: dict[str, tuple[Fault, str, int]] = {
     "none": (no_fault, "ok", 2),
@@ -400,29 +405,38 @@ def workers(folder: Path, name: str) -> Iterator[Cluster]:
             made.worker("--cores-each", "1")
             yield made
             return
-        stack.enter_context(another_network())
-        made.scheduler("--host", "10.77.77.1", "--insecure")
+        stack.enter_context(networks(NETWORK))
+        made.scheduler("--host", HERE, "--insecure")
         made.worker(through=("taskset", "-c", "0"))
         made.worker(through=("ip", "netns", "exec", NETWORK, "taskset", "-c", "1"))
         yield made
 
 
 @contextlib.contextmanager
-def another_network() -> Iterator[None]:
-    """A namespace with a cable to this one; it needs root."""
-    ends = ("link", "add", NETWORK, "type", "veth", "peer", "name", "other", "netns", NETWORK)
-    inside = ("netns", "exec", NETWORK, "ip")
+def networks(*names: str) -> Iterator[None]:
+    """Namespaces of these names, each with a cable of that name to one switch; it needs root."""
+
+    def ip(*words: str, check: bool = True) -> None:
+        subprocess.run(["ip", *words], check=check)
+
     try:
-        for words in (
-            ("netns", "add", NETWORK), ends, ("addr", "add", "10.77.77.1/24", "dev", NETWORK),
-            ("link", "set", NETWORK, "up"),
-            (*inside, "addr", "add", "10.77.77.2/24", "dev", "other"),
-            (*inside, "link", "set", "other", "up"), (*inside, "link", "set", "lo", "up"),
-        ):  # fmt: skip
-            subprocess.run(["ip", *words], check=True)
+        ip("link", "add", SWITCH, "type", "bridge")
+        ip("addr", "add", f"{HERE}/24", "dev", SWITCH)
+        ip("link", "set", SWITCH, "up")
+        for place, name in enumerate(names, start=2):
+            ip("netns", "add", name)
+            ip("link", "add", name, "type", "veth", "peer", "name", "other", "netns", name)
+            ip("link", "set", name, "master", SWITCH, "up")
+            for words in (
+                ("addr", "add", f"{HERE[:-1]}{place}/24", "dev", "other"),
+                ("link", "set", "other", "up"), ("link", "set", "lo", "up"),
+            ):  # fmt: skip
+                ip("netns", "exec", name, "ip", *words)
         yield
     finally:
-        subprocess.run(["ip", "netns", "del", NETWORK], check=False)
+        for name in names:
+            ip("netns", "del", name, check=False)
+        ip("link", "del", SWITCH, check=False)
 
 
 def faults(folder: Path, arguments: argparse.Namespace) -> None:
@@ -583,9 +597,50 @@ def _ratios(one: Clone, other: Clone) -> str:
     return f"{middle:.3f} ({low:.3f} to {high:.3f}, {len(ratios)} cells)"
 
 
+# -- Hosts -----------------------------------------------------------------------------------------
+
+
+def hosts(folder: Path, _: argparse.Namespace) -> None:
+    """Two workers, each in a network and under a name of its own: what is typed, and what comes."""
+    project = branches(folder / "project", {"slower": SLOWER})
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
+         "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = ("--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key))
+    print("`TLS` stands for `--tls-ca-file`, `--tls-cert` and `--tls-key`.\n\n```console")
+    with networks(*NODES), cluster(folder, project.environment) as made:
+        made.scheduler("--host", HERE, *tls)
+        print(f"$ convbench fleet scheduler --host {HERE} $TLS &")
+        for core, node in zip(sorted(os.sched_getaffinity(0)), NODES, strict=False):
+            (home := folder / node).mkdir()
+            made.environment = {**project.environment, "HOME": str(home)}
+            inside = ("ip", "netns", "exec", node, "unshare", "--uts", "sh", "-c")
+            named = ('hostname "$0"; exec "$@"', node, "taskset", "-c", str(core))
+            made.worker(*tls, through=(*inside, *named))
+            print(f"{node}$ convbench fleet worker {made.address} $TLS &")
+        cell = ("--target", "numpy@cpu", "--workload", "notebook.conv")
+        for words in (
+            ("fleet", "main^!", *cell, "--shard", "1"),
+            ("gate", "main", "slower", *cell, "--budget", "60s"),
+        ):  # fmt: skip
+            done = project.convbench(*words, "--scheduler", made.address, *tls)
+            print(f"$ convbench {' '.join(words)} --scheduler {made.address} $TLS")
+            text = (done.stderr + done.stdout).replace(str(project.folder), "~/project")
+            print(f"{text.rstrip()}\nexit status {done.returncode}", flush=True)
+        others = ("ip", "netns", "exec", NODES[0], "ip", "-brief", "address")
+        seen = subprocess.run(others, capture_output=True, text=True, check=True)
+        print(f"{NODES[0]}$ ip -brief address\n{seen.stdout.rstrip()}\n```")
+
+
+NODES = ("node1", "node2")
+
 PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "faults": faults,
     "gate": gate,
+    "hosts": hosts,
     "overhead": overhead,
     "scale": scale,
     "two": two,
