@@ -3,11 +3,13 @@
 
     make audit-study
     .venv/bin/python studies/audit.py [--passes N] [--pairs N] [--part quiet,busy,zoo,cost]
+                                      [--list standard]
 
-The smoke rows are audited on honest targets, again and again: without load, and with two processes
-beside it that do nothing but compute. Every claim that is not supported then is a false accusation.
-The zoo's self-test says what is seen of those that are not honest. And `convbench bench` measures
-the same cells with and without an examiner, in turns. reports/audit.md is what it printed.
+The rows of a list are audited on honest targets, again and again: without load, and with two
+processes beside it that do nothing but compute. Every claim that is not supported then is a false
+accusation. The zoo's self-test says what is seen of those that are not honest. And `convbench
+bench` measures the same cells with and without an examiner, in turns. reports/audit.md is what it
+printed.
 """
 
 from __future__ import annotations
@@ -68,9 +70,9 @@ def load_of(number: int) -> Iterator[None]:
             process.join()
 
 
-def audit(passes: int, busy: int) -> Iterator[tuple[float, Audited]]:
-    """Audit every smoke row on every target, so often."""
-    workloads = select(load(), "smoke")
+def audit(rows: str, passes: int, busy: int) -> Iterator[tuple[float, Audited]]:
+    """Audit every row of a list on every target, so often."""
+    workloads = select(load(), rows)
     with load_of(busy), Auditor() as auditor:
         for _ in range(passes):
             for name in TARGETS:
@@ -80,7 +82,7 @@ def audit(passes: int, busy: int) -> Iterator[tuple[float, Audited]]:
                     begun_s = time.monotonic()
 
 
-def report(name: str, passes: int, busy: int) -> None:
+def report(name: str, rows: str, passes: int, busy: int) -> None:
     """Print how many honest cells were accused, of what, and how long a cell took."""
     seconds: list[float] = []
     accused: list[str] = []
@@ -88,7 +90,7 @@ def report(name: str, passes: int, busy: int) -> None:
     of_target: Counter[str] = Counter()
     failed: list[str] = []
     before = os.getloadavg()[0]
-    for taken_s, audited in audit(passes, busy):
+    for taken_s, audited in audit(rows, passes, busy):
         where = f"{audited.target} {audited.workload}"
         if audited.outcome is not None:
             failed.append(f"{where}: {audited.outcome.reason}")
@@ -176,7 +178,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0], usage="audit.py [--passes N] [--pairs N] [--part P]"
     )
-    parser.add_argument("--passes", type=int, default=5, help="over 45 cells each; default: 5")
+    parser.add_argument("--passes", type=int, default=5, help="over all cells; default: 5")
+    parser.add_argument("--list", default="smoke", help="of workloads; default: smoke")
     parser.add_argument("--pairs", type=int, default=3, help="of runs of bench; default: 3")
     parser.add_argument(
         "--part", default="quiet,busy,zoo,cost", help="which of these; default: all"
@@ -196,9 +199,9 @@ def main() -> None:
         print("# What the judge makes of honest targets, and of others\n")
         print(f"`studies/audit.py` on {known['cpu_model']}, {os.cpu_count()} cores.")
         if "quiet" in parts:
-            report("nothing started beside them", arguments.passes, 0)
+            report("nothing started beside them", arguments.list, arguments.passes, 0)
         if "busy" in parts:
-            report(f"{BUSY} busy processes beside them", arguments.passes, BUSY)
+            report(f"{BUSY} busy processes beside them", arguments.list, arguments.passes, BUSY)
         if "zoo" in parts:
             zoo()
         if "cost" in parts:

@@ -71,10 +71,10 @@ class NoWait(Wrapped):
     def wrap(self, run):
         pool, asked = ThreadPoolExecutor(1), []
         def ask(x):
-            if asked:
-                asked.pop().cancel()  # or the queue fills the memory
+            if len(asked) == 32:
+                asked.pop(0).cancel()  # or the queue fills the memory
             asked.append(pool.submit(run, x))
-            return asked[0]
+            return asked[-1]
         return ask
     def to_numpy(self, array):
         return super().to_numpy(array.result() if isinstance(array, Future) else array)

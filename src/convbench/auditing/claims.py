@@ -61,6 +61,8 @@ class Receipt:
         How many outputs were looked at, chosen after they had been delivered, of how many.
     error_over_bound : float
         The worst of those; more than 1 is wrong.
+    saves : float
+        How many times fewer multiplications the scheme takes that it declares; 1 for none.
     cpu_s, wall_s : float
         Processor time of the process and all that it has started while the claim was measured, and
         the judge's clock; 0 where that is not told.
@@ -85,6 +87,7 @@ class Receipt:
     verified: int = 0
     calls: int = 0
     error_over_bound: float = 0.0
+    saves: float = 1.0
     cpu_s: float = 0.0
     wall_s: float = 0.0
     threads: int = 0

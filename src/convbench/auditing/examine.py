@@ -33,6 +33,7 @@ import numpy as np
 from convbench.auditing.claims import Claim, Receipt, Support
 from convbench.correctness.accuracy import Accuracy, accuracy_of, digest, refer_for
 from convbench.correctness.sample import sample
+from convbench.correctness.schemes import scheme_of
 from convbench.errors import ArrayError
 from convbench.machine import watch
 from convbench.stimulus.arrays import Array, Weights
@@ -48,7 +49,7 @@ TOLERANCE = 1.4
 SLACK_S = 30e-6
 """And so much longer: a library takes longer to be asked between other things than in a row."""
 
-FRESH_TOLERANCE, FRESH_SLACK_S = 1.35, 25e-6
+FRESH_TOLERANCE, FRESH_SLACK_S, FRESH_BYTES_PER_S = 1.35, 25e-6, 1e10
 """The same for runs on fresh numbers by the clock of the backend's own process."""
 
 NEW_BYTES_PER_S = 4e9
@@ -70,9 +71,10 @@ BUDGET_S = 0.25
 """For one look. A batch that is longer than a share of it is waited for all the same."""
 
 MOST_BATCH_BYTES = {"cpu": 3 << 20, "gpu": 32 << 20}
-FEWEST_CALLS = {"cpu": 1, "gpu": 2}
+FEWEST_CALLS, LONG_S = 4, 5e-3
 MOST_CALLS = 16
-"""Of a batch. On a card the first of them is slow: see :mod:`convbench.backends.attest`."""
+"""Of a batch. The first of them is slow: see :mod:`convbench.backends.attest`. It does not matter
+where the claim is long."""
 
 FEWEST_AT_FIRST, FEWEST_BATCHES, MOST_BATCHES = 3, 6, 12
 
@@ -229,7 +231,8 @@ class Examination:
         kind = "cpu" if subject.device == "cpu" else "gpu"
         fit = MOST_BATCH_BYTES[kind] // max(self._size_bytes, 1)
         wanted = BUDGET_S / MOST_BATCHES / max(subject.hot_s, 1e-6)
-        self._calls = int(max(FEWEST_CALLS[kind], min(MOST_CALLS, fit, wanted)))
+        fewest = min(FEWEST_CALLS, math.ceil(LONG_S / max(subject.hot_s, 1e-6)))
+        self._calls = int(max(fewest, min(MOST_CALLS, fit, wanted)))
 
     @property
     def _output_size(self) -> int:
@@ -248,6 +251,7 @@ class Examination:
             if self._fits(looks[-1]):
                 break
         best = min(looks, key=lambda look: max(look.net_s, look.fastest_s))
+        scheme = self.subject.scheme
         return Receipt(
             claims=(self._time(best, doubted=not self._fits(looks[-1])), self._error()),
             hot_s=self.subject.hot_s,
@@ -256,6 +260,7 @@ class Examination:
             verified=self._verified,
             calls=len(self._outputs),
             error_over_bound=self._worst.ratio,
+            saves=scheme_of(scheme, self.subject.pipeline).saves if scheme else 1.0,
             seed=self.seed,
             inputs=tuple(self._inputs),
             outputs=tuple(self._outputs),
@@ -320,7 +325,8 @@ class Examination:
         slack_s = SLACK_S + WAKE_S / self._calls + self._size_bytes / NEW_BYTES_PER_S
         return (
             look.net_s <= TOLERANCE * claim_s + slack_s
-            and look.fastest_s <= FRESH_TOLERANCE * claim_s + FRESH_SLACK_S
+            and look.fastest_s
+            <= FRESH_TOLERANCE * claim_s + FRESH_SLACK_S + self._size_bytes / FRESH_BYTES_PER_S
         )
 
     def _time(self, best: _Look, *, doubted: bool) -> Claim:

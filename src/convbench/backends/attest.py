@@ -42,25 +42,23 @@ def attest(channel: Questions, backend: Backend, run: Run) -> None:
 
 
 def _calls(backend: Backend, run: Run, xs: list[Array]) -> dict[str, Any]:
-    """Compute each, and time the runs alone.
+    """Compute each, and time the runs alone: all are copied first, and computed in a row.
 
-    For a card all are copied first, and computed in a row: just after it has copied megabytes a
-    host takes three times as long to ask for anything, since none of what it needs for that is in
-    its caches any more (from 33 to 96 us on an H200, reports/gpu.md).
+    Just after it has copied megabytes a host takes three times as long to ask a card for anything,
+    since none of what it needs for that is in its caches any more (from 33 to 96 us on an H200,
+    reports/gpu.md). On a CPU the threads of a library sleep by then: it takes them 300 us to wake
+    up, which is more than a small layer, and the second of two runs in a row does without.
     """
-    ys, seconds = [], []
-    for part in [[x] for x in xs] if backend.device == "cpu" else [xs]:
-        placed = [backend.to_device(x) for x in part]
+    placed = [backend.to_device(x) for x in xs]
+    backend.synchronize()
+    computed, seconds = [], []
+    for each in placed:
+        begin_s = perf_counter()
+        y = run(each)
         backend.synchronize()
-        computed = []
-        for each in placed:
-            begin_s = perf_counter()
-            y = run(each)
-            backend.synchronize()
-            seconds.append(perf_counter() - begin_s)
-            computed.append(y)
-        ys += [exactly_an_array(backend.to_numpy(y)) for y in computed]
-    return {"ys": ys, "seconds": seconds}
+        seconds.append(perf_counter() - begin_s)
+        computed.append(y)
+    return {"ys": [exactly_an_array(backend.to_numpy(y)) for y in computed], "seconds": seconds}
 
 
 def _copies(backend: Backend, xs: list[Array], size: int) -> dict[str, Any]:

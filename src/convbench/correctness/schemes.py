@@ -77,6 +77,11 @@ class Winograd:
     def __str__(self) -> str:
         return f"winograd F({self.m}x{self.m},{self.r}x{self.r})"
 
+    @property
+    def saves(self) -> float:
+        """How many times fewer multiplications a product over the points takes."""
+        return (self.m * self.r / (self.m + self.r - 1)) ** 2
+
     def applies(self, pipeline: PipelineSpec) -> bool:
         """Whether a pipeline can be computed so."""
         conv = pipeline.conv

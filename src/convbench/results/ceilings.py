@@ -14,6 +14,9 @@ GEMM_MARGIN, COPY_MARGIN = 1.1, 2.0
 A copy is not quite a ceiling: what reads more than it writes can move up to twice as much.
 """
 
+MOST_SAVED = 4.0
+"""Of the schemes that are known: :mod:`convbench.correctness.schemes`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
@@ -84,12 +87,22 @@ def find_ceilings(records: Iterable[Record]) -> dict[tuple[str, ...], Ceiling]:
     }
 
 
-def impossible(ceiling: Ceiling, flops: float, traffic: float, time_s: float) -> str | None:
-    """Why a time cannot be true, or None."""
-    if ceiling.gflops and (rate := flops / time_s / 1e9) > GEMM_MARGIN * ceiling.gflops:
+def impossible(
+    ceiling: Ceiling, flops: float, traffic: float, time_s: float, saves: float = 1.0
+) -> str | None:
+    """Why a time cannot be true, or None.
+
+    Parameters
+    ----------
+    saves : float
+        How many times fewer multiplications it takes, as its receipt says.
+    """
+    peak = min(saves, MOST_SAVED) * ceiling.gflops
+    if peak and (rate := flops / time_s / 1e9) > GEMM_MARGIN * peak:
+        times = f" {saves:g} times, as its scheme saves," if saves > 1 else ""
         return (
-            f"{rate:.0f} GFLOP/s are more than the {ceiling.gflops:.0f} of a large matrix product"
-            " on this device, as measured of this commit"
+            f"{rate:.0f} GFLOP/s are more than{times} the {ceiling.gflops:.0f} of a large matrix"
+            " product on this device, as measured of this commit"
         )
     bandwidth = ceiling.bandwidth(traffic)
     if bandwidth and (rate := traffic / time_s / 1e9) > COPY_MARGIN * bandwidth:

@@ -148,7 +148,9 @@ def _row(suite: str, parts: Sequence[Record], ceilings: Mapping[tuple[str, ...],
         for part in parts
         if part.status is not Status.OK
     ]
-    if suite != "ceiling" and time_s and (reason := impossible(ceiling, flops, traffic, time_s)):
+    saves = positive(facts.get("receipt", {}).get("saves")) or 1.0
+    reason = impossible(ceiling, flops, traffic, time_s, saves) if time_s else None
+    if suite != "ceiling" and reason:
         remedy = (
             "Most likely work is missing: see that synchronize() waits for all of it, and what"
             " `convbench audit` says. Otherwise measure again with `convbench bench --fresh`."
