@@ -35,6 +35,11 @@ PIPELINE = PipelineSpec(
 )
 
 
+def test_what_they_save_by_hand() -> None:
+    """2 x 2 outputs of 9 products each from 16 of points, and 4 x 4 from 36."""
+    assert [scheme.saves for scheme in SCHEMES.values()] == [4 * 9 / 16, 16 * 9 / 36]
+
+
 @pytest.mark.parametrize("name", SCHEMES)
 def test_the_transforms_give_a_convolution(name: str) -> None:
     b, g, a = SCHEMES[name].transforms

@@ -215,6 +215,20 @@ def test_what_no_device_can_do_is_invalid(flops, size_bytes, time_s, reason):
     assert not reason or reason in row.outcomes[0][1].reason
 
 
+@pytest.mark.parametrize(
+    ("saves", "status"),
+    [(4.0, Status.OK), (2.25, Status.INVALID), (1e9, Status.OK), (-4.0, Status.INVALID)],
+)
+def test_what_a_scheme_saves_counts_as_far_as_one_can_save(saves, status):
+    """By its receipt, which the judge has written; no scheme that is known saves more than 4."""
+    how = {"flops": 330e9, "bytes": 1.0, "receipt": {"saves": saves}}
+    rows = summarise([*CEILINGS, record("pipeline", "net.conv", (1.0,), **how)])
+    assert next(r for r in rows if r.workload == "net.conv").status is status
+    more = record("pipeline", "net.conv", (1.0,), **{**how, "flops": 500e9})
+    rows = summarise([*CEILINGS, more])
+    assert next(r for r in rows if r.workload == "net.conv").status is Status.INVALID
+
+
 def test_a_copy_has_its_gigabytes_per_second():
     copy, layer = CEILINGS[1], record("pipeline", "net.conv", (1.0,), flops=1e9, bytes=2e9)
     rows = {row.workload: row for row in summarise([copy, layer])}
