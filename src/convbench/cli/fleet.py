@@ -20,6 +20,7 @@ from convbench.cli.arguments import (
 from convbench.cli.output import EXIT_CODES, say, show, until_interrupted
 from convbench.errors import InputError
 from convbench.stimulus.workloads import find, select
+from convbench.words.numbers import count as count_of
 from convbench.words.numbers import duration
 from convbench.words.status import Exit
 
@@ -169,8 +170,8 @@ def _measure(arguments: argparse.Namespace, security: Security) -> int:
         kept = stored(folder, units)
         left = [unit for unit in units if unit.id not in kept]
         say(
-            f"{len(of.commits)} commits on {len(found)} kinds of machine: {len(units)} units,"
-            f" {len(kept)} of them stored already"
+            f"{count_of(len(of.commits), 'commit')} on {count_of(len(found), 'kind')} of machine:"
+            f" {count_of(len(units), 'unit')}, {len(kept)} of them stored already"
         )
         told = _Told(len(left))
 
@@ -255,7 +256,8 @@ class _Told:
         became = received.problem or f"{duration(received.measured_s)} of measuring"
         say(
             f"{unit.commit[:8]} on {received.worker or unit.machine} (its"
-            f" {self._of[received.worker]}.): {became}; {self._left} units left"
+            f" {self._of[received.worker]}.): {became};"
+            f" {count_of(self._left, 'unit')} left"
         )
         if abs(received.ahead_s) > 60:
             say(
