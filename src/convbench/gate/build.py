@@ -84,7 +84,7 @@ class Wanted:
         if revision.startswith(("-", "^")) or ":" in environment:
             raise InputError(
                 f"{where}: a side is {text!r}; expected REVISION[:ENVIRONMENT], or . for the "
-                "working tree. Name a commit, as in HEAD~1; both sides run on this machine."
+                "working tree. Name a commit, as in HEAD~1; both sides run on one machine."
             )
         return cls(None if revision in {"", ".", "WORKTREE"} else revision, environment)
 
