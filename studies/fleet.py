@@ -37,7 +37,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.fleet.commits import BENCHMARK, CELLS, Cluster, Commits, cluster, limit_files  # noqa: E402
+from tests.fleet.commits import (  # noqa: E402
+    BENCHMARK,
+    CELLS,
+    Cluster,
+    Commits,
+    certificate,
+    cluster,
+    limit_files,
+)
 from tests.gate.sides import SLOWER, branches  # noqa: E402
 
 from convbench.fleet.client import Fleet, Range, Security  # noqa: E402
@@ -603,13 +611,7 @@ def _ratios(one: Clone, other: Clone) -> str:
 def hosts(folder: Path, _: argparse.Namespace) -> None:
     """Two workers, each in a network and under a name of its own: what is typed, and what comes."""
     project = branches(folder / "project", {"slower": SLOWER})
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
-         "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    tls = ("--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key))
+    tls = certificate(folder)
     print("`TLS` stands for `--tls-ca-file`, `--tls-cert` and `--tls-key`.\n\n```console")
     with networks(*NODES), cluster(folder, project.environment) as made:
         made.scheduler("--host", HERE, *tls)

@@ -160,6 +160,17 @@ class Commits(Checkout):
         ]
 
 
+def certificate(folder: Path) -> tuple[str, ...]:
+    """The options of a certificate that is its own authority, made there with openssl."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
+         "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return ("--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key))
+
+
 def limit_files(process: subprocess.Popen[Any], most_bytes: int) -> None:
     """Have a process that has just been started write no file that is larger: the disk is full."""
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most_bytes, most_bytes))

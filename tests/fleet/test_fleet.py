@@ -14,7 +14,7 @@ from collections import Counter
 import pytest
 
 from ..schemas import conforming
-from .commits import CELLS, SELECT, Commits, cluster, limit_files
+from .commits import CELLS, SELECT, Commits, certificate, cluster, limit_files
 
 pytest.importorskip("distributed", reason="distributed is not installed: the extra `fleet` has it")
 pytestmark = pytest.mark.fleet
@@ -169,13 +169,7 @@ def test_with_certificates(commits, tmp_path):
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl here, which makes the certificate")
     commits.commit_that("ok")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
-         "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    tls = ("--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key))
+    tls = certificate(tmp_path)
     with cluster(tmp_path, commits.environment) as made:
         made.scheduler(*tls)
         assert made.address.startswith("tls://")
