@@ -73,6 +73,10 @@ SLOWER = frozenset({Verdict.REGRESSED, Verdict.SUSPECT})
 ORDER = {verdict: place for place, verdict in enumerate(Verdict)}
 
 
+SESSIONS_UNKNOWN = "how far two sessions of this machine differ is not known"
+"""A remark begins so where that is in no interval of what was claimed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """When a difference is claimed, and when equality is.

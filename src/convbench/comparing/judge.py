@@ -19,6 +19,7 @@ import numpy as np
 from convbench.comparing import stats
 from convbench.comparing.comparison import (
     ORDER,
+    SESSIONS_UNKNOWN,
     SLOWER,
     Against,
     ComparedCell,
@@ -584,7 +585,7 @@ def _of_sessions(cells: Sequence[ComparedCell], between: Between) -> Iterator[st
     unknown = [cell for cell in apart if between.of(cell.target) is None]
     if any(cell.verdict in {Verdict.REGRESSED, Verdict.IMPROVED} for cell in unknown):
         yield (
-            "how far two sessions of this machine differ is not known, and no interval covers it:"
+            f"{SESSIONS_UNKNOWN}, and no interval covers it:"
             " run `convbench doctor --calibrate 10` there, measure one commit twice, or gate what"
             " was claimed"
         )

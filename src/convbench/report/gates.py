@@ -60,7 +60,8 @@ def parts(data: Data) -> Iterator[Part]:
         if not number:
             yield Text(
                 "Times are of one core with one thread, in turns with the other side: longer than"
-                " those of the suites, which have all cores to themselves."
+                " those of the suites, which have all cores to themselves. What the gate said is by"
+                " its own limits, which may be narrower than those of this page."
                 f" A dot is a pair; the band is the {100 * data.rule.confidence:g} % interval of"
                 " all pairs so far, and the grey one about 1 where nothing matters. While it looks"
                 " again and again the gate itself asks for more."

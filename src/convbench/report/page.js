@@ -64,7 +64,7 @@ function configFor(place) {
     ...theme.all,
     lineBreak: "\n",
     range: dark.matches ? theme.dark : theme.light,
-    axisY: { labelLimit: narrow(place) ? 130 : theme.all.axis.labelLimit },
+    axisY: { labelLimit: narrow(place) ? 170 : theme.all.axis.labelLimit },
     legend: { ...theme.all.legend, columns: narrow(place) ? 1 : theme.all.legend.columns },
   };
 }

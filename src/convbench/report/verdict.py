@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from convbench.comparing import parts as words
 from convbench.comparing.beside import Fastest, fastest
-from convbench.comparing.comparison import BAD, ComparedCell, Comparison, Mean, Verdict
+from convbench.comparing.comparison import (
+    BAD,
+    SESSIONS_UNKNOWN,
+    ComparedCell,
+    Comparison,
+    Mean,
+    Verdict,
+)
 from convbench.comparing.judge import mean_of
 from convbench.comparing.sides import Side
 from convbench.results.folder import short
@@ -91,13 +98,20 @@ def _sure(comparison: Comparison) -> str:
         f"Of what is called slower or faster at most {false} is false, in expectation; a difference"
         f" of up to {100 * rule.delta:g} % does not matter."
     ]
+    claimed = [c for c in comparison.cells if c.verdict in {Verdict.REGRESSED, Verdict.IMPROVED}]
+    apart = sum(cell.kind == "time" and not cell.pairs for cell in claimed)
+    if apart and any(said.startswith(SESSIONS_UNKNOWN) for said in comparison.remarks):
+        sentences.append(
+            f"{apart} of the {len(claimed)} were measured apart: what shifts a whole session can be"
+            " in them, too."
+        )
     undecided = [c for c in comparison.cells if c.verdict is Verdict.UNDECIDED and c.effect]
     if undecided:
         seen = sorted(c.effect.seen for c in undecided if c.effect and c.effect.seen)
-        what = f"a slow-down of {share(seen[len(seen) // 2])}" if seen else "any effect"
-        half = "Half of " if len(seen) > 1 else ""
-        would = "would have shown" if seen else "could not have shown"
-        sentences.append(f"{half}{count(len(undecided), 'undecided cell')} {would} {what}.")
+        what = f"a slow-down of {share(seen[len(seen) // 2])}" if seen else "any"
+        half = "half of " if len(seen) > 1 else ""
+        cells = count(len(undecided), "undecided cell")
+        sentences.append(f"In {half}the {cells} {what} could have gone unseen.")
     return " ".join(sentences)
 
 
@@ -109,6 +123,11 @@ def _worst(data: Data) -> Iterator[Part]:
     rows = [row for row in data.rows if row.status in bad]
     if data.comparison:
         cells = [c for c in data.comparison.cells if c.verdict in _SHOWN or c.moved]
+        places = {
+            verdict: place for place, verdict in enumerate(dict.fromkeys(c.verdict for c in cells))
+        }
+        # Of two that are equally bad, the one that is surer.
+        cells.sort(key=lambda cell: (places[cell.verdict], not cell.pairs))
         if cells:
             shown = {(cell.workload, cell.target) for cell in cells[:MOST_SHOWN]}
             rows = [row for row in rows if (row.workload, row.target) not in shown]
