@@ -44,16 +44,15 @@ class _Backend:
         return 2 * x
 
 
-ALONE = ["to device", "wait", "run", "wait", "to NumPy"]
 IN_A_ROW = [*["to device"] * 3, "wait", *["run", "wait"] * 3, *["to NumPy"] * 3]
 
 
-@pytest.mark.parametrize(("device", "asked"), [("cpu", ALONE * 3), ("gpu:0", IN_A_ROW)])
-def test_on_a_card_nothing_is_copied_between_the_runs(device: str, asked: list[str]) -> None:
+@pytest.mark.parametrize("device", ["cpu", "gpu:0"])
+def test_nothing_is_copied_between_the_runs(device: str) -> None:
     xs = [np.full((1, 2, 2, 1), i, np.float32) for i in range(3)]
     backend, channel = _Backend(device), _Channel({"do": "calls", "xs": xs})
     attest(channel, backend, Run(backend.run, "twice"))
     (answer,) = channel.answers
-    assert backend.asked == asked
+    assert backend.asked == IN_A_ROW
     assert len(answer["seconds"]) == 3
     assert all(np.array_equal(y, 2 * x) for x, y in zip(xs, answer["ys"], strict=True))

@@ -272,7 +272,7 @@ def test_a_judge_that_is_killed_costs_its_step(project, two, step):
     end_s = time.monotonic() + 60
     while time.monotonic() < end_s and not (judges := at(step)):
         time.sleep(0.05)
-    os.kill(judges[0], signal.SIGKILL)
+    os.kill(min(judges), signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["cells"][0]["pairs"] > 3
@@ -285,10 +285,10 @@ def test_what_was_measured_is_kept_however_it_ends(project, tmp_path, how):
         scheduler = made.scheduler()
         made.worker("--cores-each", "1")
         process = project.start(*words, "--scheduler", made.address)
-        slices_seen: set[int] = set()
+        slices_seen: set[str] = set()
         end_s = time.monotonic() + 60
         while time.monotonic() < end_s and len(slices_seen) < 3:  # so that one has been taken in
-            slices_seen |= {*at("measure")}
+            slices_seen |= {*at("measure").values()}
             time.sleep(0.05)
         if how == "Ctrl-C":
             os.killpg(process.pid, signal.SIGINT)
@@ -302,14 +302,14 @@ def test_what_was_measured_is_kept_however_it_ends(project, tmp_path, how):
 
 
 def at(step):
-    """The processes that are at a step of some gate, by what they were asked for."""
-    found = []
+    """The processes that are at a step of some gate, and the home that each order has."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             words = (process / "cmdline").read_text().rstrip("\0").split("\0")
             if words[1:3] == ["-m", "convbench.fleet.gated"]:
                 asked = json.loads(Path(words[-1], "asked.json").read_text())
-                found += [int(process.name)] if asked["step"] == step else []
+                found |= {int(process.name): words[-1]} if asked["step"] == step else {}
     return found
 
 
@@ -318,7 +318,7 @@ def test_what_cannot_be_built_or_chosen_is_said(project, two):
         "gate", "main", "slower", *CELL, "--scheduler", two.address, "--machine", "other"
     )
     assert done.returncode == 4
-    assert "--machine: other was named, of " in done.stderr
+    assert "--machine: the machine is other, and there are " in done.stderr
     done = project.convbench("gate", "main", "slower:/no/python", *CELL, "--scheduler", two.address)
     assert done.returncode == 4
     assert "gate: what a worker builds for slower:/no/python is an error (" in done.stderr

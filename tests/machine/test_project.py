@@ -106,6 +106,8 @@ bisect = "1h"
 limit = "1d"
 repository = "https://me:word@host/x.git"
 scheduler = "tcp://host:8786"
+machine = "node1"
+tls = {ca-file = "ca.pem", cert = "me.pem", key = "me.key"}
 notify = {webhook = "https://host/s3cret", command = ["mail", "me"]}
 """
 
@@ -115,7 +117,8 @@ def test_what_a_watch_is_asked_for(tmp_path: Path) -> None:
     found = Project.find(tmp_path).watch
     assert found == Watch(
         ("main", "release/*", "refs/pull/*/head"), 90.0, "v1.0", "standard", ("mine@cpu",), 60.0,
-        3600.0, 86_400.0, "https://me:word@host/x.git", "tcp://host:8786", "https://host/s3cret",
+        3600.0, 86_400.0, "https://me:word@host/x.git", "tcp://host:8786", "node1",
+        {"ca-file": "ca.pem", "cert": "me.pem", "key": "me.key"}, "https://host/s3cret",
         ("mail", "me"),
     )  # fmt: skip
     assert "s3cret" not in repr(found)

@@ -245,8 +245,8 @@ def _machines(
     if len(chosen) != 1:
         names = ", ".join(f"{kind.machine} ({kind.workers})" for kind in found)
         raise InputError(
-            f"--machine: {arguments.machine or 'none'} was named, of {names}; expected one kind of"
-            " machine, since a gate is of machines that are equal. Name one of these."
+            f"--machine: the machine is {arguments.machine or 'not named'}, and there are {names};"
+            " expected one kind, since a gate is of machines that are equal. Name one of these."
         )
     return Machines.given(fleet, chosen[0], sides, project.root)
 

@@ -216,8 +216,8 @@ def as_commit(wanted: Wanted, root: Path) -> tuple[str, str]:
         if tree and (made_of := said("commit-tree", tree, "-p", commit, "-m", _WORKING_TREE)):
             return commit, made_of
     raise InputError(
-        f"gate: the {_WORKING_TREE} of {root} cannot be made a commit; expected that git can read"
-        " its files and write beside its own. Commit it yourself, and name that commit."
+        f"gate: the {_WORKING_TREE} is that of {root}, of which git makes no commit; expected that"
+        " it can read all files and write beside its own. Commit it, and name that commit."
     )
 
 
