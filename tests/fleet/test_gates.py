@@ -271,7 +271,7 @@ def test_a_judge_that_is_killed_costs_its_step(project, two, step):
     words = ("gate", "main", "main", *CELL, "--delta", "50", "--json")
     process = project.start(*words, "--scheduler", two.address)
     end_s = time.monotonic() + 60
-    while time.monotonic() < end_s and not (judges := at(step)):
+    while time.monotonic() < end_s and not (judges := at(two, step)):
         time.sleep(0.05)
     os.kill(min(judges), signal.SIGKILL)
     out, err = process.communicate(timeout=120)
@@ -299,15 +299,15 @@ def test_what_was_measured_is_kept_however_it_ends(project, tmp_path, how):
     assert "stored in " in err
 
 
-def at(step):
-    """The processes that are at a step of some gate, and the home that each order has."""
-    found = {}
+def at(cluster, step):
+    """The processes of a cluster that are at a step of some gate: others run beside this one."""
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             words = (process / "cmdline").read_text().rstrip("\0").split("\0")
-            if words[1:3] == ["-m", "convbench.fleet.gated"]:
+            if words[1:4] == ["-m", "convbench.fleet.gated", str(cluster.folder)]:
                 asked = json.loads(Path(words[-1], "asked.json").read_text())
-                found |= {int(process.name): words[-1]} if asked["step"] == step else {}
+                found += [int(process.name)] if asked["step"] == step else []
     return found
 
 

@@ -15,9 +15,7 @@ import convbench
 from convbench.machine.facts import load_with_one_thread, moment
 
 if TYPE_CHECKING:
-    from convbench.gate.build import Built
-    from convbench.stimulus.targets import Target
-    from convbench.stimulus.workloads import Workload
+    from convbench.gate.verdicts import Gate
 
 
 def part(asked: dict[str, Any], root: Path, _own: Path, home: Path) -> dict[str, Any]:
@@ -25,6 +23,7 @@ def part(asked: dict[str, Any], root: Path, _own: Path, home: Path) -> dict[str,
     from convbench.fleet.measured import cloned, say
     from convbench.gate import slices
     from convbench.gate.build import Wanted, build
+    from convbench.gate.verdicts import Gate
     from convbench.measuring.evidence import known_machine
     from convbench.stimulus.spec import PipelineSpec
     from convbench.stimulus.targets import Target
@@ -44,57 +43,35 @@ def part(asked: dict[str, Any], root: Path, _own: Path, home: Path) -> dict[str,
         targets = [(Target.parse(b), Target.parse(h)) for b, h in asked["targets"]]
         workloads = [
             Workload(name, PipelineSpec.from_dict(pipeline), "", "")
-            for name, pipeline in asked["workloads"].items()
+            for name, pipeline in asked["workloads"]
         ]
-        do = _checked if asked["step"] == "check" else _measured
-        told |= do(sides, workloads, targets, asked)
+        interface = Path(convbench.__file__).parent / "suites" / "interface.py"
+        base, head = sides
+        with Gate(base, head, workloads, targets, interface) as gate:
+            told |= _checked(gate) if asked["step"] == "check" else _measured(gate, asked)
     return {"code": 0, "told": told | {"after": moment()}}
 
 
-def _checked(
-    sides: tuple[Built, ...],
-    workloads: list[Workload],
-    targets: list[tuple[Target, Target]],
-    _: dict[str, Any],
-) -> dict[str, Any]:
+def _checked(gate: Gate) -> dict[str, Any]:
     from convbench.gate import slices
-    from convbench.gate.verdicts import Gate
 
-    base, head = sides
-    with Gate(base, head, workloads, targets, _interface()) as gate:
-        for _check in gate.check():
-            pass
-        return {"checks": [slices.of_check(side, check) for side, check in gate.checks()]}
+    for _ in gate.check():
+        pass
+    return {"checks": [slices.of_check(side, check) for side, check in gate.checks()]}
 
 
-def _measured(
-    sides: tuple[Built, ...],
-    workloads: list[Workload],
-    targets: list[tuple[Target, Target]],
-    asked: dict[str, Any],
-) -> dict[str, Any]:
+def _measured(gate: Gate, asked: dict[str, Any]) -> dict[str, Any]:
     from convbench.auditing.judge import Judge
     from convbench.gate import slices
-    from convbench.gate.pairs import SIDES, Cell, Templates, cores
+    from convbench.gate.pairs import cores
 
-    of_name = {workload.name: workload.pipeline for workload in workloads}
-    cells = [
-        Cell(name, of_name[name], *targets[place])
-        for place, name in asked["cells"]  # in the order of whoever decides on them
-    ]
+    cells = [gate.cells[place] for place in asked["cells"]]  # in the order of who decides on them
     used = min(asked["cores"] or len(cores()), len(cores()))
     with contextlib.ExitStack() as stack:
         judges = [stack.enter_context(Judge()) for _ in range(used)]
         for judge in judges:
-            judge.pipelines = of_name
-        templates = stack.enter_context(
-            contextlib.closing(Templates(dict(zip(SIDES, sides, strict=True)), _interface()))
-        )
-        return slices.measure(templates, cells, asked["open"], asked["slice_s"], judges)
-
-
-def _interface() -> Path:
-    return Path(convbench.__file__).parent / "suites" / "interface.py"
+            judge.pipelines = {cell.workload: cell.pipeline for cell in cells}
+        return slices.measure(gate.templates, cells, asked["open"], asked["slice_s"], judges)
 
 
 if __name__ == "__main__":

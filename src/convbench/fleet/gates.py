@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from convbench.comparing.comparison import Rule
 from convbench.correctness.verify import Check
@@ -30,6 +30,8 @@ from convbench.results.journal import UNREADABLE, table, unreadable
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import Workload
 from convbench.words.status import Exit
+
+T = TypeVar("T")
 
 SLICES = 8
 """At least so many for each machine, unless they would be shorter than the shortest."""
@@ -94,20 +96,28 @@ class Machines:
         """
         commit, sent = next((of, sent) for known, of, sent in self.sides if known == side)
         asked = {"step": "build", "commits": [sent], "environments": [side.environment]}
-        with closing(self.answers(partial(next, iter([asked]), None))) as answers:
-            told, reason = next(answers)
-        if told is None:
+
+        def read(told: dict[str, Any]) -> Built:
+            (of,) = told["sides"]
+            return slices.built(of)
+
+        with closing(self.answers(partial(next, iter([asked]), None), read)) as answers:
+            built, reason = next(answers)
+        if built is None:
             raise InputError(
                 f"gate: what a worker builds for {side} is an error ({reason}); expected it to be"
                 " built there. Mend that, or name a side that can be."
             )
-        (of,) = told["sides"]
-        return replace(slices.built(of), name=str(side), commit=commit, changed=sent != commit)
+        return replace(built, name=str(side), commit=commit, changed=sent != commit)
 
     def answers(
-        self, step: Callable[[], dict[str, Any] | None], *, cards: bool = False
-    ) -> Generator[tuple[dict[str, Any] | None, str]]:
-        """Ask for one step after the other, and what each has told; or None, and why not.
+        self,
+        step: Callable[[], dict[str, Any] | None],
+        read: Callable[[dict[str, Any]], T],
+        *,
+        cards: bool = False,
+    ) -> Generator[tuple[T | None, str]]:
+        """Ask for one step after the other, and what is read of each; or None, and why not.
 
         What no worker refuses, but has an accident with, is asked for once more.
         """
@@ -125,13 +135,15 @@ class Machines:
         given = self.fleet.answers({self.kind.hardware: following}, self.of, TIMEOUT_S)
         with closing(given):
             for order, sent in given:
-                told, reason, accident = self._read(sent)
+                told, reason, accident = self._told(sent, read)
                 if accident and not order.asked.get("again"):
                     again.append({**order.asked, "again": True})
                     continue
                 yield told, reason
 
-    def _read(self, sent: bytes | str) -> tuple[dict[str, Any] | None, str, bool]:
+    def _told(
+        self, sent: bytes | str, read: Callable[[dict[str, Any]], T]
+    ) -> tuple[T | None, str, bool]:
         """What was told, or None and why; and whether its process has only met with an accident."""
         if isinstance(sent, str):
             return None, sent, False
@@ -142,12 +154,14 @@ class Machines:
                 reason = f"{answer['worker']}: {last or f'exit status {code}'}"
                 return None, reason, code != Exit.INPUT
             told = table(answer["told"], "what is told")
-            self.facts = self.facts or table(told["machine"], "the machine")
-            self.before = self.before or table(told["before"], "before")
-            self.after = table(told["after"], "after")
+            facts, *moments = (table(told[name], name) for name in ("machine", "before", "after"))
+            found = read(told)
         except UNREADABLE as error:
             return None, f"what a worker sent cannot be used: {unreadable(error)}", False
-        return told, "", False
+        self.facts = self.facts or facts
+        self.before = self.before or moments[0]
+        self.after = moments[1]
+        return found, "", False
 
 
 class FleetGate(Verdicts):
@@ -182,7 +196,7 @@ class FleetGate(Verdicts):
             "commits": [sent for *_, sent in machines.sides],
             "environments": [side.environment for side, *_ in machines.sides],
             "targets": [[str(each) for each in both] for both in targets],
-            "workloads": {each.name: each.pipeline.to_dict() for each in workloads},
+            "workloads": [[each.name, each.pipeline.to_dict()] for each in workloads],
             "cores": cores,
         }
         self.say = say
@@ -203,16 +217,14 @@ class FleetGate(Verdicts):
         steps = (
             self._asked | {"step": "check", "targets": [both]} for both in self._asked["targets"]
         )
-        with closing(
-            self._machines.answers(partial(next, steps, None), cards=self._cards)
-        ) as answers:
-            for told, reason in answers:
-                found: list[tuple[str, Check]] = []
-                try:
-                    found = [slices.check(each) for each in told["checks"]] if told else []
-                except UNREADABLE as error:
-                    reason = f"what it sent cannot be used: {unreadable(error)}"  # noqa: PLW2901
-                if reason:
+
+        def read(told: dict[str, Any]) -> list[tuple[str, Check]]:
+            return [slices.check(each) for each in told["checks"]]
+
+        next_step = partial(next, steps, None)
+        with closing(self._machines.answers(next_step, read, cards=self._cards)) as answers:
+            for found, reason in answers:
+                if found is None:
                     raise InputError(
                         f"gate: what came of checking head on a worker is an error ({reason});"
                         " expected an answer about every output. Mend that, and start again."
@@ -228,11 +240,7 @@ class FleetGate(Verdicts):
         measured is kept.
         """
         cells = self.measurable
-        both = [[str(each) for each in cell.targets] for cell in cells]
-        of_cells = [
-            [self._asked["targets"].index(names), cell.workload]
-            for names, cell in zip(both, cells, strict=True)
-        ]
+        places = [self.cells.index(cell) for cell in cells]
         pooled = self.pairs = Pooled(cells, self.rule, budget_s)
         pooled.begin()
         slice_s = min(max(budget_s / SLICES, LEAST_SLICE_S), MOST_SLICE_S)
@@ -241,18 +249,14 @@ class FleetGate(Verdicts):
             left_s = budget_s * (1 - pooled.share)
             if (left_s <= 0 and pooled.pairs) or not (open_ := slices.open_cells(pooled)):
                 return None
-            told = {"cells": of_cells, "open": open_, "slice_s": max(1.0, min(slice_s, left_s))}
+            told = {"cells": places, "open": open_, "slice_s": max(1.0, min(slice_s, left_s))}
             return self._asked | {"step": "measure"} | told
 
         failed = 0
         try:
-            with closing(self._machines.answers(step, cards=self._cards)) as answers:
-                for told, reason in answers:
-                    try:
-                        if told is not None:
-                            slices.take(pooled, told)
-                    except UNREADABLE as error:
-                        reason = f"what it sent cannot be used: {unreadable(error)}"  # noqa: PLW2901
+            read = partial(slices.take, pooled)
+            with closing(self._machines.answers(step, read, cards=self._cards)) as answers:
+                for _, reason in answers:
                     failed = failed + 1 if reason else 0
                     if reason:
                         self.say(f"WARNING: a slice was not measured: {reason}")

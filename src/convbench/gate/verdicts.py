@@ -349,13 +349,13 @@ class Gate(Verdicts):
     ) -> None:
         super().__init__(base, head, workloads, targets, rule)
         self._workloads = {workload.name: workload for workload in workloads}
-        self._templates = Templates({"base": base, "head": head}, interface)
+        self.templates = Templates({"base": base, "head": head}, interface)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._templates.close()
+        self.templates.close()
 
     def check(self) -> Generator[Check]:
         """Hold what head computes against the oracle; base too, where head is not right.
@@ -368,7 +368,7 @@ class Gate(Verdicts):
         yield from self._check("head", self.cells)
         bad = [cell for cell in self.cells if self._status("head", cell) is not Status.OK]
         yield from self._check("base", bad)
-        unknown = self._templates.unknown
+        unknown = self.templates.unknown
         for cell in bad:
             said = [unknown.get(each) for each in zip(SIDES, cell.targets, strict=True)]
             if all(said) and (head := said[1]):
@@ -381,7 +381,7 @@ class Gate(Verdicts):
         place = SIDES.index(side)
 
         def start(target: Target, timeout_s: float, *_: object) -> _SideWorker:
-            return _SideWorker(self._templates, side, target, timeout_s)
+            return _SideWorker(self.templates, side, target, timeout_s)
 
         for target in dict.fromkeys(cell.targets[place] for cell in cells):
             names = [cell.workload for cell in cells if cell.targets[place] == target]
@@ -401,7 +401,7 @@ class Gate(Verdicts):
             They have been checked; else all are measured, and are right as far as timed calls show.
         """
         cells = self.measurable if checked else self.cells
-        pairs = self.pairs = Pairs(self._templates, cells, self.rule, budget_s, examiners)
+        pairs = self.pairs = Pairs(self.templates, cells, self.rule, budget_s, examiners)
         yield from pairs.measure()
 
 
