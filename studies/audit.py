@@ -2,14 +2,14 @@
 """How often is an honest backend accused, and what does looking cost? Prints Markdown.
 
     make audit-study
-    .venv/bin/python studies/audit.py [--passes N] [--pairs N] [--part quiet,busy,zoo,cost]
+    .venv/bin/python studies/audit.py [--passes N] [--pairs N] [--part quiet,busy,looks,zoo,cost]
                                       [--list standard]
 
 The rows of a list are audited on honest targets, again and again: without load, and with two
 processes beside it that do nothing but compute. Every claim that is not supported then is a false
-accusation. The zoo's self-test says what is seen of those that are not honest. And `convbench
-bench` measures the same cells with and without an examiner, in turns. reports/audit.md is what it
-printed.
+accusation. So is every doubt when `convbench bench` looks at the standard list. The zoo's self-test
+says what is seen of those that are not honest. And `convbench bench` measures the same cells with
+and without an examiner, in turns. reports/audit.md is what it printed.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from convbench.auditing.judge import Judge
 from convbench.machine import facts
 from convbench.measuring.asv_store import Store
 from convbench.measuring.bench import Bench
+from convbench.results.journal import read
 from convbench.stimulus.targets import Target
 from convbench.stimulus.workloads import load, select
 
@@ -121,6 +122,38 @@ def report(name: str, rows: str, passes: int, busy: int) -> None:
         print(f"\n- not audited: {line}")
 
 
+LOOKS = r"bench_(pipeline|stages|layers)\.Standard\..*time"
+"""Times of the standard list, with its biases and pools alone: layers that only move bytes."""
+
+
+def looks(folder: Path, busy: int) -> None:
+    """Print how often `convbench bench` doubts an honest time of the standard list."""
+    call = ["git", "clone", "--quiet", "--shared", str(ROOT), str(folder)]
+    subprocess.run(call, check=True)
+    words = ("bench", "--rounds", "1", "--bench", LOOKS, "--json")
+    source = {"PYTHONPATH": str(folder / "src"), "CONVBENCH_FULL": "1"}
+    with load_of(busy):
+        done = subprocess.run(
+            [sys.executable, "-m", "convbench", *words],
+            cwd=folder, env=os.environ | source, stdout=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    rows = json.loads(done.stdout)["rows"]
+    timed = [row for row in rows if row["time_s"] is not None]
+    invalid = [row for row in rows if row["status"] == "invalid"]
+    doubts: list[bool] = []
+    for path in (folder / ".asv" / "evidence").glob("*/*.jsonl"):
+        for note in read(path).notes:
+            claims = note.facts.get("receipt", {}).get("claims", ())
+            doubts += [c["verdict"] != "holds" for c in claims if c["claim"] == "time"]
+    low, high = binomtest(sum(doubts), len(doubts)).proportion_ci()
+    beside = f"beside {busy} busy processes" if busy else "with nothing beside it"
+    print(f"\n## The standard list, {beside}\n")
+    print(f"`convbench bench --rounds 1 --bench '{LOOKS}'` ended with {done.returncode}:")
+    print(f"{len(timed)} rows with a time, {len(invalid)} of them invalid.")
+    print(f"{sum(doubts)} of {len(doubts)} looks doubted a time ({low:.1%} to {high:.1%});")
+    print("a row is invalid if another process does not hold it either.")
+
+
 def zoo() -> None:
     """Print what the self-test sees."""
     done = subprocess.run(
@@ -182,7 +215,7 @@ def main() -> None:
     parser.add_argument("--list", default="smoke", help="of workloads; default: smoke")
     parser.add_argument("--pairs", type=int, default=3, help="of runs of bench; default: 3")
     parser.add_argument(
-        "--part", default="quiet,busy,zoo,cost", help="which of these; default: all"
+        "--part", default="quiet,busy,looks,zoo,cost", help="which of these; default: all"
     )
     parser.add_argument("--bench-once", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -202,6 +235,9 @@ def main() -> None:
             report("nothing started beside them", arguments.list, arguments.passes, 0)
         if "busy" in parts:
             report(f"{BUSY} busy processes beside them", arguments.list, arguments.passes, BUSY)
+        for busy in (0, BUSY):
+            if "looks" in parts:
+                looks(Path(made) / f"looks-{busy}", busy)
         if "zoo" in parts:
             zoo()
         if "cost" in parts:
