@@ -197,8 +197,7 @@ def as_commit(wanted: Wanted, root: Path) -> tuple[str, str]:
     commit = find(wanted.revision or "HEAD", root)
     if wanted.revision is not None:
         return commit, commit
-    names = _names(output(root, "ls-files", "-z", "-co", "--exclude-standard") or b"")
-    parts = [name for name in (*_packages(names), *_BESIDE) if _is_in(name, names)]
+    parts = _parts(_in_tree(root))
     who = {f"GIT_{role}_{of}": "convbench" for role in ("AUTHOR", "COMMITTER") for of in _OF_WHOM}
     dates = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), "@0 +0000")
     with tempfile.TemporaryDirectory(prefix="convbench-") as made:
@@ -257,9 +256,8 @@ def _committed(commit: str, root: Path, sources: Path) -> Path:
     """The parts of a commit that are needed, without a checkout."""
     folder = sources / commit[:16]
     if not _used(folder):
-        listed = output(root, "ls-tree", "-r", "-z", "--name-only", commit) or b""
-        packages = _packages(_names(listed))
-        parts = [name for name in (*packages, *_BESIDE) if _is_in(name, _names(listed))]
+        names = _names(output(root, "ls-tree", "-r", "-z", "--name-only", commit) or b"")
+        packages, parts = _packages(names), _parts(names)
         archive = output(root, "archive", commit, *parts)
         if archive is None:
             raise InputError(
@@ -277,11 +275,11 @@ def _committed(commit: str, root: Path, sources: Path) -> Path:
 
 def _snapshot(root: Path, sources: Path) -> Path:
     """The same parts of the working tree: edits during a gate change nothing."""
-    names = _names(output(root, "ls-files", "-z", "-co", "--exclude-standard") or b"")
-    packages = _packages(names)
+    names = _in_tree(root)
+    packages, parts = _packages(names), _parts(names)
     with _part(sources) as made:
         for name in names:
-            if not any(_is_in(part, {name}) for part in (*packages, *_BESIDE)):
+            if not any(_is_in(part, {name}) for part in parts):
                 continue
             path, copy = root / name, made / name
             if path.is_symlink() or path.is_file():  # git lists what was deleted, too
@@ -299,6 +297,16 @@ def _snapshot(root: Path, sources: Path) -> Path:
 def _names(listed: bytes) -> set[str]:
     """What git lists, where a file with a conflict is listed twice."""
     return {*map(os.fsdecode, listed.split(b"\0"))} - {""}
+
+
+def _in_tree(root: Path) -> set[str]:
+    """The files of the working tree, without what git ignores; deleted ones among them."""
+    return _names(output(root, "ls-files", "-z", "-co", "--exclude-standard") or b"")
+
+
+def _parts(names: set[str]) -> list[str]:
+    """What is needed of a tree with these files."""
+    return [part for part in (*_packages(names), *_BESIDE) if _is_in(part, names)]
 
 
 def _is_in(part: str, names: set[str]) -> bool:

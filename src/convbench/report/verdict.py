@@ -108,7 +108,7 @@ def _sure(comparison: Comparison) -> str:
     undecided = [c for c in comparison.cells if c.verdict is Verdict.UNDECIDED and c.effect]
     if undecided:
         seen = sorted(c.effect.seen for c in undecided if c.effect and c.effect.seen)
-        what = f"a slow-down of {share(seen[len(seen) // 2])}" if seen else "any"
+        what = f"a slow-down of {share(seen[len(seen) // 2])}" if seen else "any effect"
         half = "half of " if len(seen) > 1 else ""
         cells = count(len(undecided), "undecided cell")
         sentences.append(f"In {half}the {cells} {what} could have gone unseen.")
