@@ -47,7 +47,7 @@ def _calls(backend: Backend, run: Run, xs: list[Array]) -> dict[str, Any]:
     Just after it has copied megabytes a host takes three times as long to ask a card for anything,
     since none of what it needs for that is in its caches any more (from 33 to 96 us on an H200,
     reports/gpu.md). On a CPU the threads of a library sleep by then: it takes them 300 us to wake
-    up, which is more than a small layer, and the second of two runs in a row does without.
+    up (reports/audit.md), which is more than a small layer; the second in a row does without.
     """
     placed = [backend.to_device(x) for x in xs]
     backend.synchronize()
