@@ -1,15 +1,17 @@
 # ruff: noqa: T201  (a script talks to whoever started it)
 """Does a watch name every bad commit and no good one? An hour of a team's, compressed.
 
-    .venv/bin/python studies/watch.py [--keep FOLDER] [--seed N] [--fleet] > reports/watch.md
+    .venv/bin/python studies/watch.py [--fleet] [--minutes 60] [--seed N] > reports/watch.md
 
 A repository that `convbench init` has made gets 20 commits on two branches, in pushes as people
 make them: several at once, the same commit on two branches, some pushed away again. Five are bad:
 slower, wrong, or not to be imported. A real `convbench watch` looks at it all the while, with the
 real `bench` and `gate` on one cell, and is killed three times (SIGKILL, at a random moment) and
 begun again. What it told is held against what was planted; anything else than all of it, once each,
-makes this script fail. It takes 20 minutes and more. With --fleet a scheduler and a worker for each
-core measure and gate, and not the watch's own machine, which here is the same.
+makes this script fail. It takes 20 minutes and more: a push comes when the last one is done, or, with
+--minutes, when its time has come as well, so that they are spread over so long. With --fleet a
+scheduler and a worker for each core measure and gate, and not the watch's own machine, which here
+is the same.
 """
 
 from __future__ import annotations
@@ -197,6 +199,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="leave everything here")
     parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     parser.add_argument("--fleet", action="store_true", help="measure on a worker for each core")
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", default=0.0, help="spread the pushes over so long"
+    )
     options = parser.parse_args()
     chance = random.Random(options.seed)  # noqa: S311  # no secret
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -214,7 +219,9 @@ def main() -> None:
         hour.start()
         try:
             hour.idle(begun_s)
-            for branch, kinds, before, after in STORY:
+            for place, (branch, kinds, before, after) in enumerate(STORY):
+                due_s = begun_s + options.minutes * 60 * place / (len(STORY) - 1)
+                time.sleep(max(0.0, due_s - time.time()))
                 hour.push(branch, kinds, before, after)
                 if after == "kill":
                     hour.kill(chance.uniform(1, 25))
@@ -224,7 +231,9 @@ def main() -> None:
             if hour.watch is not None:
                 hour.watch.terminate()
                 hour.watch.wait()
-        ok = show(hour, time.time() - begun_s, f"--seed {options.seed}{' --fleet' * options.fleet}")
+        how = f"--seed {options.seed}{' --fleet' * options.fleet}"
+        how += f" --minutes {options.minutes:g}" * bool(options.minutes)
+        ok = show(hour, time.time() - begun_s, how)
     sys.exit(0 if ok else 1)
 
 

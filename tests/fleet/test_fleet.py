@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
+import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from convbench.cli import main
+
 from ..schemas import conforming
-from .commits import CELLS, SELECT, Commits, certificate, cluster, limit_files
+from .commits import CELLS, SELECT, Commits, certificate, cluster, limit_files, open_to_all
 
 pytest.importorskip("distributed", reason="distributed is not installed: the extra `fleet` has it")
 pytestmark = pytest.mark.fleet
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +149,39 @@ def test_what_is_measured_sees_no_secret(commits, two):
     seen = json.loads((commits.shared / "seen").read_text())
     assert "A_SETTING" in seen
     assert "A_SECRET" not in seen
+
+
+@AS_ROOT
+def test_what_is_measured_can_be_another_user(tmp_path):
+    with tempfile.TemporaryDirectory() as made:  # pytest's own folders are closed to others
+        folder = Path(made)
+        folder.chmod(0o755)
+        commits = Commits(folder / "commits")
+        commits.shared.chmod(0o777)
+        (commits.shared / "key").touch(0o600)
+        _, *hashes = (commits.commit_that(do) for do in ("ok", "spy", "ok"))
+        (kept := folder / "kept").mkdir()
+        with cluster(kept, commits.environment) as own:
+            own.scheduler()
+            own.worker("--user", "nobody", through=open_to_all())
+            done = commits.fleet("HEAD~2..HEAD", "--scheduler", own.address)
+        assert done.returncode == 0, done.stderr
+        whole(commits, *hashes)
+        seen = json.loads((commits.shared / "spied").read_text())
+        nobody = pwd.getpwnam("nobody")
+        assert (seen.pop("user"), seen.pop("groups")) == (nobody.pw_uid, [nobody.pw_gid])
+        assert {*seen.values()} == {"PermissionError"}, seen
+
+
+@AS_ROOT
+@pytest.mark.parametrize(("name", "why"), [("nobody", "ermission"), ("nosuch", "no such user")])
+def test_a_user_who_cannot_work_there_is_named_at_once(tmp_path, capsys, name, why):
+    tmp_path.chmod(0o700)
+    folder = ("--folder", str(tmp_path / "kept"))
+    assert main.main(["fleet", "worker", "tcp://127.0.0.1:1", "--user", name, *folder]) == 4
+    said = capsys.readouterr().err
+    assert f"--user is '{name}'" in said
+    assert why in said
 
 
 def test_workers_of_another_version_are_not_asked(commits, tmp_path):

@@ -106,6 +106,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pass", dest="passed", action="append", default=[], metavar="VARIABLE",
         help="of a worker: what is measured may see this variable, too; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--user", metavar="NAME", default="", help="of a worker that root starts: who the code that"
+        " is measured runs as; default: who the worker does",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.host, arguments.port, security, insecure=arguments.insecure
         )
     if arguments.range == "worker":
-        more = (arguments.folder, arguments.passed, arguments.cores_each)
+        more = (arguments.folder, arguments.passed, arguments.cores_each, arguments.user)
         return serve.workers(address, security, *more)
     return _measure(arguments, security)
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import resource
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from convbench.machine import watch
 from convbench.machine.facts import THREAD_SETTINGS
@@ -44,6 +45,9 @@ _LIMITS = {
 }
 """Of what is measured. Of its memory there is none: CUDA reserves more than there is."""
 
+_MOST_PROCESSES = 8192
+"""Processes and threads of a user of its own, all of them together."""
+
 
 def run(
     command: Sequence[str],
@@ -53,6 +57,7 @@ def run(
     variables: Mapping[str, str],
     timeout_s: float,
     held: Sequence[IO[bytes]],
+    user: str = "",
 ) -> int:
     """Run a command in a folder, with these variables alone; its exit status.
 
@@ -62,11 +67,14 @@ def run(
         Is what it writes, standard error and output.
     held : sequence of file
         Locks, which are kept until nothing of the command is left.
+    user : str
+        Who the command is, if not we; only root can ask for another.
     """
-    asked = {"command": [*command], "timeout_s": timeout_s}
+    asked = {"command": [*command], "timeout_s": timeout_s, "user": user}
     with said.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__], cwd=folder, env={**variables},
+            # -P: nothing is imported from the folder, which may be another user's.
+            [sys.executable, "-P", "-m", __name__], cwd=folder, env={**variables},
             pass_fds=[lock.fileno() for lock in held], start_new_session=True,
             stdin=subprocess.PIPE, stdout=file, stderr=file,
         )  # fmt: skip
@@ -83,12 +91,15 @@ def main() -> int:
     asked = json.loads(sys.stdin.buffer.readline())
     watch.adopt()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for limit, most in _LIMITS.items():
+    limits = _LIMITS | ({resource.RLIMIT_NPROC: _MOST_PROCESSES} if asked["user"] else {})
+    for limit, most in limits.items():
         hard = resource.getrlimit(limit)[1]
         least = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(limit, (least, least))
     # A session of its own, by which those that it leaves behind are told from us.
-    child = subprocess.Popen(asked["command"], stdin=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(
+        asked["command"], stdin=subprocess.DEVNULL, start_new_session=True, **as_user(asked["user"])
+    )
     threading.Thread(target=_end_with_input, args=(child,), daemon=True).start()
     try:
         code = child.wait(asked["timeout_s"])
@@ -99,6 +110,28 @@ def main() -> int:
     while watch.end(child.pid):  # what they start while they are ended, too
         time.sleep(0.01)
     return code if code >= 0 else 128 - code
+
+
+def identity(user: str) -> tuple[int, int]:
+    """The numbers of a user and of his group; our own for "".
+
+    Raises
+    ------
+    KeyError
+        If there is no such user.
+    """
+    if not user:
+        return os.getuid(), os.getgid()
+    known = pwd.getpwnam(user)
+    return known.pw_uid, known.pw_gid
+
+
+def as_user(user: str) -> dict[str, Any]:
+    """How a process is started that is this user's, with his groups and none of ours."""
+    if not user:
+        return {}
+    number, group = identity(user)
+    return {"user": number, "group": group, "extra_groups": os.getgrouplist(user, group)}
 
 
 def _end_with_input(child: subprocess.Popen[bytes]) -> None:

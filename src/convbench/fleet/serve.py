@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convbench.errors import InputError
+from convbench.fleet import guard, worker
 from convbench.fleet.client import Security, missing
-from convbench.fleet.slots import FOLDER, PASSED, shares
+from convbench.fleet.slots import FOLDER, PASSED, USER, shares
 
 _SHORT = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "10"}
 """Of what it has told each worker Dask keeps the last thousand messages, with a unit in each."""
@@ -39,16 +40,49 @@ def scheduler(host: str, port: int, security: Security, *, insecure: bool) -> in
 
 def workers(
     address: str, security: Security, folder: Path | None, passed: Sequence[str],
-    cores_each: int | None,
+    cores_each: int | None, user: str,
 ) -> int:  # fmt: skip
-    """Run the workers of this machine, each with its cores and its card, until all have ended."""
-    variables = {PASSED: " ".join(passed)} | ({FOLDER: str(folder.resolve())} if folder else {})
+    """Run the workers of this machine, each with its cores and its card, until all have ended.
+
+    Raises
+    ------
+    InputError
+        If what is measured cannot be run as that user.
+    """
+    variables = {PASSED: " ".join(passed), USER: user}
+    variables |= {FOLDER: str(folder.resolve())} if folder else {}
+    if user:
+        _try(user, Path(variables.get(FOLDER) or worker.folder()))
     words = (
         "dask_worker", address, "--nworkers", "1", "--nthreads", "1", "--memory-limit", "0",
         "--preload", "convbench.fleet.slots", *_NO_PAGES, *security.words(),
     )  # fmt: skip
     mine = shares(cores_each)
     return _run([words] * len(mine), [variables | own for _, own in mine], [c for c, _ in mine])
+
+
+def _try(user: str, folder: Path) -> None:
+    """See whether he can run this Python and reach the folder, so that not each unit fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _REACH, str(folder)], capture_output=True, text=True,
+            errors="replace", check=False, cwd="/", **guard.as_user(user),
+        )  # fmt: skip
+        why = done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+    except KeyError:
+        why = "there is no such user"
+    except (OSError, subprocess.SubprocessError) as error:
+        why = str(error)
+    if why:
+        raise InputError(
+            f"fleet worker: --user is {user!r}, who cannot run {sys.executable} in {folder}"
+            f" ({why}); expected a user that root can become, and folders that he can enter. Start"
+            " it as root, with a --folder outside of root's home; or run the worker as that user."
+        )
+
+
+_REACH = "import os, sys, convbench; os.chdir(sys.argv[1])"
 
 
 def _is_loopback(host: str) -> bool:

@@ -22,6 +22,9 @@ PASSED = "CONVBENCH_FLEET_PASSED"
 FOLDER = "CONVBENCH_FLEET_FOLDER"
 """Where a worker keeps clones, checkouts and environments."""
 
+USER = "CONVBENCH_FLEET_USER"
+"""Who runs what is measured here, if not the worker's user."""
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:

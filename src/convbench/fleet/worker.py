@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import stat
 import sys
 import tempfile
 import time
@@ -17,8 +18,9 @@ from typing import Any
 
 from convbench import __version__
 from convbench.fleet import guard
-from convbench.fleet.slots import FOLDER, PASSED
+from convbench.fleet.slots import FOLDER, PASSED, USER
 from convbench.measuring.asv_store import describe_machine
+from convbench.results.journal import UNREADABLE
 from convbench.words.status import Exit
 
 MODULES = {"bench": "convbench.fleet.measured", "gate": "convbench.fleet.gated"}
@@ -63,35 +65,61 @@ def _measured(asked: dict[str, Any], pack: bytes) -> dict[str, Any]:
     if asked["convbench"] != __version__:
         said = f"the worker has convbench {__version__}, and {asked['convbench']} asks"
         return {"code": Exit.INPUT, "said": said}
-    root = folder()
+    user = os.environ.get(USER, "")
+    number, group = guard.identity(user)
+    root = folder() / f"as-{user}" if user else folder()
     cores = sorted(os.sched_getaffinity(0))
     card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = [f"core-{core}.lock" for core in cores] + ([f"card-{card}.lock"] if card else [])
     own = root / f"cores-{cores[0]}-{cores[-1]}"
-    own.mkdir(parents=True, exist_ok=True)
     with (
-        guard.alone(root / "alone", names) as held,
+        guard.alone(folder() / "alone", names) as held,
         tempfile.TemporaryDirectory(prefix="convbench-") as made,  # short: it will have sockets
     ):
-        home = Path(made)
+        home, said_to = Path(made, "home"), Path(made, "said")
+        for path in (root / "repositories", own):
+            path.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700)
         described = {**describe_machine(), "machine": asked["machine"]}
         about = json.dumps({"version": 1, asked["machine"]: described})
         (home / ".asv-machine.json").write_text(about, encoding="utf-8")
         (home / "pack").write_bytes(pack)
         (home / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+        if user:
+            Path(made).chmod(0o711)
+            for path in (root / "repositories", own, *home.iterdir(), home):
+                os.chown(path, number, group)
         module = ("-m", MODULES[asked["do"]])
         code = guard.run(
             [sys.executable, *module, str(root), str(own), str(home)],
-            home, home / "said", variables=_variables(home), timeout_s=asked["timeout_s"],
-            held=held,
+            home, said_to, variables=_variables(home), timeout_s=asked["timeout_s"], held=held,
+            user=user,
         )  # fmt: skip
-        said = (home / "said").read_bytes()[-_SAID_BYTES:].decode(errors="replace")
-        result = home / "result.json"
+        said = _end_of(said_to)
         if code == guard.TIMED_OUT:
             said = f"{said}\nnot done within {asked['timeout_s']:.0f} s, so it was ended"
-        if code or not result.is_file() or result.stat().st_size > MOST_BYTES:
-            return {"code": code or Exit.INPUT, "said": said}
-        return {**json.loads(result.read_bytes()), "said": said}
+        result = None if code else _written(home / "result.json", number)
+        return {"code": code or Exit.INPUT} | (result or {}) | {"said": said}
+
+
+def _end_of(said: Path) -> str:
+    with said.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _SAID_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def _written(path: Path, user: int) -> dict[str, Any] | None:
+    """What that user has written there; None of a link, a pipe, another's file, or no JSON."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            known = os.fstat(file.fileno())
+            is_his = stat.S_ISREG(known.st_mode) and known.st_uid == user
+            if not is_his or known.st_size > MOST_BYTES:
+                return None
+            result = json.loads(file.read())
+    except UNREADABLE:
+        return None
+    return result if isinstance(result, dict) else None
 
 
 def folder() -> Path:
