@@ -61,6 +61,12 @@ def test_only_what_is_wanted_is_opened_and_the_newest_comes_first(results):
 # -- What is read ---------------------------------------------------------------------------------
 
 
+def test_what_did_not_matter_to_a_gate_is_known_and_a_file_need_not_say_it(results):
+    for ended_s, rule in ((2.0, {"rule": {"delta": 0.02}}), (1.0, {})):
+        store_gate(results, gated_cell(), ended_s=ended_s, **rule)
+    assert [gate.within for gate in load_gates(results).gates] == [", beyond 2 %", ""]
+
+
 def test_a_side_of_a_cell_becomes_the_record_of_a_time(results):
     store_gate(results, gated_cell(1.1, number=8))
     cell = only(results)

@@ -40,8 +40,8 @@ def parts(data: Data) -> Iterator[Part]:
         title = f"{short(gate.head.commit)} against {short(gate.base.commit)}, {date(gate.ended_s)}"
         yield Table.of(
             f"Gate of {title}",
-            "workload | ^ target | ~> base | > head | > head / base | ~> interval | > pairs"
-            " | ~> would have been seen | the gate said",
+            "workload | ^ target | ~> base | > head | > head / base | ~> interval | ~> pairs"
+            f" | ~> would have been seen | the gate said{gate.within}",
             (
                 (
                     TableCell(workload, command=data.command(workload, target)), target,

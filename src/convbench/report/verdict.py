@@ -197,7 +197,7 @@ def _targets(data: Data) -> Iterator[Part]:
     rows = []
     for target in data.targets:
         both = [
-            (record.draws, used[workload, data.baseline].draws)
+            (record, used[workload, data.baseline])
             for (workload, of), record in used.items()
             if of == target and (workload, data.baseline) in used
         ]
@@ -206,7 +206,13 @@ def _targets(data: Data) -> Iterator[Part]:
         if not mine:
             continue
         # How many times as long as the target the baseline takes: as fast as it the target is.
-        mean = mean_of(target, both, data.rule) if both and target != data.baseline else None
+        mean = total = None
+        if both and target != data.baseline:
+            mean = mean_of(target, [(one.draws, base.draws) for one, base in both], data.rule)
+            mine_s, base_s = (
+                sum(record.value or 0.0 for record in of) for of in zip(*both, strict=True)
+            )
+            total = base_s / mine_s
         right = sum(error <= 1 for error in checked)
         tone: Tone = "good" if right == len(checked) else "bad"
         now = means.get(target)
@@ -217,6 +223,7 @@ def _targets(data: Data) -> Iterator[Part]:
                 TableCell(f"{right} of {len(checked)}", tone) if checked else "not checked",
                 faster(mean.ratio) if mean else "baseline" if target == data.baseline else "",
                 _ends(mean),
+                TableCell(faster(total), title=_TOTAL) if total else "",
                 times(now.ratio) if now else "",
                 words.span(now) if now and now.low else "",
                 digits(max(checked, default=None)),
@@ -224,12 +231,16 @@ def _targets(data: Data) -> Iterator[Part]:
         )  # fmt: skip
     if rows:
         yield Table.of(
-            "Targets, with geometric means over whole pipelines",
-            f"target | > fastest on | > right | > times as fast as {data.baseline} | ~> interval"
+            f"Targets: how many times as fast as {data.baseline} over whole pipelines, and what"
+            " became of them (geometric means)",
+            "target | ~> fastest on | > right | > mean | ~> interval | > in total"
             " | > head / base | ~> its interval | ~> worst error / bound",
             rows,
             folded=False,
         )
+
+
+_TOTAL = "by the sums of the times of the workloads that both have: what counts is what takes long"
 
 
 def _ends(mean: Mean | None) -> str:

@@ -129,6 +129,8 @@ class Gate:
         In seconds since 1970.
     cells : mapping of (str, str) to GatedCell
         By target and workload. Those of two targets, one a side, are no cells of two commits.
+    delta : float
+        The share that did not matter to it, by which its own verdicts are; 0 if it does not say.
     """
 
     machine: str
@@ -136,6 +138,12 @@ class Gate:
     base: GatedSide
     head: GatedSide
     cells: Mapping[tuple[str, str], GatedCell]
+    delta: float = 0.0
+
+    @property
+    def within(self) -> str:
+        """What did not matter to it, in words: ", beyond 2 %"."""
+        return f", beyond {100 * self.delta:g} %" if self.delta else ""
 
     @property
     def committed(self) -> bool:
@@ -211,7 +219,9 @@ def _gate(filed: FiledGate, problems: list[str]) -> Gate:
         except UNREADABLE as error:
             why = unreadable(error)
             problems.append(f"{filed.path}: cell {place} left out, because {why}")
-    return Gate(filed.machine, ended_s, base, head, cells)
+    rule = table(told.get("rule", {}), "the rule")
+    delta = number(rule.get("delta", 0.0), "delta")
+    return Gate(filed.machine, ended_s, base, head, cells, delta)
 
 
 def _side(told: Mapping[str, Any]) -> GatedSide:
