@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import random
@@ -48,6 +49,8 @@ from tests.fleet.commits import (  # noqa: E402
 )
 from tests.gate.sides import SLOWER, branches  # noqa: E402
 
+from convbench.comparing.comparison import Rule  # noqa: E402
+from convbench.comparing.pairs import geometric_mean  # noqa: E402
 from convbench.fleet.client import Fleet, Range, Security  # noqa: E402
 from convbench.fleet.slots import Labels  # noqa: E402
 from convbench.fleet.units import kinds, split  # noqa: E402
@@ -541,6 +544,7 @@ def two(folder: Path, arguments: argparse.Namespace) -> None:
     print("| | one worker, s | two workers, s | one / two | times, two / one |")
     print("|--:|--:|--:|--:|--:|")
     first, second, *_ = sorted(os.sched_getaffinity(0))
+    by_cell: dict[tuple[str, ...], dict[int, float]] = {}
     for number in range(1, arguments.times + 1):
         clones = []
         elapsed_s = []
@@ -562,6 +566,12 @@ def two(folder: Path, arguments: argparse.Namespace) -> None:
             f"| {number} | {one_s:.1f} | {two_s:.1f} | {one_s / two_s:.2f} | {_ratios(*clones)} |",
             flush=True,
         )
+        alone, beside = (clone.times_s() for clone in clones)
+        for cell in alone.keys() & beside.keys():
+            by_cell.setdefault(cell, {})[number] = math.log(beside[cell] / alone[cell])
+    ratio, low, high = geometric_mean([*by_cell.values()], Rule().confidence)
+    print(f"\nTwo / one by the mean that a gate gives, a turn for a pair: {ratio:.3f}", end=" ")
+    print(f"({low or math.nan:.3f} to {high or math.nan:.3f}).", flush=True)
 
 
 def gate(folder: Path, arguments: argparse.Namespace) -> None:

@@ -8,10 +8,10 @@ make them: several at once, the same commit on two branches, some pushed away ag
 slower, wrong, or not to be imported. A real `convbench watch` looks at it all the while, with the
 real `bench` and `gate` on one cell, and is killed three times (SIGKILL, at a random moment) and
 begun again. What it told is held against what was planted; anything else than all of it, once each,
-makes this script fail. It takes 20 minutes and more: a push comes when the last one is done, or, with
---minutes, when its time has come as well, so that they are spread over so long. With --fleet a
-scheduler and a worker for each core measure and gate, and not the watch's own machine, which here
-is the same.
+makes this script fail. A push comes when the last one is done, which is 20 minutes and more in all;
+with --minutes it comes when its time has come, too, so that they are spread over so long. With
+--fleet a scheduler and a worker for each core measure and gate, and not the watch's own machine,
+which here is the same.
 """
 
 from __future__ import annotations
