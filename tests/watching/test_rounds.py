@@ -372,6 +372,26 @@ def test_a_fleet_measures_and_gates(scene: Scene) -> None:
     assert " ".join([*there, "--machine", "node1", "--budget"]) in " ".join(gate)
 
 
+@pytest.mark.parametrize("measured_by", ["a fleet", "the watch"])
+def test_the_suites_of_a_commit_lie_there_only_where_the_watch_measures(scene, measured_by) -> None:
+    scene.ask('scheduler = "tls://a:1"' * (measured_by == "a fleet"))
+    scene.watch()
+    scene.remote.git("checkout", "--quiet", "-b", "other")
+    (scene.folder / "remote" / "suite").touch()
+    commit = scene.commit("1", "what is new lies in its suites")
+    scene.watch()
+    assert scene.verdict(commit) == "fine"
+    lay = scene.folder / "suites-that-lay-there"
+    steps = lay.read_text().split() if lay.exists() else []
+    assert steps == ([] if measured_by == "a fleet" else ["bench", "gate", "report"])
+
+
+def test_a_base_that_is_not_there_is_named_where_a_fleet_is_to_measure(scene: Scene) -> None:
+    scene.ask('scheduler = "tls://a:1"\nbase = "nowhere"')
+    scene.watch(code=3)
+    assert "the base is 'nowhere'" in scene.commits[scene.first]["reason"]
+
+
 def test_the_code_under_test_sees_a_few_variables_alone(scene: Scene, monkeypatch) -> None:
     for name in ("CONVBENCH_WATCH_TOKEN", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, TOKEN)

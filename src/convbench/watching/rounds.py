@@ -135,13 +135,13 @@ class Rounds:
         """Measure it as it lies in the clone, with its own packages in front."""
         if refused := self._begin("measure", commit):
             return self._failed(commit, refused, TRIES)
-        self.clone.check_out(commit.commit)
-        path = str(sources(commit.commit, self.clone.folder))
+        self._at(commit.commit, anew=True)
         if fleet := self._fleet():
             how = ["fleet", f"{commit.commit}^!", *fleet]
             paths = {}
         else:
             how = ["bench"]
+            path = str(sources(commit.commit, self.clone.folder))
             paths = {
                 name: os.pathsep.join(filter(None, (path, os.environ.get(name))))
                 for name in ("PYTHONPATH", "ASV_PYTHONPATH")
@@ -281,9 +281,21 @@ class Rounds:
                 return Verdict.FAILED, f"gating it {_end_of(done)}", done.elapsed_s
         return verdict, reason, done.elapsed_s
 
-    def _at(self, commit: str) -> None:
-        """Have what it asks for in the clone; what measuring it has left there may lie beside."""
-        if full_hash("HEAD", self.clone.folder) != commit:
+    def _at(self, commit: str, *, anew: bool = False) -> None:
+        """Have what it asks for in the clone; what measuring it has left there may lie beside.
+
+        Where a fleet measures, the base says what is asked for: whatever a commit brings, suites
+        and lists too, is run and read by the workers alone.
+        """
+        if self.asked.scheduler:
+            base = full_hash(self.asked.base, self.clone.folder)
+            if base is None:
+                raise InputError(
+                    f"watch: the base is {self.asked.base!r}, which is not there; expected a branch"
+                    " that is: a fleet is asked for its suites. Correct `base`."
+                )
+            commit = base
+        if anew or full_hash("HEAD", self.clone.folder) != commit:
             self.clone.check_out(commit)
 
     def _chosen(self) -> tuple[str, ...]:
