@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.correctness import oracle
-from convbench.correctness.accuracy import Reference, accuracy_of, is_exact, refer
+from convbench.correctness.accuracy import Reference, accuracy_of, is_exact, refer, refer_for
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Weights
-from convbench.stimulus.formats import Fill
+from convbench.stimulus.formats import FORMATS, Fill
 from convbench.stimulus.inputs import Inputs, make_inputs
+from convbench.stimulus.workloads import BUILT_IN, load, select
 
 
 def test_convolution_by_hand() -> None:
@@ -125,6 +127,59 @@ def test_the_bound_grows_with_the_root_of_the_reduction() -> None:
 
     assert bound(1) == pytest.approx(3)
     assert bound(100) == pytest.approx(21)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("fill", [Fill.INTEGERS, Fill.NORMAL])
+def test_a_bias_that_is_left_out_is_seen_in_16_bits(dtype, fill) -> None:
+    """What is stored is rounded as it is, and not as the sum of the magnitudes of 1728 terms."""
+    spec = PipelineSpec(1, 5, 5, 192, ConvSpec(8, 3, 3), True)
+    inputs = make_inputs(spec, dtype, fill, 0)
+    exact, storage = inputs.in_float64(), np.dtype(FORMATS[dtype].storage)
+    alone = oracle.convolve(spec, exact.x, exact.weights.filters).astype("f4")
+    bias = exact.weights.bias.astype("f4")
+    expected = refer_for(spec, inputs, fill)
+    for right in (alone + bias, alone.astype(storage).astype("f4") + bias):
+        assert accuracy_of(right.astype(storage), expected).ok
+    for wrong in (alone, alone + np.roll(bias, 1)):
+        assert accuracy_of(wrong.astype(storage), expected).ratio > 10
+
+
+def test_sums_that_are_declared_to_be_shorter_may_be_inexact_in_integers() -> None:
+    spec = PipelineSpec(1, 5, 5, 192, ConvSpec(8, 3, 3), True)
+    assert is_exact(spec, "float32", Fill.INTEGERS)
+    assert is_exact(spec, "float32", Fill.INTEGERS, "float64")
+    assert not is_exact(spec, "float32", Fill.INTEGERS, "float16")
+    assert is_exact(replace(spec, c=2), "float32", Fill.INTEGERS, "float16")  # 18 * 64 + 8
+
+
+def test_each_tap_of_an_average_may_underflow() -> None:
+    """As where it is computed as a convolution with quarters."""
+    spec = PipelineSpec(1, 4, 4, 3, pool=PoolSpec("avg", 2))
+    inputs = make_inputs(spec, "float32", Fill.DENORMAL, 0)
+    quarters = (inputs.x / np.float32(4)).astype("f4")
+    y = sum(quarters[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
+    assert accuracy_of(y, refer_for(spec, inputs, Fill.DENORMAL)).ok
+    assert not accuracy_of(0 * y, refer_for(spec, inputs, Fill.DENORMAL)).ok
+
+
+@pytest.mark.parametrize("row", list(select(load(BUILT_IN), "smoke", {})), ids=lambda row: row.name)
+def test_what_is_not_finite_tells_whose_it_is(row) -> None:
+    """Not nearly all that is expected is nan, and a pool sees one."""
+    inputs = make_inputs(row.pipeline, "float32", Fill.NONFINITE, 0)
+    y = refer_for(row.pipeline, inputs, Fill.NONFINITE).output
+    assert not np.isfinite(y).all()
+    assert np.isnan(y).mean() < 0.7
+    if row.pipeline.conv is None:
+        assert np.isnan(y).any()
+        assert np.isinf(y).any()
+    expected = refer_for(row.pipeline, inputs, Fill.NONFINITE)
+    if np.isnan(y).any():
+        for wrong in (
+            np.full_like(y, np.nan),
+            np.nan_to_num(y, nan=0.0, posinf=np.inf, neginf=-np.inf),
+        ):
+            assert not accuracy_of(wrong.astype("f4"), expected).ok
 
 
 def test_a_maximum_near_zero_keeps_the_bound_of_its_sums() -> None:

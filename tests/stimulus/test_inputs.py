@@ -21,13 +21,16 @@ DIGESTS = {
     Fill.NORMAL: "e5bf9350e4179892",
     Fill.ADVERSARIAL: "5d6c14150d055420",
     Fill.DENORMAL: "4ac27959636f4983",
-    Fill.NONFINITE: "b8ad5de508b8b145",
+    Fill.NONFINITE: "70ca160270f84436",
 }
 
 
 @pytest.mark.parametrize("fill", Fill)
 def test_the_bits_are_frozen(fill: Fill) -> None:
-    """Results of different years are compared: these digests may never change."""
+    """Results of different years are compared: these digests may never change.
+
+    That of `nonfinite` did once, before any release: nearly all that was expected was nan.
+    """
     inputs = make_inputs(PIPELINE, "float32", fill, 42)
     digest = hashlib.sha256()
     for array in (inputs.x, inputs.weights.filters, inputs.weights.bias):

@@ -231,15 +231,15 @@ class Computed:
         As :class:`Run` says.
     deviation : str
         Why the backend declares that it differs from the definition here; empty if it does not.
-    second : array, optional
-        What a later call gave on the same input, if it was not the same bits.
+    later : tuple of array
+        What later calls gave on the same input where it was not the same bits, each once.
     """
 
     output: Array
     algorithm: str
     accumulation: str | None = None
     deviation: str = ""
-    second: Array | None = None
+    later: tuple[Array, ...] = ()
     scheme: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def compute(
         more = FEW_CALLS if few else MANY_CALLS
         order = [secrets.choice((True, False)) for _ in range(more - 2)]
         first: Computed | None = None
-        second: Array | None = None
+        later: list[Array] = []
         earlier: list[tuple[DeviceArray, Array]] = []
         for on_nan in (True, *order, False):
             placed = backend.to_device(given[on_nan])
@@ -297,8 +297,8 @@ def compute(
                 continue
             if first is None:
                 first = replace(computed, output=computed.output.copy())
-            elif not np.array_equal(first.output, computed.output, equal_nan=True):
-                second = computed.output.copy()
+            elif not any(_same(known, computed.output) for known in (first.output, *later)):
+                later.append(computed.output.copy())
         if not all(
             np.array_equal(backend.to_numpy(output), kept, equal_nan=True)
             for output, kept in earlier
@@ -306,8 +306,28 @@ def compute(
             raise BrokenContract(
                 "the run changed the output of an earlier call; each needs an array of its own"
             )
+        if _lies_in(backend, placed, output):
+            raise BrokenContract(
+                "the output lies in the memory of the input; each call needs an array of its own"
+            )
     assert first is not None
-    return replace(first, second=second)
+    return replace(first, later=(*later,))
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=True)
+
+
+def _lies_in(backend: Backend, placed: DeviceArray, output: DeviceArray) -> bool:
+    """Whether an output changes with the input, where an input can be written to at all."""
+    before, kept = backend.to_numpy(placed).copy(), backend.to_numpy(output).copy()
+    try:
+        placed[...] = 1
+    except Exception:  # of any library, whose arrays cannot be written to
+        return False
+    follows = not _same(kept, backend.to_numpy(output))
+    placed[...] = before if isinstance(placed, np.ndarray) else backend.to_device(before)
+    return follows
 
 
 def _computed(backend: Backend, run: Run, output: DeviceArray) -> Computed:

@@ -1,16 +1,19 @@
 r"""How far a correct result may lie from the oracle, and how far a result does lie.
 
 For a sum of n products whose factors are rounded with unit roundoff :math:`u_{in}` (zero where they
-are used as they are stored), added with :math:`u_{acc}` and stored s times with :math:`u_{out}`,
+are used as they are stored), and added with :math:`u_{acc}`, that is stored with :math:`u_{out}`,
 
-.. math:: |got - ref| \le (2 u_{in} + \lambda \sqrt{n}\, u_{acc} + s\, u_{out})\, S + slack,
+.. math:: |sum - ref| \le E = (2 u_{in} + \lambda \sqrt{n}\, u_{acc})\, S + slack,
           \qquad S = |x| * |w| + |b|
+
+          |got - ref| \le E + u_{out} (|ref| + E)
 
 where the factor :math:`\lambda \sqrt{n}` is the probabilistic error bound of Higham and Mary, "A
 New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019, with
-lambda = 2. Relative error is the wrong measure: where the terms cancel, a correct float32
-result shows a relative error of 0.1. The page docs/accuracy.md derives the bound and says what it
-cannot see.
+lambda = 2. The sum before the bias may be stored, too, which adds another such term; and where what
+is stored is no coarser than the sums, the last term is :math:`u_{out} S`. Relative error is the
+wrong measure: where the terms cancel, a correct float32 result shows a relative error of 0.1. The
+page docs/accuracy.md derives the bound and says what it cannot see.
 
 A max pool takes the largest bound of its window, since max(a) and max(b) differ by no more than the
 largest difference; by itself it is bitwise. An average takes the mean of the bounds, and rounds
@@ -43,7 +46,7 @@ from convbench.correctness.schemes import scheme_of
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Array
 from convbench.stimulus.formats import FORMATS, Fill, Format, format_of
-from convbench.stimulus.inputs import Inputs, exact_magnitude
+from convbench.stimulus.inputs import Inputs, exact_magnitude, largest_sum
 from convbench.stimulus.spec import PipelineSpec
 
 LAMBDA = 2.0
@@ -159,12 +162,31 @@ class Accuracy:
         return f"at {list(self.index)} got {self.got!r}, expected {expected}"
 
 
-def relative_bound(
-    fmt: Format, accumulation: str, terms: int, stores: int, confidence: float = LAMBDA
-) -> float:
-    """How far a sum of products may be off, over S: see the head of this module."""
+def relative_bound(fmt: Format, accumulation: str, terms: int, confidence: float = LAMBDA) -> float:
+    """How far a sum of products may be off, over S, before it is stored: see the head."""
     added = confidence * math.sqrt(terms) * FORMATS[accumulation].unit_roundoff
-    return 2 * _factor_roundoff(fmt) + added + stores * fmt.unit_roundoff
+    return 2 * _factor_roundoff(fmt) + added
+
+
+def stored(
+    bound: Float64, fmt: Format, accumulation: str, magnitude: Float64, *results: Float64
+) -> Float64:
+    """The bound of results that are stored one after the other, each made of the last one.
+
+    Parameters
+    ----------
+    bound : array
+        How far the first of them may be off before it is stored.
+    magnitude : array
+        S, which no result is larger than. Where what is stored is no coarser than the sums, all of
+        them are stored once with that: another store is one addition more, which the root covers.
+    """
+    u_out = fmt.unit_roundoff
+    if u_out <= FORMATS[accumulation].unit_roundoff:
+        return bound + u_out * magnitude
+    for result in results:
+        bound = bound + u_out * (np.abs(result) + bound)
+    return bound
 
 
 def _factor_roundoff(fmt: Format) -> float:
@@ -217,20 +239,22 @@ def refer(
     # A device may flush a result below the smallest normal number to zero.
     slack = fmt.smallest if strict else fmt.tiny
 
-    def allowed(magnitude: Float64, terms: int, stores: int) -> Float64:
-        if u_out <= u_acc:
-            stores = 1  # a second store is one addition more, which the root covers
-        return relative_bound(fmt, added_in, terms, stores, confidence) * magnitude + slack
-
     inputs = inputs.in_float64()
     with np.errstate(invalid="ignore", over="ignore"):  # nan - nan and 0 * inf are results here
         y = oracle.conv_and_bias(pipeline, inputs, positions)
         magnitude = oracle.conv_and_bias(pipeline, inputs.each(np.abs), positions)
         bound = np.zeros_like(y)
         if pipeline.conv is not None or pipeline.bias:
-            stores = (pipeline.conv is not None) + pipeline.bias
             terms = 0 if known else max(pipeline.reduction, 1)
-            bound = allowed(magnitude, terms, stores)
+            bound = relative_bound(fmt, added_in, terms, confidence) * magnitude + slack
+            if known:
+                # What it has transformed is stored on the way, and may be as large as S.
+                stores = 1 if u_out <= u_acc else (pipeline.conv is not None) + pipeline.bias
+                bound += stores * u_out * magnitude
+            else:
+                bias = inputs.weights.bias
+                before = [] if pipeline.conv is None or bias is None else [y - bias]
+                bound = stored(bound, fmt, added_in, magnitude, *before, y)
         if known:
             # A result that underflows is off by half the smallest number, u times the tiny one.
             least = FORMATS[added_in].tiny
@@ -250,17 +274,25 @@ def refer(
                 magnitude = oracle.avg_pool(pipeline, np.abs(y), positions)
                 y = oracle.avg_pool(pipeline, y, positions)
                 bound = oracle.avg_pool(pipeline, bound, positions)
-                bound = bound + allowed(magnitude, taps, stores=1)
+                added = relative_bound(fmt, added_in, taps, confidence) + u_out
+                bound = bound + added * magnitude + slack
+                if strict:  # taps that are scaled before they are added may underflow, each
+                    bound = bound + taps * fmt.smallest / 2
     return Reference(y, bound, pipeline.output_shape, positions, sees, fmt.overflow)
 
 
 def _sees(pipeline: PipelineSpec, positions: Positions | None) -> NDArray[np.bool_]:
     """Which results are of some input: a window may lie in the padding, and give zero rightly."""
-    if pipeline.conv is None or pipeline.bias or pipeline.pool is not None:
+    if pipeline.conv is None or pipeline.bias:
         return np.ones((1, 1, 1, 1), bool)
     rows, columns = (
         np.array(window.counts(include_pad=False)) > 0 for window in pipeline.conv_windows
     )
+    if pipeline.pool is not None:
+        rows, columns = (
+            np.array([seen[[i for i in taps if 0 <= i < seen.size]].any() for taps in window.reads])
+            for seen, window in zip((rows, columns), pipeline.pool_windows, strict=True)
+        )
     if positions is None:
         return (rows[:, np.newaxis] & columns)[np.newaxis, :, :, np.newaxis]
     return (rows[positions[1]] & columns[positions[2]])[:, np.newaxis, np.newaxis, np.newaxis]
@@ -344,8 +376,11 @@ def is_exact(
     if fill is Fill.DENORMAL and pipeline.pool is not None and pipeline.pool.op == "avg":
         return False  # not even a half of the smallest number exists
     largest = exact_magnitude(pipeline, fmt)
-    if scheme is None or largest is None:
-        return largest is not None
+    if largest is None:
+        return False
+    if scheme is None:
+        limit = FORMATS[accumulation or fmt.accumulation].exact_limit
+        return largest_sum(pipeline, largest) <= limit
     if fill is Fill.DENORMAL:
         return False  # the filters are transformed to fractions
     digits = FORMATS[accumulation or fmt.accumulation].digits

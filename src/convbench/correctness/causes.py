@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convbench.correctness import oracle
-from convbench.correctness.accuracy import Accuracy, Reference, refer, relative_bound
+from convbench.correctness.accuracy import Accuracy, Reference, refer, relative_bound, stored
 from convbench.correctness.faults import FAULTS, Fault, rounded_to
 from convbench.correctness.oracle import Float64
 from convbench.stimulus.arrays import Array
@@ -382,15 +382,16 @@ def _expected(
     The magnitudes go the way of the numbers: what the fault makes of them is the S of its output.
     """
     fmt = format_of(inputs.weights.dtype)
-    factor = 0.0
-    if pipeline.conv is not None or pipeline.bias:
-        stores = (pipeline.conv is not None) + pipeline.bias
-        factor = relative_bound(fmt, accumulation, max(pipeline.reduction, 1), stores)
-    if pipeline.pool is not None:  # the fault may have made it an average
-        summed = replace(fmt, factor_digits=fmt.digits)  # of which no factor is rounded
-        factor += relative_bound(summed, accumulation, math.prod(pipeline.pool.window), 1)
-    with np.errstate(invalid="ignore"):
-        bound = factor * size + fmt.tiny
+    bound = np.full_like(size, fmt.tiny)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if pipeline.conv is not None or pipeline.bias:
+            stores = (pipeline.conv is not None) + pipeline.bias
+            bound += relative_bound(fmt, accumulation, max(pipeline.reduction, 1)) * size
+            bound = stored(bound, fmt, accumulation, size, *[output] * stores)
+        if pipeline.pool is not None:  # the fault may have made it an average
+            summed = replace(fmt, factor_digits=fmt.digits)  # of which no factor is rounded
+            taps = math.prod(pipeline.pool.window)
+            bound += (relative_bound(summed, accumulation, taps) + fmt.unit_roundoff) * size
     bound[~np.isfinite(bound)] = 0.0  # what is not finite is so exactly
     return Reference(output, bound, output.shape, overflow=fmt.overflow)
 

@@ -214,7 +214,12 @@ def verify(plan: Plan, start: Callable[..., Computer] = Worker) -> Generator[Che
                 for target in workers:
                     yield _too_slow(plan, target, workload, dtype)
                 continue
-            case = _Case.of(workload.pipeline, dtype, fill, plan)
+            try:
+                case = _Case.of(workload.pipeline, dtype, fill, plan)
+            except (MemoryError, ValueError) as error:  # NumPy's, of what cannot be an array
+                for target in workers:
+                    yield _too_large(plan, target, workload, dtype, fill, error)
+                continue
             for target, replicates in workers.items():
                 judged = {"exact": case.exact} | case.judge(replicates)
                 yield Check(
@@ -231,6 +236,17 @@ def _too_slow(plan: Plan, target: Target, workload: Workload, dtype: str) -> Che
     return Check(
         target, workload.name, dtype, Fill.DENORMAL, plan.seed, Status.SKIPPED, exact=False,
         reason=reason, remedy="--thorough checks them here too.", file=workload.file,
+    )  # fmt: skip
+
+
+def _too_large(
+    plan: Plan, target: Target, workload: Workload, dtype: str, fill: Fill, error: Exception
+) -> Check:
+    gib = workload.pipeline.bytes(8) / 2**30
+    return Check(
+        target, workload.name, dtype, fill, plan.seed, Status.FAILED, exact=False,
+        reason=f"its arrays cannot be made here, {gib:.3g} GiB in float64: {error}",
+        remedy="Check a smaller one.", file=workload.file,
     )  # fmt: skip
 
 
@@ -303,17 +319,18 @@ class _Case:
             reason = f"vacuous: {expected.zeros:.0%} of what is expected of the input is zero"
             return {"status": Status.FAILED, "reason": reason, **facts}
         try:
-            accuracy = accuracy_of(answer.output, expected)
-            if answer.second is not None:  # what is right has to stay so
-                later = accuracy_of(answer.second, expected)
-                accuracy = max(accuracy, later, key=lambda found: found.ratio)
+            outputs = (answer.output, *answer.later)  # what is right has to stay so
+            accuracy = max(
+                (accuracy_of(output, expected) for output in outputs), key=lambda it: it.ratio
+            )
             if scheme or accumulation != usual:
                 facts["usual"] = accuracy_of(answer.output, self.reference(usual)).ratio
         except ArrayError as error:
             return {"status": Status.WRONG, "reason": str(error), **facts}
         facts["accuracy"] = accuracy
-        if answer.output.dtype.name != (storage := FORMATS[dtype].storage):
-            reason = f"the output is {answer.output.dtype.name}; expected {storage}"
+        storage = FORMATS[dtype].storage
+        if others := {output.dtype.name for output in outputs} - {storage}:
+            reason = f"the output is {' and '.join(sorted(others))}; expected {storage}"
             return {"status": Status.WRONG, "reason": reason, **facts}
         if accuracy.ok:
             _see_a_known_error(answer, expected, accuracy, format_of(dtype))

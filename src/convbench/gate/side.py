@@ -105,8 +105,8 @@ class Worker:
         compute = self._convbench.compute
         poison = {"poison": True} if "poison" in compute.__code__.co_varnames else {}
         done = compute(self._backend, pipeline, inputs, **poison)
-        names = ("output", "algorithm", "accumulation", "second", "scheme")
-        found = {name: getattr(done, name, None) for name in names}
+        names = ("output", "algorithm", "accumulation", "second", "later", "scheme")
+        found = {name: getattr(done, name, None) for name in names}  # `second` of older commits
         return found | {"deviation": declared.get("deviates", "")}
 
     def build(self, **cell: Any) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def make_inputs(pipeline: PipelineSpec, dtype: str, fill: Fill | str, seed: int)
             x = x * fmt.smallest  # products with integers stay multiples of the smallest number
             bias = None if bias is None else bias * fmt.smallest
         case Fill.NONFINITE:
-            x = _sprinkle(streams[0], x, (np.inf, -np.inf, np.nan), share=0.02)
+            taps = 1 if pipeline.pool is None else math.prod(pipeline.pool.window)
+            x = _spoil(streams[0], x, max(pipeline.reduction, 1) * taps)
     return Inputs(x, Weights(dtype, filters, bias)).each(lambda array: array.astype(fmt.storage))
 
 
@@ -122,18 +123,20 @@ def exact_magnitude(pipeline: PipelineSpec, fmt: Format) -> int | None:
         average is divided by a number that is not a power of two.
     """
     limit = min(fmt.exact_limit, FORMATS[fmt.accumulation].exact_limit)
-    taps = 1
     if pipeline.pool is not None and pipeline.pool.op == "avg":
-        taps = math.prod(pipeline.pool.window)
         divisors = {divisor for axis in pipeline.pool_divisors for divisor in axis}
         # A quotient of a larger one may be too small to be stored.
         if any(divisor & (divisor - 1) or divisor > limit for divisor in divisors):
             return None
-    products = max(pipeline.reduction, 1)
-    for magnitude in range(LARGEST_INTEGER, 0, -1):
-        if (products * magnitude**2 + magnitude) * taps <= limit:
-            return magnitude
-    return None
+    fitting = (m for m in range(LARGEST_INTEGER, 0, -1) if largest_sum(pipeline, m) <= limit)
+    return next(fitting, None)
+
+
+def largest_sum(pipeline: PipelineSpec, magnitude: int) -> int:
+    """What no partial sum of integers in [-magnitude, magnitude] exceeds, in whatever order."""
+    pool = pipeline.pool
+    taps = math.prod(pool.window) if pool is not None and pool.op == "avg" else 1
+    return (max(pipeline.reduction, 1) * magnitude**2 + magnitude) * taps
 
 
 def _integers(random: np.random.RandomState, shape: tuple[int, ...], largest: int) -> Array:
@@ -148,6 +151,23 @@ def _harden(random: np.random.RandomState, x: Array, fmt: Format) -> Array:
     x = x + outlier**0.5 * (random.random_sample((*x.shape[:3], 1)) < 0.5)
     x = _sprinkle(random, x, (outlier, -outlier), share=0.01)
     return _sprinkle(random, x, (fmt.smallest, -3 * fmt.smallest, -0.0), share=0.1)
+
+
+def _spoil(random: np.random.RandomState, x: Array, seen: int) -> Array:
+    """Put inf, -inf and nan among numbers: about one in the `seen` of which a result is made.
+
+    With more, most results would be nan, and nothing would tell one that saw a nan of its own from
+    one that saw another's. Where a result sees nearly all, there is one infinity alone, of which
+    each filter makes one of its own sign.
+    """
+    values = (np.inf, -np.inf, np.nan)
+    if x.size < 2 * seen:
+        return _sprinkle(random, x, values[:2], share=0.0)
+    x = _sprinkle(random, x, values, share=min(0.02, 1 / seen))
+    for place, value in enumerate(random.permutation(values)):  # there is room for one of each
+        low, high = (i * x.size // len(values) for i in (place, place + 1))
+        x.flat[random.randint(low, high)] = value
+    return x
 
 
 def _sprinkle(

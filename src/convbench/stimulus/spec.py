@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
@@ -171,9 +171,13 @@ class Window:
         """How many taps of each output position count in an average."""
         low = -self.before if include_pad else 0
         high = self.size + (self.counted_after if include_pad else 0)
+        return tuple(sum(low <= tap < high for tap in taps) for taps in self.reads)
+
+    @property
+    def reads(self) -> Iterator[range]:
+        """What each output position reads of the input; what lies outside of it is padding."""
         starts = (i * self.stride - self.before for i in range(self.out))
-        taps = range(0, self.extent, self.dilation)
-        return tuple(sum(low <= start + tap < high for tap in taps) for start in starts)
+        return (range(start, start + self.extent, self.dilation) for start in starts)
 
 
 Windows = tuple[Window, Window]
