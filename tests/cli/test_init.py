@@ -201,6 +201,19 @@ def test_a_package_that_is_one_file_is_refused(repository: Path) -> None:
         plan(repository)
 
 
+@pytest.mark.parametrize("name", ["3d-conv", "class"])
+def test_a_name_that_python_cannot_import_is_refused(tmp_path: Path, name: str) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / name)], check=True)
+    with pytest.raises(InputError, match="expected what Python can import"):
+        plan(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["Torch", "jax", "_kern", "fältning"])
+def test_a_name_that_no_backend_can_have_is_not_given_to_it(tmp_path: Path, name: str) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / name)], check=True)
+    assert init.look(tmp_path / name).name == "mine"
+
+
 def test_a_project_below_the_root_of_its_repository(repository: Path) -> None:
     """asv asks for the root, and where the project is in it."""
     below = repository / "python" / "kernels"

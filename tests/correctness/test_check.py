@@ -211,6 +211,20 @@ def test_the_command(files: Path) -> None:
     assert data["causes"][0]["name"] == "doubled_bias"
 
 
+def test_the_command_on_files_that_are_no_array(files: Path) -> None:
+    np.savez(files / "several.npz", y=np.load(files / "y.npy"))
+    whole = (files / "several.npz").read_bytes()
+    (files / "half.npz").write_bytes(whole[: len(whole) // 2])
+    for name, said in (("several.npz", "it is an archive of y"), ("half.npz", "unreadable")):
+        done = command(files, name)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert said in done.stderr
+    np.save(files / "x.npy", np.load(files / "x.npy")[0])
+    done = command(files)
+    assert done.returncode == 4
+    assert "expected 4 axes" in done.stderr
+
+
 def test_the_command_on_nchw(files: Path) -> None:
     x, y = (np.load(files / f"{name}.npy").transpose(0, 3, 1, 2) for name in "xy")
     np.save(files / "x.npy", x)

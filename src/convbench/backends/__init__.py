@@ -27,6 +27,17 @@ def registered() -> dict[str, importlib.metadata.EntryPoint]:
     return {entry.name: entry for entry in (*entries, *ours)}
 
 
+def contested() -> list[str]:
+    """What is to be said of names that are ours and that others have registered, too."""
+    return [
+        f"{entry.name!r} is convbench's own, so that {entry.value} of {_distribution(entry)} is"
+        " never computed. Register it under another name."
+        for entry in importlib.metadata.entry_points(group=GROUP)
+        if entry.value != registered()[entry.name].value
+        and registered()[entry.name].value.startswith("convbench.")
+    ]
+
+
 def find_backend(name: str) -> importlib.metadata.EntryPoint:
     """The entry point of a name; nothing is imported.
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from convbench.backends import Origin, backend_class, find_backend, origin, registered
-from convbench.errors import TargetError
+from convbench.errors import BrokenContract, TargetError
 from convbench.machine.child import START_TIMEOUT_S, Child, Questions
 from convbench.machine.failures import explain
-from convbench.stimulus.targets import Target, kind_of
+from convbench.stimulus.targets import NAME, NAME_IN_WORDS, Target, kind_of
 from convbench.words.status import Outcome, Status
 
 
@@ -86,12 +86,22 @@ def _look(name: str, pipe: Questions) -> None:
     try:
         kind = backend_class(name)
         known = kind.capabilities
-        said = {"variants": list(known.variants), "kinds": list(known.devices)}
+        said = {"variants": list(known.variants), "kinds": _listed(known.devices)}
+        for each in (name, *filter(None, said["variants"])):
+            if not NAME.fullmatch(each):
+                raise BrokenContract(f"the name is {each!r}; expected {NAME_IN_WORDS}")
         pipe.send(said | {"origin": asdict(origin(name))})
-        devices = kind.devices()
-        pipe.send({"devices": list(devices), "versions": kind(devices[0]).versions()})
+        devices = _listed(kind.devices())
+        versions = {str(of): str(is_) for of, is_ in kind(devices[0]).versions().items()}
+        pipe.send({"devices": devices, "versions": versions})
     except Exception as error:  # likewise
         pipe.send(explain(error))
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    if isinstance(names, str):  # ("cpu") is not ("cpu",)
+        raise BrokenContract(f"the devices are {names!r}, a text; expected a tuple of texts")
+    return [*names]
 
 
 def _seen(name: str, child: Child) -> Presence:

@@ -32,10 +32,13 @@ examples:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.backends import contested
     from convbench.backends.survey import survey
 
     say("looking for backends ...")
     presences = survey()
+    for said in contested():
+        say(f"WARNING: {said}")
 
     def listed() -> dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -95,7 +96,10 @@ def _pipeline(data: dict[str, Any], x: Any, filters: Any, text: str) -> Pipeline
 
     given = Layout.parse(text)
     if x.ndim != 4:
-        return PipelineSpec.from_dict(data)
+        raise ArrayError(
+            f"x: the shape is {x.shape}; expected 4 axes, as {given.data} has them. Give it all of"
+            " them: `x[np.newaxis]` adds the one of the batch."
+        )
 
     def sized(layout: Layout) -> PipelineSpec:
         sizes = dict(zip(layout.data.lower(), x.shape, strict=True))
@@ -126,10 +130,13 @@ def _load_array(path: Path) -> Any:
 
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError) as error:
+        if not isinstance(array, np.ndarray):
+            names = ", ".join(array.files)
+            raise ValueError(f"it is an archive of {names or 'nothing'}")  # noqa: TRY004
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: the file is unreadable ({error}); expected an array that numpy.save has "
-            "written. Write it again; arrays of objects cannot be read."
+            "written. Write it again, one array a file; arrays of objects cannot be read."
         ) from error
     # The format has no name for bfloat16: numpy.save writes two nameless bytes an element.
     return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from convbench.errors import InputError
 from convbench.machine.files import write
 from convbench.machine.git import git
 from convbench.machine.project import Declared, declared
+from convbench.stimulus.targets import NAME
 from convbench.words.status import Exit
 from convbench.words.table import verbatim
 
@@ -122,8 +124,11 @@ class Seen:
     @property
     def name(self) -> str:
         """Of the backend."""
-        taken = self.package in {"convbench", "cupy", "numpy", "tensorflow"}
-        return "mine" if taken else self.package
+        from convbench.backends import registered
+
+        ours = {n for n, e in registered().items() if e.value.startswith("convbench.")}
+        name = self.package.lower()
+        return name if NAME.fullmatch(name) and name not in {"convbench", *ours} else "mine"
 
     @property
     def place(self) -> str:
@@ -167,6 +172,12 @@ def look(start: Path) -> Seen:
         )
     package = re.sub(r"\W", "_", (said.name if said else "") or root.name).lower()
     folder = _package(root, package)
+    if not folder.name.isidentifier() or keyword.iskeyword(folder.name):
+        raise InputError(
+            f"init: the package is {folder.name!r}, by the name of the project or its folder;"
+            " expected what Python can import. Make the package, as in"
+            " src/my_kernels/__init__.py, or name the project in pyproject.toml."
+        )
     found = sorted((*root.glob("asv.conf.json"), *root.glob("*/asv.conf.json")))
     others = any((root / name).exists() or Path(top, name).exists() for name in _OTHER_CI)
     workflow = root == Path(top) and ((root / ".github").is_dir() or not others)

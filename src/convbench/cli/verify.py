@@ -93,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; its exit code."""
+    from convbench.backends import contested
     from convbench.backends.survey import choose_targets
     from convbench.correctness.verify import Plan, exit_code, verify
     from convbench.correctness.verify_text import junit, render
@@ -109,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
     required = [*(arguments.target or ()), *arguments.require]
     targets = choose_targets(chosen_targets(arguments))
     targets |= choose_targets(arguments.require) if arguments.require else {}
+    for said in contested():
+        say(f"WARNING: {said}")
     copies = installed_copies(here(), (target.backend for target in targets))
     for name, origin in copies.items():
         say(

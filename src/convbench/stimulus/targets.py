@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from convbench.errors import TargetError
 
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME_IN_WORDS = "a small letter a to z, and then small letters, digits and _"
+"""What a backend and a variant may be called."""
+
 _PATTERN = re.compile(
-    r"(?P<backend>[a-z][a-z0-9_]*)(\.(?P<variant>[a-z][a-z0-9_]*))?@(?P<device>[a-z]+(:\d+)?)"
+    rf"(?P<backend>{NAME.pattern})(\.(?P<variant>{NAME.pattern}))?@(?P<device>[a-z]+(:\d+)?)"
 )
 
 
@@ -40,8 +44,9 @@ class Target:
         match = _PATTERN.fullmatch(text)
         if match is None:
             raise TargetError(
-                f"target: the name is {text!r}; expected backend[.variant]@device. Write it as "
-                "in tensorflow.xla@cpu; `convbench backends` lists those there are."
+                f"target: the name is {text!r}; expected backend[.variant]@device, where a name is"
+                f" {NAME_IN_WORDS}. Write it as in tensorflow.xla@cpu; `convbench backends` lists"
+                " those there are."
             )
         return cls(match["backend"], match["variant"] or "", match["device"])
 
