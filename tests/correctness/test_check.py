@@ -17,6 +17,8 @@ from convbench import ConvSpec, PipelineSpec, PoolSpec
 from convbench.backends import open_backend
 from convbench.backends.base import Backend
 from convbench.backends.compute import compute
+from convbench.correctness import oracle
+from convbench.correctness.check import _notes, check
 from convbench.correctness.faults import FAULTS
 from convbench.errors import ArrayError
 from convbench.stimulus.arrays import Weights
@@ -167,6 +169,45 @@ def test_a_layout_that_fits_by_chance_is_named_first() -> None:
         'read as NCHW (input, output) and OIHW (filters) it is right: layout="NCHW"'
     )
     assert convbench.check(y, pipeline, x, filters, bias, layout="NCHW").ok
+
+
+# -- equal terms --
+
+
+def constant(n: int, k: int = 4, value: float = 0.1):
+    """Terms that all are equal, and their sum in the order in which they lie."""
+    pipeline = PipelineSpec(1, 3, 3, n, ConvSpec(k, 1, 1), True)
+    x, filters = np.full((1, 3, 3, n), value, "f4"), np.full((1, 1, n, k), 0.01, "f4")
+    bias = np.full(k, 0.5, "f4")
+    terms = np.full(n, np.float32(value) * np.float32(0.01), "f4")
+    total = np.cumsum(np.append(terms, np.float32(0.5)), dtype="f4")[-1]
+    return np.full((1, 3, 3, k), total, "f4"), pipeline, x, filters, bias
+
+
+@pytest.mark.parametrize("n", [512, 4608, 50_000])
+def test_a_constant_image_is_right_in_whatever_order_it_is_added(n: int) -> None:
+    y, *given = constant(n)
+    report = check(y, *given)
+    assert (report.ok, report.in_order, report.causes) == (True, True, ())
+    assert report.accuracy.ratio > 1
+    assert any("one after the other" in note for note in _notes(report))
+
+
+def test_what_is_wrong_of_a_constant_image_is_wrong() -> None:
+    y, pipeline, x, filters, bias = constant(4608)
+    for wrong in (y * np.float32(1.001), y - bias, y.astype("f2").astype("f4")):
+        assert not check(wrong, pipeline, x, filters, bias).ok
+    y[0, 2, 1, 3] += 0.01  # one among others that come close
+    assert not check(y, pipeline, x, filters, bias).ok
+
+
+def test_factors_that_were_rounded_are_no_order() -> None:
+    ordinary = PipelineSpec(1, 4, 4, 512, ConvSpec(8, 3, 3))
+    inputs = make_inputs(ordinary, "float32", Fill.NORMAL, 0)
+    short = inputs.in_float64().each(lambda a: a.astype("f2").astype("f8"))
+    y = oracle.compute(ordinary, short).astype("f4")
+    report = check(y, ordinary, inputs.x, inputs.weights.filters)
+    assert (report.ok, report.in_order) == (False, False)
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -204,6 +204,7 @@ def _documents() -> dict[str, dict[str, Shape]]:
             "ok": bool, "reason": str, "arithmetic": str, "error_over_bound": float | None,
             "worst": (worst, None), "largest_relative_error": float, "expected_there": float,
             "sampled_positions": int | None, "place": str | None, "beyond_the_range": int,
+            "in_order": bool,
             "causes": [{"name": str, "what": str, "ratio": float}],
         },
         "compare": compared | {"problems": [str]},
