@@ -161,7 +161,7 @@ def _spoil(random: np.random.RandomState, x: Array, seen: int) -> Array:
     each filter makes one of its own sign.
     """
     values = (np.inf, -np.inf, np.nan)
-    if x.size < 2 * seen:
+    if x.size < max(3, 2 * seen):
         return _sprinkle(random, x, values[:2], share=0.0)
     x = _sprinkle(random, x, values, share=min(0.02, 1 / seen))
     for place, value in enumerate(random.permutation(values)):  # there is room for one of each
