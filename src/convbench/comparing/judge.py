@@ -52,7 +52,7 @@ from convbench.results.gates import SIDE_BY_SIDE, Gate
 from convbench.results.machines import fingerprint
 from convbench.results.records import OTHER, Record
 from convbench.results.sessions import Between, Spread
-from convbench.words.numbers import count, duration, share, times
+from convbench.words.numbers import count, duration, integer, share, times
 from convbench.words.status import Status
 
 Draws = tuple[float, ...]
@@ -396,7 +396,7 @@ def _measured(record: Record | None, check: Record | None) -> Measured:
         digests=tuple(dict.fromkeys(map(str, digests))),
         algorithm=str(known),
         standing=record.standing if record else None,
-        quartiles_s=tuple(record.facts.get("quartiles_s", ())) if record else (),
+        quartiles_s=_quartiles_s(record),
         runs=record.runs if record else (),
     )
 
@@ -464,14 +464,21 @@ def _of_machine(record: Record, fact: str) -> Any:
     return machine.get(fact) if isinstance(machine, Mapping) else None
 
 
+def _quartiles_s(record: Record | None) -> tuple[float, ...]:
+    """As asv keeps them; () of what is no pair of numbers, as a line of evidence may have it."""
+    told = record.facts.get("quartiles_s") if record else None
+    numbers = isinstance(told, list | tuple) and all(type(each) in {int, float} for each in told)
+    return tuple(told) if told and numbers else ()
+
+
 def _gpu(record: Record) -> str:
     """The name of the card that a target ran on; "" if nothing tells."""
     cards = _of_machine(record, "gpus")
     if not isinstance(cards, Sequence) or not cards:
         return ""
     index = record.device.partition(":")[2]
-    place = int(index) if index.isdecimal() else 0
-    card = cards[place] if place < len(cards) else cards[0]
+    place = integer(index) or 0
+    card = cards[place] if 0 <= place < len(cards) else cards[0]
     return str(card.get("name", "")) if isinstance(card, Mapping) else ""
 
 

@@ -117,7 +117,7 @@ def _cell_row(cell: ComparedCell) -> str:
         else cell.verdict
     )
     base, head = (
-        f"{parts.value(cell, side.value)}{' (claim)' * (side.standing is Standing.CLAIM)}"
+        f"{_value(cell, side.value)}{' (claim)' * (side.standing is Standing.CLAIM)}"
         for side in (cell.base, cell.head)
     )
     error = parts.error(cell).replace(">", "&gt;")
@@ -137,6 +137,12 @@ def _change_row(change: Change) -> str:
 _HARMLESS = re.compile(r"[A-Za-z0-9 .,;:()%+=/-]*")
 _ALIVE = re.compile(r"://|www\.|gh-\d|:\w+:|\b[0-9a-f]{7,}\b", re.IGNORECASE)
 """What GitHub makes links or pictures of, although no character of it is special."""
+
+
+def _value(cell: ComparedCell, value: float | None) -> str:
+    """The unit of a number that is none of ours is whatever its suite says."""
+    shown = parts.value(cell, value)
+    return prose(shown) if cell.kind == "number" else shown
 
 
 def prose(text: str) -> str:

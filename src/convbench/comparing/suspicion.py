@@ -13,7 +13,7 @@ from statistics import median
 
 from convbench.comparing.comparison import ComparedCell, Effect, Rule, Verdict
 from convbench.results.sessions import Card, Health
-from convbench.words.numbers import share, times
+from convbench.words.numbers import integer, share, times
 
 LOWER_CPU, LOWER_GPU = 1.1, 1.03
 """A clock that is lower by less than this factor is as usual: a CPU's moves with its load."""
@@ -58,7 +58,7 @@ def excuses(base: Health, head: Health, device: str, names: tuple[str, str]) -> 
     """
     one, other = names
     if device.startswith("gpu"):
-        index = int(device[4:]) if device[4:].isdecimal() else 0
+        index = integer(device[4:]) or 0
         return _of_card(base.card(index), head.card(index), names)
     found: list[Excuse] = []
     if base.cpu_mhz and head.cpu_mhz and (ratio := base.cpu_mhz / head.cpu_mhz) > LOWER_CPU:

@@ -34,12 +34,16 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
     few = f"{usable} of " if isinstance(usable, int) and usable < cores else ""
     parts = [str(cpu), f"{few}{cores} cores"]
     memory = facts.get("memory_bytes")
-    if isinstance(memory, int) and memory > 0:
+    if isinstance(memory, int) and 0 < memory < _MOST_BYTES:
         parts.append(f"{_as_sold(memory):g} GiB")
     cards = facts.get("gpus")
     if isinstance(cards, Sequence) and not isinstance(cards, str):
         parts += [str(card.get("name")) for card in cards if isinstance(card, Mapping)]
     return ", ".join(parts)
+
+
+_MOST_BYTES = 1 << 60
+"""No machine says that it has more; of what does, the number is left out."""
 
 
 def _as_sold(memory_bytes: int) -> float:
