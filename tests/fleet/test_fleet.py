@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -161,10 +162,11 @@ def test_what_is_measured_can_be_another_user(tmp_path):
         (commits.shared / "key").touch(0o600)
         _, *hashes = (commits.commit_that(do) for do in ("ok", "spy", "ok"))
         (kept := folder / "kept").mkdir()
+        tls = certificate(folder)
         with cluster(kept, commits.environment) as own:
-            own.scheduler()
-            own.worker("--user", "nobody", through=open_to_all())
-            done = commits.fleet("HEAD~2..HEAD", "--scheduler", own.address)
+            own.scheduler(*tls)
+            own.worker("--user", "nobody", *tls, through=open_to_all())
+            done = commits.fleet("HEAD~2..HEAD", "--scheduler", own.address, *tls)
         assert done.returncode == 0, done.stderr
         whole(commits, *hashes)
         seen = json.loads((commits.shared / "spied").read_text())
@@ -177,11 +179,36 @@ def test_what_is_measured_can_be_another_user(tmp_path):
 @pytest.mark.parametrize(("name", "why"), [("nobody", "ermission"), ("nosuch", "no such user")])
 def test_a_user_who_cannot_work_there_is_named_at_once(tmp_path, capsys, name, why):
     tmp_path.chmod(0o700)
-    folder = ("--folder", str(tmp_path / "kept"))
-    assert main.main(["fleet", "worker", "tcp://127.0.0.1:1", "--user", name, *folder]) == 4
+    more = ("--folder", str(tmp_path / "kept"), *certificate(tmp_path))
+    assert main.main(["fleet", "worker", "tls://127.0.0.1:1", "--user", name, *more]) == 4
     said = capsys.readouterr().err
     assert f"--user is '{name}'" in said
     assert why in said
+
+
+def test_another_user_needs_certificates(capsys):
+    """Or he could have the worker do what he likes, as the worker's user."""
+    assert main.main(["fleet", "worker", "tcp://127.0.0.1:1", "--user", "nobody"]) == 4
+    assert "expected certificates" in capsys.readouterr().err
+
+
+def test_without_tls_nobody_listens_beyond_this_machine(two):
+    sockets = [*Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    everywhere = {line.split()[9] for line in sockets if line.split()[1].startswith("00000000:")}
+    for process in two.processes:
+        for pid in (process.pid, *children(process.pid)):
+            mine = {
+                found[1]
+                for link in Path(f"/proc/{pid}/fd").iterdir()
+                if (found := re.fullmatch(r"socket:\[(\d+)\]", str(link.readlink())))
+            }
+            assert not mine & everywhere
+
+
+def children(pid):
+    """Those of a process, and theirs."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in found] + [x for each in found for x in children(int(each))]
 
 
 def test_workers_of_another_version_are_not_asked(commits, tmp_path):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ..repositories import Repository
 from ..schemas import conforming
 from .scene import Scene
 
@@ -384,6 +385,32 @@ def test_the_suites_of_a_commit_lie_there_only_where_the_watch_measures(scene, m
     lay = scene.folder / "suites-that-lay-there"
     steps = lay.read_text().split() if lay.exists() else []
     assert steps == ([] if measured_by == "a fleet" else ["bench", "gate", "report"])
+
+
+def test_a_tag_with_the_name_of_the_base_is_not_the_base(scene: Scene) -> None:
+    scene.ask('scheduler = "tls://a:1"')
+    scene.watch()
+    scene.remote.git("checkout", "--quiet", "-b", "other")
+    (scene.folder / "remote" / "suite").touch()
+    scene.commit("1", "other suites")
+    scene.remote.git("tag", "main")
+    scene.watch()
+    assert not (scene.folder / "suites-that-lay-there").exists()
+
+
+def test_what_git_sets_in_a_hook_leads_to_no_other_repository(scene: Scene, monkeypatch) -> None:
+    scene.watch()
+    commit = scene.commit("1", "later")
+    mine = Repository(scene.folder / "project")
+    (scene.folder / "project" / "file").touch()
+    mine.git("add", ".")
+    mine.commit("mine")
+    mine.git("branch", "unpushed")
+    monkeypatch.setenv("GIT_DIR", str(scene.folder / "project" / ".git"))
+    scene.watch()
+    monkeypatch.delenv("GIT_DIR")
+    assert scene.verdict(commit) == "fine"
+    assert "unpushed" in mine.git("branch")
 
 
 def test_a_base_that_is_not_there_is_named_where_a_fleet_is_to_measure(scene: Scene) -> None:

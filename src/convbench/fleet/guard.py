@@ -70,11 +70,16 @@ def run(
     user : str
         Who the command is, if not we; only root can ask for another.
     """
-    asked = {"command": [*command], "timeout_s": timeout_s, "user": user}
+    asked = {
+        "command": [*command], "timeout_s": timeout_s, "user": user, "folder": str(folder),
+        "variables": {**variables},
+    }  # fmt: skip
+    # It imports nothing from the folder, nor from a home, which may be another user's.
+    path = filter(os.path.isabs, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    own = {"PYTHONPATH": os.pathsep.join(path), "PATH": os.environ.get("PATH", os.defpath)}
     with said.open("wb") as file:
         process = subprocess.Popen(
-            # -P: nothing is imported from the folder, which may be another user's.
-            [sys.executable, "-P", "-m", __name__], cwd=folder, env={**variables},
+            [sys.executable, "-P", "-s", "-m", __name__], cwd="/", env=own,
             pass_fds=[lock.fileno() for lock in held], start_new_session=True,
             stdin=subprocess.PIPE, stdout=file, stderr=file,
         )  # fmt: skip
@@ -98,7 +103,12 @@ def main() -> int:
         resource.setrlimit(limit, (least, least))
     # A session of its own, by which those that it leaves behind are told from us.
     child = subprocess.Popen(
-        asked["command"], stdin=subprocess.DEVNULL, start_new_session=True, **as_user(asked["user"])
+        asked["command"],
+        cwd=asked["folder"],
+        env=asked["variables"],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        **as_user(asked["user"]),
     )
     threading.Thread(target=_end_with_input, args=(child,), daemon=True).start()
     try:

@@ -49,6 +49,12 @@ def workers(
     InputError
         If what is measured cannot be run as that user.
     """
+    if user and not security:
+        raise InputError(
+            f"fleet worker: --user is {user!r}, without TLS; expected certificates: without them"
+            " that user, too, can have the worker run what he likes. Give --tls-ca-file, --tls-cert"
+            " and --tls-key, which he cannot read."
+        )
     variables = {PASSED: " ".join(passed), USER: user}
     variables |= {FOLDER: str(folder.resolve())} if folder else {}
     if user:
@@ -56,6 +62,7 @@ def workers(
     words = (
         "dask_worker", address, "--nworkers", "1", "--nthreads", "1", "--memory-limit", "0",
         "--preload", "convbench.fleet.slots", *_NO_PAGES, *security.words(),
+        *_near(address),
     )  # fmt: skip
     mine = shares(cores_each)
     return _run([words] * len(mine), [variables | own for _, own in mine], [c for c, _ in mine])
@@ -83,6 +90,12 @@ def _try(user: str, folder: Path) -> None:
 
 
 _REACH = "import os, sys, convbench; os.chdir(sys.argv[1])"
+
+
+def _near(address: str) -> tuple[str, ...]:
+    """The workers of a scheduler on loopback listen there alone, and not on every interface."""
+    host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
+    return ("--host", "127.0.0.1") if _is_loopback(host) else ()
 
 
 def _is_loopback(host: str) -> bool:

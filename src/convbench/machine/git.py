@@ -105,6 +105,17 @@ def git(folder: Path | None, *arguments: str, said: str = "") -> str:
     return "" if found is None else found.decode(errors="replace").strip()
 
 
+_OF_ONE_REPOSITORY = re.compile(
+    "GIT_(DIR|WORK_TREE|INDEX_FILE|COMMON_DIR|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|"
+    "NAMESPACE|PREFIX|GRAFT_FILE|SHALLOW_FILE|INTERNAL_SUPER_PREFIX|IMPLICIT_WORK_TREE|CONFIG)"
+)
+
+
+def surroundings() -> dict[str, str]:
+    """Our environment without what git sets in hooks and aliases, and so names another folder."""
+    return {n: v for n, v in os.environ.items() if not _OF_ONE_REPOSITORY.fullmatch(n)}
+
+
 def output(
     folder: Path | None, *arguments: str, said: str = "", variables: Mapping[str, str] | None = None
 ) -> bytes | None:
@@ -120,7 +131,7 @@ def output(
 
         found = subprocess.run(
             ["git", *arguments], capture_output=True, check=False, cwd=folder, input=said.encode(),
-            env=None if variables is None else {**os.environ, **variables},
+            env=(surroundings() if folder else {**os.environ}) | {**(variables or {})},
         )  # fmt: skip
     except OSError:
         return None

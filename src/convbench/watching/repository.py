@@ -6,14 +6,13 @@ left alone.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from convbench.errors import InputError
-from convbench.machine.git import ancestors, git, output
+from convbench.machine.git import ancestors, git, output, surroundings
 from convbench.watching.children import run
 
 # What the code under test may have left in the clone is not run by us.
@@ -62,7 +61,7 @@ class Clone:
         done = run(
             ["git", *_PLAIN, *words, *(f"+{name}:{name}" for name in ("refs/heads/*", *refs))],
             self.folder, self.folder.parent / "logs" / "fetch", self.limit_s, self.stopping,
-            {**os.environ, **address},
+            surroundings() | address,
         )  # fmt: skip
         if done.code == 0:
             return ""

@@ -75,7 +75,8 @@ class Rounds:
         problems = [self.clone.fetch()]
         unreached: dict[str, str] = {}
         self._tell(unreached)  # what could not be told before
-        self._find()
+        if not problems[0]:  # or a clone that was removed would have no branch, and forget all
+            self._find()
         while waiting := [c for c in self.book.state.commits if c.waits]:
             self._handle(waiting[0])
             self._tell(unreached)
@@ -245,7 +246,8 @@ class Rounds:
         wrong = {Verdict.WRONG, Verdict.STILL_WRONG}
         nearest = self.clone.nearest(commit.commit, there)
         if not nearest:
-            return [*filter(None, [self.clone.fork(self.asked.base, commit.commit)])]
+            base = self._base()
+            return [*filter(None, [base and self.clone.fork(base, commit.commit)])]
         if there[nearest] not in wrong:
             return [nearest]
         right = {c for c, verdict in there.items() if verdict not in wrong}
@@ -288,7 +290,7 @@ class Rounds:
         and lists too, is run and read by the workers alone.
         """
         if self.asked.scheduler:
-            base = full_hash(self.asked.base, self.clone.folder)
+            base = self._base()
             if base is None:
                 raise InputError(
                     f"watch: the base is {self.asked.base!r}, which is not there; expected a branch"
@@ -297,6 +299,12 @@ class Rounds:
             commit = base
         if anew or full_hash("HEAD", self.clone.folder) != commit:
             self.clone.check_out(commit)
+
+    def _base(self) -> str | None:
+        """The commit of the base; of a branch, whatever tag has its name."""
+        name = self.asked.base
+        name = name if name.startswith("refs/") else f"refs/heads/{name}"
+        return full_hash(name, self.clone.folder)
 
     def _chosen(self) -> tuple[str, ...]:
         targets = (word for target in self.asked.targets for word in ("--target", target))
@@ -331,7 +339,10 @@ class Rounds:
         for left in self.folder.glob("site-*"):
             if left.resolve() != old:
                 shutil.rmtree(left, ignore_errors=True)
-        self.clone.check_out(next(iter(self.book.state.tips.values())))
+        try:
+            self._at(next(iter(self.book.state.tips.values())), anew=True)
+        except InputError as error:
+            return str(error)
         new = self.folder / f"site-{time.time_ns()}"
         words = (*self.asv, "publish", "--no-pull", "--html-dir", str(new))
         log = self.folder / "logs" / "publish"
