@@ -23,8 +23,12 @@ def registered() -> dict[str, importlib.metadata.EntryPoint]:
     Where two distributions claim a name, one of ours stays ours.
     """
     entries = importlib.metadata.entry_points(group=GROUP)
-    ours = [entry for entry in entries if entry.value.startswith("convbench.")]
-    return {entry.name: entry for entry in (*entries, *ours)}
+    return {entry.name: entry for entry in (*entries, *filter(is_ours, entries))}
+
+
+def is_ours(entry: importlib.metadata.EntryPoint) -> bool:
+    """Whether a backend is one of convbench's own."""
+    return entry.value.startswith("convbench.")
 
 
 def contested() -> list[str]:
@@ -33,8 +37,7 @@ def contested() -> list[str]:
         f"{entry.name!r} is convbench's own, so that {entry.value} of {_distribution(entry)} is"
         " never computed. Register it under another name."
         for entry in importlib.metadata.entry_points(group=GROUP)
-        if entry.value != registered()[entry.name].value
-        and registered()[entry.name].value.startswith("convbench.")
+        if entry.value != registered()[entry.name].value and is_ours(registered()[entry.name])
     ]
 
 

@@ -124,9 +124,9 @@ class Seen:
     @property
     def name(self) -> str:
         """Of the backend."""
-        from convbench.backends import registered
+        from convbench.backends import is_ours, registered
 
-        ours = {n for n, e in registered().items() if e.value.startswith("convbench.")}
+        ours = {name for name, entry in registered().items() if is_ours(entry)}
         name = self.package.lower()
         return name if NAME.fullmatch(name) and name not in {"convbench", *ours} else "mine"
 
